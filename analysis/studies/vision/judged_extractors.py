@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from basinet.analysis.drawing.figure import Drawing
+from basinet.analysis.drawing.legends import legend_below_panels
 from basinet.analysis.drawing.panels import grid
+from basinet.analysis.drawing.style import styles
 from basinet.analysis.runs.solution import Solution
 from basinet.analysis.studies.journal import once
 from basinet.analysis.studies.study import Check
@@ -167,23 +169,30 @@ def draw_judgements(rows: list[Row], label: str) -> Drawing:
     Returns:
         The drawing.
     """
+    looks = styles(row["extractor"] for row in rows)
     figure, axes = grid(len(JUDGEMENTS), share_x=False, share_y=True)
     for ax, (name, told) in zip(axes, JUDGEMENTS.items(), strict=True):
         for row in rows:
-            control = row["extractor"] in (POSITIVE, NEGATIVE)
-            ax.plot([row[name]], [row["score"]], marker="s" if control else "o", color="C1" if control else "C0")
-            ax.annotate(
-                row["extractor"], (row[name], row["score"]), xytext=(3, 3), textcoords="offset points", fontsize=7
-            )
-        ax.margins(x=0.2)
+            look = looks[row["extractor"]]
+            ax.plot(
+                [row[name]], [row["score"]],
+                label=_named(row["extractor"]), color=look.color, marker=look.marker, linestyle="",
+            )  # fmt: skip
         ax.set_xlabel(told)
     axes[0].set_ylabel(label)
+    legend_below_panels(figure, *axes[0].get_legend_handles_labels())
     return Drawing(
         "judgements",
         "Scores of single extractors against how they are judged",
         f"Each mark is an extractor: the mean score of heads on it alone, on test videos, against what the training"
-        f" videos say of it. A small index is to be good. Squares are the controls: {POSITIVE} has learnt to tell a"
-        f" distortion, and {NEGATIVE} nothing.",
+        f" videos say of it. A small index is to be good. Of the controls, {POSITIVE} has learnt to tell a distortion,"
+        f" and {NEGATIVE} nothing.",
         figure,
         rows,
     )
+
+
+def _named(extractor: str) -> str:
+    """Name an extractor with what it is a control for."""
+    kind = {POSITIVE: "positive control", NEGATIVE: "negative control"}.get(extractor)
+    return f"{extractor} ({kind})" if kind else extractor
