@@ -32,7 +32,8 @@ _FEW = 4
 
 SMALL = EnsembleScale(
     about="Clips of 80 contents, of which nine frozen extractors describe two frames each; heads of 95,233 parameters"
-    " (common space of 32 dimensions). Minutes on two processors, the training of the extractors included.",
+    " (common space of 32 dimensions). Some seven processor minutes, and three more at first use, which trains the"
+    " extractors.",
     task={"name": "pretrained_ensemble"},
     apart="distortion",
     model={"name": "ensemble_regressor", "width": 32},
