@@ -172,9 +172,9 @@ def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
             "InfoNCE and MIL-NCE are statistics of a batch: its other samples are the negatives. Agents with batches of"
             f" {scale.batch} minimise another objective than a single model with {whole} videos, and losses of"
             " different batches, or their λ_max, cannot be compared.",
-            "HecVL's towers, data and training are far larger, and it compares augmented views as well; nothing here"
-            " says what holds of it. Each row is a test of its own: of twenty claims without any truth, one would show"
-            " by chance.",
+            "HecVL's towers, data and training are far larger, and its comparison of augmented views is left out here:"
+            " nothing of this says what holds at its size. Each row is a test of its own: of twenty claims without any"
+            " truth, one would show by chance.",
         ],
         checks=[
             *_level_checks(levels, full),
