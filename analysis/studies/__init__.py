@@ -8,6 +8,7 @@ from basinet.analysis.studies.lozo_finetuning import lozo_finetuning
 from basinet.analysis.studies.sequences.long_sequences import s3attention
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
 from basinet.analysis.studies.vision.enlarged_images import super_resolution
+from basinet.analysis.studies.vision.pretrained_quality import quality_pretraining
 from basinet.analysis.studies.vision.rated_videos import video_quality
 from basinet.analysis.studies.zeroth_order import zeroth_order
 
@@ -20,6 +21,7 @@ STUDIES: dict[str, Study] = {
     "heavy-tails": heavy_tails,
     "lozo-finetuning": lozo_finetuning,
     "s3attention": s3attention,
+    "quality-pretraining": quality_pretraining,
     "super-resolution": super_resolution,
     "video-quality": video_quality,
     "zeroth-order": zeroth_order,
