@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from basinet.launch.challenging import challenge
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
-    from basinet.launch.scoring_videos import score_videos
+    from basinet.launch.scoring_files import score
     from basinet.launch.upscaling import upscale
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "generate",
     "load",
     "run",
-    "score_videos",
+    "score",
     "upscale",
 ]
 
@@ -31,7 +31,7 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.challenging": ("challenge",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
-        "basinet.launch.scoring_videos": ("score_videos",),
+        "basinet.launch.scoring_files": ("score",),
         "basinet.launch.upscaling": ("upscale",),
     },
 )

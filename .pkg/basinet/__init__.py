@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from basinet.launch.challenging import challenge
     from basinet.launch.generating import generate
     from basinet.launch.results import Results, compare, export, load
-    from basinet.launch.scoring_videos import score_videos
+    from basinet.launch.scoring_files import score
     from basinet.launch.upscaling import upscale
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.experiment.pipeline import Pipeline
@@ -31,7 +31,7 @@ __all__ = [
     "generate",
     "load",
     "run",
-    "score_videos",
+    "score",
     "upscale",
 ]
 
@@ -51,7 +51,7 @@ __getattr__, __dir__ = lazy(
         "basinet.launch.challenging": ("challenge",),
         "basinet.launch.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
-        "basinet.launch.scoring_videos": ("score_videos",),
+        "basinet.launch.scoring_files": ("score",),
         "basinet.launch.upscaling": ("upscale",),
         "basinet.sim.experiment.experiment": ("Experiment",),
         "basinet.sim.experiment.pipeline": ("Pipeline",),

@@ -43,7 +43,7 @@ with antialiasing differ."""
 SUPER_RESOLUTION = Challenge(
     name="super-resolution",
     title="Super-resolution ×4",
-    task="super_resolution",
+    tasks=("super_resolution",),
     item="image",
     protocol="Protocol of NTIRE 2024 image super-resolution ×4: 8 bits, the truth cut to multiples of 4, 4 pixels of"
     " each border left out, Y of BT.601 (16 to 235), mean over the images of PSNR in dB; SSIM and RGB beside it.",

@@ -87,7 +87,7 @@ def judge(
 
 def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -> Leaderboard:
     given, opened = _named(submissions), partial(_solution, Solutions())
-    known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION.task)))
+    known, source = _truth(given.values(), truth, images_in, lambda run: truth_of(opened(run, SUPER_RESOLUTION.tasks)))
     names, images = [*given, "bicubic interpolation"], [*known.files]
 
     def shown(name: str) -> Images:
@@ -101,7 +101,7 @@ def _judge_images(submissions: Sequence[Path], truth: Path | None, show: Show) -
         path, true = given[name], shown(name)
         if not _is_run(path):
             return score_images(name, images_in(path, known.files), true)
-        solution = opened(path, SUPER_RESOLUTION.task)
+        solution = opened(path, SUPER_RESOLUTION.tasks)
         if truth is None:
             own = truth_of(solution)
             if {*own.files} == {*known.files} and not all(torch.equal(own.read(i), known.read(i)) for i in own.files):
@@ -121,7 +121,7 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
         return truth_in(file), {}
 
     (scores, met), source = _truth(
-        given.values(), truth, read, lambda run: truth_of_videos(opened(run, VIDEO_QUALITY.task))
+        given.values(), truth, read, lambda run: truth_of_videos(opened(run, VIDEO_QUALITY.tasks))
     )
     if is_constant([*scores.values()]):
         raise ExperimentError(f"--truth: {source} gives all videos the same score, with which nothing correlates")
@@ -139,7 +139,7 @@ def _judge_videos(submissions: Sequence[Path], truth: Path | None, pairs: Path |
         show(names.index(name) / len(names), name)
         if not _is_run(path):
             return score_videos(name, scores_in(path), scores, met)
-        solution = opened(path, VIDEO_QUALITY.task)
+        solution = opened(path, VIDEO_QUALITY.tasks)
         if truth is None and truth_of_videos(solution)[0] != scores:
             raise Refused(f"its true scores are not those of {source}; give --truth")
         return _of_replica(score_videos(name, scores_of(solution), scores, met), solution)
@@ -184,12 +184,12 @@ def _truth(
     raise ExperimentError(f"--truth: {why}")
 
 
-def _solution(solutions: Solutions, path: Path, task: str) -> Solution:
+def _solution(solutions: Solutions, path: Path, tasks: Sequence[str]) -> Solution:
     """Open a run that has found something."""
     try:
         run = load_run(path)
-        if not is_solved(run, task):
-            raise Refused(f"it is no finished run of the task {task} with a centroid")
+        if not is_solved(run, *tasks):
+            raise Refused(f"it is no finished run of the task {' or '.join(tasks)} with a centroid")
         replicas = replicas_of(run)
         if not replicas:
             raise Refused("all its replicas diverged")

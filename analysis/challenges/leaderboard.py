@@ -44,7 +44,7 @@ class Challenge:
     Attributes:
         name: Its name on the command line.
         title: Its name in words.
-        task: The task of the runs that may enter.
+        tasks: The tasks of the runs that may enter.
         item: What a submission answers, in the singular: image or video.
         protocol: How it scores, in a sentence.
         headings: Headings of its numbers, with their units; larger is better for all.
@@ -54,7 +54,7 @@ class Challenge:
 
     name: str
     title: str
-    task: str
+    tasks: tuple[str, ...]
     item: str
     protocol: str
     headings: Mapping[str, str]

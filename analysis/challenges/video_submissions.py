@@ -26,10 +26,11 @@ from basinet.sim.data.nests import Nest
 from basinet.sim.data.rows import length, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
-from basinet.sim.tasks import VideoQuality
 from basinet.sim.tasks.loaders.csv_files import wanted_columns
-from basinet.sim.tasks.vision.quality.ratings import read_ratings
+from basinet.sim.tasks.model_outputs import output_of
+from basinet.sim.tasks.vision.quality.ratings import Ratings, read_ratings
 from basinet.sim.tasks.vision.videos.kvq_files import read_pairs
+from basinet.sim.tasks.vision.videos.video_rating import VideoRating
 from basinet.sim.tasks.vision.videos.video_views import KINDS
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "pairs_in",
     "score_mean",
     "score_videos",
+    "scores_by_name",
     "scores_in",
     "scores_of",
     "truth_in",
@@ -58,7 +60,7 @@ _TOGETHER = 250
 VIDEO_QUALITY = Challenge(
     name="video-quality",
     title="Quality of short-form videos",
-    task="video_quality",
+    tasks=("video_quality", "pretrained_ensemble"),
     item="video",
     protocol="Protocol of NTIRE 2024 short-form video quality (KVQ): 0.45 SROCC + 0.45 PLCC, without a logistic fit,"
     " + 0.05 of the pairs of different contents (non-source) + 0.05 of the pairs of the same content (source) that are"
@@ -150,8 +152,25 @@ def truth_in(file: Path, option: str = "--truth", folder: Path | None = None) ->
         found = read_ratings(file, folder)
     except (ImportError, ValueError) as error:
         raise ExperimentError(f"{option}: {str(error).removeprefix('video_quality: ')}") from error
+    return scores_by_name(found, f"{option}: {file}")
+
+
+def scores_by_name(found: Ratings, where: str, noun: str = "video") -> dict[str, float]:
+    """Return scores by name, of which there have to be two to be compared with anything.
+
+    Args:
+        found: The scores.
+        where: Where they are, for messages.
+        noun: What they are of.
+
+    Returns:
+        The scores.
+
+    Raises:
+        ExperimentError: There are fewer.
+    """
     if found.scores is None or len(found.names) < 2:
-        raise ExperimentError(f"{option}: {file} has scores of {len(found.names)} video; at least two are needed")
+        raise ExperimentError(f"{where} has scores of {len(found.names)} {noun}; at least two are needed")
     return dict(zip(found.names, found.scores.tolist(), strict=True))
 
 
@@ -246,7 +265,7 @@ def truth_of_videos(solution: Solution) -> tuple[dict[str, float], Pairs]:
     """Return the true scores and the pairs of the test videos of a run.
 
     Args:
-        solution: A run of the task `video_quality`.
+        solution: A run that rates videos.
 
     Returns:
         The scores, and the pairs by the places of these.
@@ -263,7 +282,7 @@ def scores_of(solution: Solution) -> dict[str, float]:
     """Return the scores that the centroid of a run gives its test videos.
 
     Args:
-        solution: A run of the task `video_quality`.
+        solution: A run that rates videos.
 
     Returns:
         The scores.
@@ -273,17 +292,17 @@ def scores_of(solution: Solution) -> dict[str, float]:
     """
     task, model = _task(solution), solution.centroid()
     with torch.no_grad():
-        found = [float(task.outputs(model, batch)) for batch in _test(task)]
+        found = [float(output_of(task.outputs(model, batch))) for batch in _test(task)]
     return dict(zip(task.names, found, strict=True))
 
 
-def _task(solution: Solution) -> VideoQuality:
+def _task(solution: Solution) -> VideoRating:
     task = solution.task
-    if not isinstance(task, VideoQuality) or task.test is None:
+    if not isinstance(task, VideoRating) or task.test is None:
         raise Refused("the task of the run has no videos to rate")
     return task
 
 
-def _test(task: VideoQuality) -> Iterator[Nest]:
+def _test(task: VideoRating) -> Iterator[Nest]:
     """Yield the test videos one by one."""
     yield from (take(task.test, slice(place, place + 1)) for place in range(length(task.test)))

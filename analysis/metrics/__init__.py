@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from basinet.analysis.metrics.fidelities import PsnrRgb, PsnrY, SsimY
 from basinet.analysis.metrics.masked_units import DetailR2
-from basinet.analysis.metrics.opinion_scores import KROCC, PLCC, SROCC, FittedPLCC
+from basinet.analysis.metrics.opinion_scores import KROCC, PLCC, SROCC, FittedPLCC, OpinionScore
 from basinet.analysis.metrics.phase_scores import PhaseAccuracy, PhaseF1
 from basinet.analysis.metrics.sample_means import MAE, MSE, Accuracy, BitsPerByte, Perplexity, SampleMean
 from basinet.analysis.metrics.torch_metric import TorchMetric
@@ -57,10 +57,8 @@ def default_metrics(task: Task) -> tuple[Metric, ...]:
     if isinstance(task, Forecast):
         return MSE(), MAE()
     if isinstance(task, VideoRating):
-        scores = ChallengeScore(), SROCC(), PLCC(), RankNonsource(), RankSource()
-        return tuple(
-            score for score in scores if all(len(task.pairs.get(kind, ())) for kind in getattr(score, "of_pairs", ()))
-        )
+        scores: tuple[OpinionScore, ...] = ChallengeScore(), SROCC(), PLCC(), RankNonsource(), RankSource()
+        return tuple(score for score in scores if all(len(task.pairs.get(kind, ())) for kind in score.of_pairs))
     if isinstance(task, Scoring):
         return SROCC(), PLCC(), KROCC(), FittedPLCC()
     if isinstance(task, SuperResolution):

@@ -4,7 +4,7 @@ import functools
 import logging
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ class OpinionScore(Metric):
     """A number that is read from all predictions of a task of mean opinion scores."""
 
     unit, direction = "", "larger"
+
+    of_pairs: ClassVar[tuple[str, ...]] = ()
+    """The kinds of pairs of test videos that it needs."""
 
     def reset(self) -> None:
         """Forget all batches."""

@@ -1,6 +1,6 @@
 """The numbers by which the challenge on video quality scores predictions on pairs of test videos."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ __all__ = ["ChallengeScore", "RankNonsource", "RankSource"]
 
 class _VideoScore(OpinionScore):
     """One of the numbers, which is read from all predictions and the pairs."""
-
-    of_pairs: ClassVar[tuple[str, ...]] = ()
-    """The kinds of pairs of test videos that it needs."""
 
     def reset(self) -> None:
         """Forget all batches."""

@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.forecasts import plot_forecasts
     from basinet.analysis.plots.loss_landscape import plot_barriers, plot_slices, plot_solutions, plot_surface
     from basinet.analysis.plots.partition import plot_partition
-    from basinet.analysis.plots.phase_recognition import plot_confusion, plot_phases
     from basinet.analysis.plots.predicted_risk import plot_prediction
     from basinet.analysis.plots.replica_marks import plot_stability, plot_tail_index
-    from basinet.analysis.plots.restorations import plot_restorations
     from basinet.analysis.plots.scatter import (
         plot_flatness_accuracy,
         plot_iso_accuracy,
@@ -25,6 +23,9 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.survival_curves import plot_survival
     from basinet.analysis.plots.topology import plot_spectrum, plot_topology
     from basinet.analysis.plots.trajectory_plane import plot_trajectories
+    from basinet.analysis.plots.vision.phase_recognition import plot_confusion, plot_phases
+    from basinet.analysis.plots.vision.reconstructions import plot_reconstructions
+    from basinet.analysis.plots.vision.restorations import plot_restorations
 
 __all__ = [
     "panels",
@@ -40,6 +41,7 @@ __all__ = [
     "plot_partition",
     "plot_phases",
     "plot_prediction",
+    "plot_reconstructions",
     "plot_restorations",
     "plot_risk_flatness",
     "plot_scatter",
@@ -65,10 +67,11 @@ __getattr__, __dir__ = lazy(
         "basinet.analysis.plots.forecasts": ("plot_forecasts",),
         "basinet.analysis.plots.loss_landscape": ("plot_barriers", "plot_slices", "plot_solutions", "plot_surface"),
         "basinet.analysis.plots.partition": ("plot_partition",),
-        "basinet.analysis.plots.phase_recognition": ("plot_confusion", "plot_phases"),
+        "basinet.analysis.plots.vision.phase_recognition": ("plot_confusion", "plot_phases"),
         "basinet.analysis.plots.predicted_risk": ("plot_prediction",),
         "basinet.analysis.plots.replica_marks": ("plot_stability", "plot_tail_index"),
-        "basinet.analysis.plots.restorations": ("plot_restorations",),
+        "basinet.analysis.plots.vision.reconstructions": ("plot_reconstructions",),
+        "basinet.analysis.plots.vision.restorations": ("plot_restorations",),
         "basinet.analysis.plots.scatter": (
             "plot_flatness_accuracy",
             "plot_iso_accuracy",

@@ -1,8 +1,9 @@
 """The figures of a report: all those for which the runs have measurements."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 
 from matplotlib.figure import Figure
 
@@ -29,6 +30,20 @@ from basinet.analysis.statistics.survival import escape_times, kaplan_meier
 from basinet.sim.run.folder import Run
 
 __all__ = ["Drawing", "gallery"]
+
+_OF_TASKS = (
+    ("series", "forecast_drawing", "forecast"),
+    ("vision.restored", "restoration_drawing", "super_resolution"),
+    ("vision.recognised", "phase_drawings", "video_language"),
+    ("vision.reconstructed", "pretraining_drawings", "quality_pretraining"),
+    (
+        "vision.rated",
+        "rating_drawing",
+        *("image_quality", "image_aesthetics", "video_quality", "pretrained_ensemble"),
+    ),
+    ("vision.extractors", "extractor_drawing", "pretrained_ensemble"),
+)
+"""Modules that need torch, and are imported for runs of some tasks: what draws them, and the tasks."""
 
 _SWEPT = ("train_loss", "excess_risk", "hessian_trace", "hessian_top_eigenvalue", "consensus_distance")
 
@@ -69,10 +84,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _tail_index(runs),
         _survival(runs),
         _trajectories(runs),
-        _forecasts(runs),
-        _restorations(runs),
-        *_phases(runs),
-        _extractors(runs),
+        *_of_tasks(runs),
         topology_drawing(runs),
         partition_drawing(runs),
     ]
@@ -273,38 +285,10 @@ def _trajectories(runs: Sequence[Run]) -> Drawing | None:
     return trajectory_drawing(runs)
 
 
-def _is_of(task: str, runs: Sequence[Run]) -> bool:
-    """Return whether some run is of a task."""
-    return any(describe(run.config.get("task")).split(" ")[0] == task for run in runs)
-
-
-def _forecasts(runs: Sequence[Run]) -> Drawing | None:
-    if not _is_of("forecast", runs):
-        return None
-    from basinet.analysis.report.series import forecast_drawing  # which needs torch
-
-    return forecast_drawing(runs)
-
-
-def _restorations(runs: Sequence[Run]) -> Drawing | None:
-    if not _is_of("super_resolution", runs):
-        return None
-    from basinet.analysis.report.restored import restoration_drawing  # which needs torch
-
-    return restoration_drawing(runs)
-
-
-def _phases(runs: Sequence[Run]) -> list[Drawing]:
-    if not _is_of("video_language", runs):
-        return []
-    from basinet.analysis.report.recognised import phase_drawings  # which needs torch
-
-    return phase_drawings(runs)
-
-
-def _extractors(runs: Sequence[Run]) -> Drawing | None:
-    if not _is_of("pretrained_ensemble", runs):
-        return None
-    from basinet.analysis.report.extractors import extractor_drawing  # which needs torch
-
-    return extractor_drawing(runs)
+def _of_tasks(runs: Sequence[Run]) -> Iterator[Drawing | None]:
+    """Draw what runs of some tasks have made of their data."""
+    tasks = {describe(run.config.get("task")).split(" ")[0] for run in runs}
+    for module, draw, *of in _OF_TASKS:
+        if not tasks.isdisjoint(of):
+            made = getattr(import_module(f"basinet.analysis.report.{module}"), draw)(runs)
+            yield from made if isinstance(made, list) else [made]

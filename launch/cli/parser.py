@@ -122,13 +122,15 @@ def make_parser() -> argparse.ArgumentParser:
     challenge.add_argument("--out", type=Path, metavar="DIR", help="where tables, figure and report go (default none)")
     challenge.add_argument("--quiet", action="store_true", help="show no progress")
 
-    scoring = command("score-videos", "rate the videos of a folder by the model of a finished run")
-    scoring.add_argument("folder", type=Path, metavar="DIR", help="folder of the videos")
-    scoring.add_argument("--model", type=Path, required=True, metavar="RUN", help="folder of a run of video_quality")
+    scoring = command("score", "rate the images or videos of a folder by the model of a finished run")
+    scoring.add_argument("folder", type=Path, metavar="DIR", help="folder of the images or videos")
+    scoring.add_argument(
+        "--model", type=Path, required=True, metavar="RUN", help="folder of a run that rates such files"
+    )
     scoring.add_argument(
         "--out", type=Path, default=Path("scores.csv"), metavar="FILE", help="where to write (default scores.csv)"
     )
-    scoring.add_argument("--mos", type=Path, metavar="FILE", help="true scores (filename,score), to compare with")
+    scoring.add_argument("--mos", type=Path, metavar="FILE", help="their true scores (filename,score), to compare with")
     scoring.add_argument("--pairs", type=Path, metavar="FILE", help="pairs of these videos, for the rank accuracies")
     scoring.add_argument("--quiet", action="store_true", help="show no progress")
     _add_point(scoring)

@@ -209,6 +209,10 @@ def _allows(adapter: TypeAdapter[Any], value: Any) -> bool:
     return True
 
 
+_CHOICES = ("boolean_type", "literal_error")
+"""Types of pydantic's errors about what is none of a few values."""
+
+
 def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
     """Turn pydantic's error into a sentence.
 
@@ -244,4 +248,7 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
     if first["type"] == "too_short":
         return f"{where}: got {shown(first['input'])}, where more values are needed"
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    if first["type"] in _CHOICES:  # of which a type may allow several
+        complaints = (e["msg"] for e in error.errors() if e["type"] in _CHOICES and e["loc"][:1] == first["loc"][:1])
+        message = "should be " + " or ".join(dict.fromkeys(msg.removeprefix("Input should be ") for msg in complaints))
     return f"{where}: got {shown(first['input'])}, which {message}"

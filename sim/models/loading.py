@@ -108,15 +108,15 @@ def load_values(
     left_out = set(optional)
     left_out = left_out if left_out.isdisjoint(values) else set()
     other: list[str] = []
-    loaded: dict[int, str] = {}  # the first name of each tensor
+    loaded: dict[int, tuple[str, Tensor]] = {}  # the first name and value of each tensor
     for name, value in values.items():
         if name in own:
             if isinstance(model, FitsValues):
                 value = model.fitted(name, value)
-            first = loaded.setdefault(id(own[name]), name)
+            first, same = loaded.setdefault(id(own[name]), (name, value))
             if own[name].shape != value.shape:
                 other.append(f"{name} ({list(value.shape)} instead of {list(own[name].shape)})")
-            elif first != name and not torch.equal(values[first], value):
+            elif first != name and not torch.equal(same, value):
                 other.append(f"{name} (another value than {first}, with which it is tied)")
             else:
                 own[name].copy_(value)

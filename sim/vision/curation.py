@@ -1,6 +1,6 @@
 """Curation of images: which of them are worth to be trained on, by estimates of their content."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,7 +98,7 @@ class Curation:
 
 
 def curate(
-    images: Sequence[Tensor], resolutions: Sequence[int], criteria: Sequence[Criterion], share: float
+    images: Iterable[Tensor], resolutions: Sequence[int], criteria: Sequence[Criterion], share: float
 ) -> Curation:
     """Keep the best of some images.
 
@@ -117,15 +117,19 @@ def curate(
     """
     from scipy.stats import rankdata
 
-    measures: dict[Criterion, Callable[[], Sequence[float]]] = {
-        "resolution": lambda: resolutions,
-        "coverage": lambda: [coverage(image) for image in images],
-        "objects": lambda: [objects(image) for image in images],
+    measures: dict[Criterion, Callable[[Tensor, int], float]] = {
+        "resolution": lambda _, resolution: resolution,
+        "coverage": lambda image, _: coverage(image),
+        "objects": lambda image, _: objects(image),
     }
-    estimates = {name: np.array(measures[name](), dtype=np.float64) for name in criteria}
+    found = [
+        [measures[name](image, resolution) for name in criteria]
+        for image, resolution in zip(images, resolutions, strict=True)
+    ]
+    estimates = dict(zip(criteria, np.array(found, dtype=np.float64).T, strict=True))
     goods = [-abs(e - np.quantile(e, _WANTED)) if name == "objects" else e for name, e in estimates.items()]
     ranks = np.mean([rankdata(good) for good in goods], axis=0)
-    best = np.argsort(-ranks, kind="stable")[: max(1, round(share * len(images)))]
-    is_kept = np.zeros(len(images), dtype=np.bool_)
+    best = np.argsort(-ranks, kind="stable")[: max(1, round(share * len(found)))]
+    is_kept = np.zeros(len(found), dtype=np.bool_)
     is_kept[best] = True
     return Curation(estimates, is_kept)

@@ -27,16 +27,10 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_the_rooms_as_files(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for name in (
-        "basinet/__init__.py",
-        "basinet/py.typed",
-        "basinet/sim/agents/worker.py",
-        "basinet/topologies/__init__.py",
-        "basinet/algorithms/strategies/baselines/diffusion.py",
-        "basinet/analysis/report/report_template.html",
-        "basinet/launch/experiments/main.yaml",
-    ):
-        assert name in names
+    rooms = ("launch", "analysis", "sim", "algorithms", "topologies")
+    files = [file for room in rooms for kind in ("py", "html", "yaml") for file in (ROOT / room).rglob(f"*.{kind}")]
+    assert {f"basinet/{file.relative_to(ROOT)}" for file in files} < {*names}
+    assert {"basinet/__init__.py", "basinet/py.typed", "basinet/launch/experiments/main.yaml"} <= {*names}
     assert not any(name.startswith(("tests", "sim", "basinet/tests")) for name in names)
 
 

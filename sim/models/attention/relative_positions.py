@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from basinet.sim.models.attention.heads import join_heads, split_heads
 
-__all__ = ["RelativeAttention", "numbered_distances", "table_size"]
+__all__ = ["RelativeAttention", "fitted_to_grid", "numbered_distances", "table_size"]
 
 
 def table_size(grid: tuple[int, int]) -> int:
@@ -20,6 +20,31 @@ def table_size(grid: tuple[int, int]) -> int:
         (2 rows − 1) (2 columns − 1).
     """
     return (2 * grid[0] - 1) * (2 * grid[1] - 1)
+
+
+def fitted_to_grid(name: str, value: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resample what was learned for the places of a square grid, if a model has another grid.
+
+    Positions and tables are interpolated by bicubic convolution, as is usual in fine-tuning at another image size.
+
+    Args:
+        name: Name of the parameter.
+        value: Its value in another model.
+        grid: (rows, columns) of the model.
+
+    Returns:
+        Positions [places, width] or a table [distances, heads] for the grid; other values, and those of a grid that is
+        no square, as they are.
+    """
+    kind = name.rpartition(".")[2]
+    if kind not in ("positions", "table") or value.ndim != 2:
+        return value
+    shape = grid if kind == "positions" else (2 * grid[0] - 1, 2 * grid[1] - 1)
+    side = math.isqrt(len(value))
+    if side**2 != len(value) or len(value) == math.prod(shape):
+        return value
+    square = torch.unflatten(value.mT, 1, (side, side))
+    return nn.functional.interpolate(square[None], shape, mode="bicubic", align_corners=False)[0].flatten(1).mT
 
 
 def numbered_distances(places: Tensor, grid: tuple[int, int]) -> Tensor:

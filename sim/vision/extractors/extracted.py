@@ -1,6 +1,6 @@
 """Features of images and videos by frozen extractors, computed once and kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from basinet.sim.data.items import Items
@@ -18,7 +19,7 @@ from basinet.sim.vision.extractors.pool import extractors
 from basinet.sim.vision.extractors.pretrained import Budget
 from basinet.sim.vision.video_files import evenly_spaced
 
-__all__ = ["CLIP", "features"]
+__all__ = ["CLIP", "features", "frozen"]
 
 CLIP = "@clip"
 """Appended to the name of an extractor, for how frames change instead of frames."""
@@ -62,8 +63,7 @@ def features(
         raise ValueError(f"extractors: got {', '.join(names)}; allowed is to name each once")
     folder = cache_folder() if cache is None else Path(cache)
     rows = torch.arange(len(videos)) if rows is None else rows
-    bare = list(dict.fromkeys(name.removesuffix(CLIP) for name in names))
-    made = {each.name: each for each in extractors(bare, folder, budget)}
+    made = _made(names, folder, budget)
     origin = "" if isinstance(videos, Separate) else _origin(videos, rows)
     found = {}
     for name in names:
@@ -83,6 +83,29 @@ def features(
             )
         found[name] = torch.stack(each)
     return found
+
+
+def frozen(names: Sequence[str], cache: Path, frames: int | None = None) -> Callable[[NDArray[Any]], dict[str, Tensor]]:
+    """Make extractors, to be applied to one video after another without keeping what they find.
+
+    Args:
+        names: Extractors; see `features`.
+        cache: Folder for trained networks.
+        frames: Number of evenly spaced frames, or of changes between adjacent ones; by default all.
+
+    Returns:
+        A function of a video uint8 [T, 3, H, W]; it returns what `features` does, float32 [frames, d] by name.
+    """
+    made = _made(names, cache)
+    return lambda video: {
+        name: _described(video, made[name.removesuffix(CLIP)], frames, is_clip=name.endswith(CLIP)) for name in names
+    }
+
+
+def _made(names: Sequence[str], folder: Path, budget: Budget | None = None) -> dict[str, Extractor]:
+    """Make the extractors of features, each once."""
+    bare = list(dict.fromkeys(name.removesuffix(CLIP) for name in names))
+    return {each.name: each for each in extractors(bare, folder, budget)}
 
 
 def _differing(parts: list[Tensor]) -> list[Tensor]:
@@ -128,21 +151,26 @@ class _Seen:
     def __getitem__(self, row: int) -> Tensor:
         place = int(self.rows[row])
         video = np.asarray(self.videos.view(place) if hasattr(self.videos, "view") else self.videos[place])
-        if video.dtype != np.uint8 or video.ndim not in (3, 4) or video.shape[-3] != 3:
-            raise ValueError(
-                f"it is of type {video.dtype} and shape {video.shape}; allowed are videos uint8 [frames, 3, height,"
-                " width] and images uint8 [3, height, width]"
-            )
-        video = video.reshape(-1, *video.shape[-3:])
-        total = len(video) - self.is_clip
-        count = total if self.frames is None else self.frames
-        if not 1 <= count <= total:
-            what = "changes between frames" if self.is_clip else "frames"
-            raise ValueError(f"it has {total} {what}, and {max(1, count)} are needed")
-        places = evenly_spaced(total, count)
-        if not self.is_clip:
-            return self.extractor.of_frames(_middle(video, places))
-        return self.extractor.of_changes(_middle(video, places), _middle(video, [place + 1 for place in places]))
+        return _described(video, self.extractor, self.frames, is_clip=self.is_clip)
+
+
+def _described(video: NDArray[Any], extractor: Extractor, frames: int | None, *, is_clip: bool) -> Tensor:
+    """Compute the features of a video, [frames, d]."""
+    if video.dtype != np.uint8 or video.ndim not in (3, 4) or video.shape[-3] != 3:
+        raise ValueError(
+            f"it is of type {video.dtype} and shape {video.shape}; allowed are videos uint8 [frames, 3, height,"
+            " width] and images uint8 [3, height, width]"
+        )
+    video = video.reshape(-1, *video.shape[-3:])
+    total = len(video) - is_clip
+    count = total if frames is None else frames
+    if not 1 <= count <= total:
+        what = "changes between frames" if is_clip else "frames"
+        raise ValueError(f"it has {total} {what}, and {max(1, count)} are needed")
+    places = evenly_spaced(total, count)
+    if not is_clip:
+        return extractor.of_frames(_middle(video, places))
+    return extractor.of_changes(_middle(video, places), _middle(video, [place + 1 for place in places]))
 
 
 def _middle(video: Any, frames: Sequence[int]) -> Tensor:

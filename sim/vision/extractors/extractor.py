@@ -61,6 +61,8 @@ class Extractor:
         with torch.no_grad(), one_thread():
             found = self.layers(frames.float() / 255)
         parts = found.values() if isinstance(found, Mapping) else found if isinstance(found, Sequence) else [found]
+        if not parts:
+            raise ValueError(f"extractors: {self.name} returns nothing; allowed are a tensor or several")
         for part in parts:
             if not isinstance(part, Tensor) or part.ndim not in (2, 3, 4) or len(part) != len(frames):
                 kind = f"a tensor of shape {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
@@ -68,9 +70,10 @@ class Extractor:
                     f"extractors: {self.name} returns {kind} for {len(frames)} images; allowed are tensors of shape"
                     " (images, channels, height, width), (images, tokens, features) and (images, features)"
                 )
-            if not part.isfinite().all():
-                raise ValueError(f"extractors: {self.name} returns numbers that are not finite")
-        return [part.detach().cpu().float() for part in parts]
+        layers = [part.detach().cpu().float() for part in parts]
+        if not all(bool(layer.isfinite().all()) for layer in layers):
+            raise ValueError(f"extractors: {self.name} returns numbers that are not finite in float32")
+        return layers
 
     def _summary(self, layers: Sequence[Tensor]) -> Tensor:
         found = []

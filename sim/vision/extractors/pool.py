@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from basinet.algorithms.draws import key
+from basinet.sim.data.generators import restored_generators, seed_generators
 from basinet.sim.experiment.component import Kind
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line, nearest
@@ -58,9 +60,8 @@ def extractors(names: Sequence[str], folder: Path, budget: Budget | None = None)
     """
     for name in names:
         if name not in (*POOL, *WHEELS) and ":" not in name:
-            raise ValueError(
-                f"extractors: there is no extractor '{name}'; {nearest(name, [*POOL, *WHEELS])}, or module:attribute"
-            )
+            known = nearest(name, [*POOL, *WHEELS])
+            raise ValueError(f"extractors: there is no extractor '{name}' (your own is module:attribute); {known}")
     trained = pretrained([name for name in names if name in PRETEXTS], folder, budget or Budget())
     revision = f"{_REVISION} {torch.__version__}"
     found = []
@@ -83,14 +84,18 @@ def _scene_statistics(images: Tensor) -> Tensor:
 
 def _own(name: str, revision: str) -> Extractor:
     """Import the user's own extractor."""
-    path, _, file = name.partition("=")
-    given: Any = _OWN.parse(path).make()
+    path, is_equal, file = name.partition("=")
+    if is_equal and not file:
+        raise ValueError(f"extractors: {name} names no file; allowed is that of the weights after =")
+    with restored_generators():
+        seed_generators(key(0, "extractor", path))  # of weights that it draws
+        given: Any = _OWN.parse(path).make()
     if not isinstance(given, nn.Module):
         if file or not callable(given):
             wanted = "modules of torch, which have weights" if file else "functions and modules of torch"
             raise ValueError(f"extractors: {path} is a {type(given).__name__}; allowed are {wanted}")
         return Extractor(name, given, digest([given, revision]))
-    network = deepcopy(given).eval().requires_grad_(False)
+    network = deepcopy(given).eval().requires_grad_(False).float()
     if file:
         try:
             network.load_state_dict(read_weights(Path(file), "extractors"))

@@ -147,7 +147,7 @@ class _Trained:
         return len(self.names)
 
     def __getitem__(self, row: int) -> Tensor:
-        with restored_generators(), one_thread(), torch.enable_grad():
+        with one_thread(), torch.enable_grad():
             trained = _train(self.names[row], self.budget)
         name, pretext = self.names[row], PRETEXTS[self.names[row]]
         _log.warning(

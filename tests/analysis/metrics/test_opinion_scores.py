@@ -67,6 +67,7 @@ def test_the_fit_finds_a_logistic_function_whatever_the_scale(given):
 def test_the_wrong_order_is_not_turned_round(given):
     x, y = given
     assert plcc_fitted(-x, y) < 0.3 < 0.8 < plcc_fitted(x, y)
+    assert plcc_fitted(-x, x) == 0  # whose correlation with all that rises is negative
     turned = curve_fit(curve, -x, y, p0=[y.min(), y.max(), 0, 1], maxfev=10_000)[0]
     assert stats.pearsonr(curve(-x, *turned), y).statistic > 0.9  # as a fit of any sign would
 

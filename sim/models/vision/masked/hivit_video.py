@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from basinet.sim.models.attention.relative_positions import fitted_to_grid
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.vision.masked.hierarchical_encoder import (
     Depths,
@@ -122,10 +123,11 @@ class HiViTVideo(nn.Module):
         return scores
 
     def fitted(self, name: str, value: Tensor) -> Tensor:
-        """Inflate the embedding's weights, if they are those of an image; see `FitsValues`."""
-        embedding = self.encoder.embedding[0]
-        of_image = name == _EMBEDDING and self.tube * value.shape[-1] == embedding.in_features
-        return inflated(value, self.tube, self.inflation) if of_image else value
+        """Inflate an image's embedding, and resample what was learned on frames of another size; see `FitsValues`."""
+        of_image = name == _EMBEDDING and self.tube * value.shape[-1] == self.get_parameter(name).shape[-1]
+        if of_image:
+            return inflated(value, self.tube, self.inflation)
+        return fitted_to_grid(name, value, self.encoder.grid)
 
 
 _EMBEDDING = "encoder.embedding.0.weight"

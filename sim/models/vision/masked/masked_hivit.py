@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.models.attention.relative_positions import numbered_distances
+from basinet.sim.models.attention.relative_positions import fitted_to_grid, numbered_distances
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.vision.masked.hierarchical_encoder import (
     UNIT,
@@ -25,7 +25,8 @@ class MaskedHiViT(nn.Module):
 
     The tokens of the three stages, each averaged over a unit and projected, are added (`fusion`). The decoder puts them
     at their places, a learned token at those that are wanted, and attends among all. The parameters `encoder.*` have
-    the names and shapes of those of `hivit`; fusion and decoder are of use in pre-training only.
+    the names and shapes of those of `hivit`; fusion and decoder are of use in pre-training only. What was learned on
+    square images of another size is resampled when it is loaded.
 
     The defaults have 335,128 parameters for images of 3 × 64 × 64 pixels, of which the encoder has 269,220.
 
@@ -99,6 +100,10 @@ class MaskedHiViT(nn.Module):
         fused = sum(projection(means[stage]) for stage, projection in self.fusion.items())
         pixels: Tensor = self.decoder(fused, places, wanted)
         return pixels
+
+    def fitted(self, name: str, value: Tensor) -> Tensor:
+        """Resample what was learned on images of another size; see `FitsValues`."""
+        return fitted_to_grid(name, value, self.encoder.grid)
 
 
 class _Decoder(nn.Module):

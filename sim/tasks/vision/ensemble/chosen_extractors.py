@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import reason_of
 from basinet.sim.tasks.vision.ensemble.extractor_ranking import Ranked
 from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
 
@@ -49,13 +49,17 @@ class Chosen(NamedTuple):
         """
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-            ranked = tuple(Ranked(**extractor) for extractor in found["extractors"])
+            ranked = tuple(_ranked(**extractor) for extractor in found["extractors"])
             parts = found["standards"]
             standards = tuple(Standard(tuple(map(float, p["shift"])), tuple(map(float, p["scale"]))) for p in parts)
             chosen = cls(ranked, standards)
-            if [e.length for e in chosen.used] != [len(standard.shift) for standard in standards]:
+            lengths = [len(standard.shift) for standard in standards]
+            if not lengths or [e.length for e in chosen.used] != lengths:
                 raise ValueError("it does not standardise the features of the extractors")
         except (OSError, ValueError, LookupError, TypeError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
-            raise ValueError(f"standards: {file} cannot be read: {reason}") from error
+            raise ValueError(f"standards: {file} cannot be read: {reason_of(error)}") from error
         return chosen
+
+
+def _ranked(name: str, length: int, davies_bouldin: float, ridge_srocc: float, selected: bool) -> Ranked:
+    return Ranked(str(name), int(length), float(davies_bouldin), float(ridge_srocc), bool(selected))

@@ -1,9 +1,10 @@
 """Quality of videos by features of several frozen extractors: PTM-VQA."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -11,12 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.data.memory_map import cache_folder
-from basinet.sim.evaluation.baselines import constant_baselines
-from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.digest import digest
-from basinet.sim.run.quantity import Where
 from basinet.sim.tasks.kept import Kept
-from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
+from basinet.sim.tasks.left_out import check_left_out
 from basinet.sim.tasks.task import TASKS, Batch
 from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
 from basinet.sim.tasks.vision.ensemble.extractor_ranking import Ranked, rank_extractors
@@ -28,10 +26,8 @@ from basinet.sim.tasks.vision.ensemble.icid import (
     intra_consistency,
 )
 from basinet.sim.tasks.vision.quality.batch_losses import plcc_loss
-from basinet.sim.tasks.vision.quality.statistics_ridge import Ridge, Standard
-from basinet.sim.tasks.vision.videos.clips import rated_clips
-from basinet.sim.tasks.vision.videos.kvq_files import rated_files
-from basinet.sim.tasks.vision.videos.video_rating import VideoRating
+from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
+from basinet.sim.tasks.vision.videos.video_rating import VideoRating, rated_videos
 from basinet.sim.tasks.vision.videos.video_views import Rated, kept_videos
 from basinet.sim.vision.extractors.extracted import features
 from basinet.sim.vision.extractors.pool import POOL
@@ -40,8 +36,6 @@ __all__ = ["PretrainedEnsemble", "ensemble_of", "pretrained_ensemble"]
 
 Select = Literal["all", "davies_bouldin", "ridge"]
 Clusters = Literal["fixed", "batch"]
-
-_PLACES: tuple[Where, ...] = ("train", "test")
 
 _READING = "our reading of a loss whose formulas are not verified"
 
@@ -136,35 +130,33 @@ class PretrainedEnsemble(VideoRating):
         return {"standards": Kept(digest(content), content)}
 
     def baselines(self) -> dict[str, dict[str, float]]:
-        """Return the metrics of the mean score, and of ridges on all features and on the best extractor's, by name.
+        """Return what `evaluate` returns for the mean score, and for the `ridges`, by name.
 
-        The best is the one with the largest correlation of a ridge in cross-validation. The loss, which trivial
-        predictions without embeddings do not have, is left out.
+        The loss is left out if it is that of embeddings as well, which trivial predictions do not have.
         """
-        used = self.chosen.used
-        place = max(range(len(used)), key=lambda place: used[place].ridge_srocc)
-        found = constant_baselines(self._plain(slice(0)))
-        chosen = {"ridge on all features": slice(None), f"ridge on {used[place].name}": slice(place, place + 1)}
-        for name, parts in chosen.items():
-            task = self._plain(parts)
-            ridge = Ridge(task.train[0], task.train[1][:, 0])
+        rows = super().baselines()
+        return {
+            name: {key: v for key, v in row.items() if not (self.icid and "loss" in key)} for name, row in rows.items()
+        }
 
-            def predicted(batch: Batch, ridge: Ridge = ridge) -> Tensor:
-                return ridge(batch[0])[:, None]
+    def ridges(self) -> dict[str, Self]:
+        """Return the tasks whose inputs are fitted: all features, and those with the best ridge in cross-validation."""
+        found = {"ridge on all features": self.with_inputs(_mean_features)}
+        judged = [(e.ridge_srocc, e.name, place) for place, e in enumerate(self.chosen.used)]
+        if known := [one for one in judged if not math.isnan(one[0])]:
+            _, name, best = max(known)
+            one = self.with_inputs(lambda data, rows: _mean_features((data[best], data[-1]), rows))
+            found[f"ridge on {name}"] = one
+        return found
 
-            measured = [measure(task, where, predicted) for where in _PLACES if getattr(task, where) is not None]
-            found[name] = {key: value for part in measured for key, value in part.items()}
-        losses = ("train_loss", "test_loss", "generalization_gap")
-        return {name: {key: v for key, v in row.items() if key not in losses} for name, row in found.items()}
+    def with_inputs(self, inputs: Callable[[Any, Tensor], Tensor], most: int | None = None) -> Self:
+        """Return the task with other inputs and without the ICID loss, which needs embeddings; see `Scoring`."""
+        return replace(super().with_inputs(inputs, most), icid=0.0)
 
-    def _plain(self, parts: slice) -> VideoRating:
-        """Return the task without embeddings, of the mean features of some extractors; float64, on the CPU."""
-        common = {part.name: getattr(self, part.name) for part in fields(VideoRating)}
-        for where, data in self.measured().items():
-            *features, scores = (part.cpu().double() for part in data)
-            means = [part.mean(1) for part in features[parts]]
-            common[where] = torch.cat([scores[:, :0], *means], 1), scores
-        return VideoRating(**common | {"mean_over": "samples", "evaluated_samples": None})
+
+def _mean_features(data: Batch, rows: Tensor) -> Tensor:
+    """Return the features of some videos, averaged over frames: [n, F]."""
+    return torch.cat([part.cpu()[rows].double().mean(1) for part in data[:-1]], 1)
 
 
 def ensemble_of(
@@ -203,8 +195,10 @@ def ensemble_of(
     train = rated.rows["train"]
     scores = rated.scores[train]
     edges = cluster_edges(scores, num_clusters)
-    if len({float(scores.min()), *edges.tolist()}) < num_clusters:
-        raise ValueError(f"num_clusters is {num_clusters}, and too many training scores are equal; allowed are fewer")
+    if not _are_apart(scores, num_clusters):
+        most = next((count for count in range(num_clusters - 1, 1, -1) if _are_apart(scores, count)), None)
+        allowed = "different scores are needed" if most is None else f"allowed is {most}, for example"
+        raise ValueError(f"num_clusters is {num_clusters}, and too many training scores are equal; {allowed}")
     if chosen is None:
         chosen = _choose({name: part[train] for name, part in found.items()}, rated, edges, select, top)
     for extractor in chosen.used:
@@ -241,6 +235,11 @@ def ensemble_of(
     return task
 
 
+def _are_apart(scores: Tensor, count: int) -> bool:
+    """Return whether so many clusters all have members."""
+    return len({float(scores.min()), *cluster_edges(scores, count).tolist()}) == count
+
+
 def _choose(features: Mapping[str, Tensor], rated: Rated, edges: Tensor, select: Select, top: int | None) -> Chosen:
     """Judge extractors by the training videos, and choose among them."""
     if select == "all" and top is not None:
@@ -255,6 +254,8 @@ def _choose(features: Mapping[str, Tensor], rated: Rated, edges: Tensor, select:
     if select == "ridge" and len({*groups.tolist()}) < 2:
         raise ValueError("select is 'ridge', which needs training videos of several photos or contents")
     ranked = rank_extractors(features, scores, clusters_of(scores, edges), rated.columns.get("content"), groups)
+    if select == "davies_bouldin" and all(math.isinf(extractor.davies_bouldin) for extractor in ranked):
+        raise ValueError("select is 'davies_bouldin', which needs several training videos of a content")
     orders: dict[Select, Callable[[Ranked], float]] = {
         "all": lambda extractor: 0,
         "davies_bouldin": lambda extractor: extractor.davies_bouldin,
@@ -351,13 +352,8 @@ def pretrained_ensemble(
         check_left_out(pretrained_ensemble, reason, extractors=extractors, select=select, top=top)
         chosen = Chosen.read(Path(standards))
         extractors = tuple(extractor.name for extractor in chosen.used)
-    if path is None:
-        files = {"train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
-        check_left_out(pretrained_ensemble, READ, **files)
-        rated = rated_clips(contents, size, frames, test)
-    else:
-        check_left_out(pretrained_ensemble, GENERATED, contents=contents, size=size, test=test)
-        rated = rated_files(Path(path), train_scores, test_scores, pairs, frames)
+    files = {"path": path, "train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
+    rated = rated_videos(pretrained_ensemble, frames=frames, contents=contents, size=size, test=test, **files)
     folder = cache_folder() if cache is None else Path(cache)
     source = kept_videos(rated.source, folder)
     # Videos of a part that is not used have no features.

@@ -26,7 +26,7 @@ from basinet.sim.tasks.vision.videos.video_views import Rated
 from basinet.sim.vision.picture_files import read_pixels
 from basinet.sim.vision.resizing import resize
 
-__all__ = ["ImageFiles", "Part", "fold_rows", "rated_image_files"]
+__all__ = ["ImageFiles", "Part", "fold_rows", "rated_image_files", "read_scores"]
 
 Part = Literal["test", "validation"]
 
@@ -136,7 +136,7 @@ def rated_image_files(
             f"{task}: scores is missing; a CSV file with the columns filename and score, or image_name and MOS, or a"
             " text file in the layout of AVA is needed"
         )
-    found = [_read(task, Path(file), path, scale) for file in (scores, test_scores) if file is not None]
+    found = [read_scores(task, Path(file), path, scale) for file in (scores, test_scores) if file is not None]
     known = found[0]
     if test_scores is not None:
         both = {*map(os.path.normpath, known.names)} & {*map(os.path.normpath, found[1].names)}
@@ -155,6 +155,8 @@ def rated_image_files(
         for name, value, usual in (("fold", fold, 0), ("folds", folds, 5)):
             if value != usual:
                 raise ValueError(f"{task}: {name} is {value}, and {chosen} says what is tested; leave it out")
+    if part != "test" and (test_scores is not None or "set" not in known.columns):
+        raise ValueError(f"{task}: test is {part!r}, which is for a file with the column set; leave it out")
     names = [name for one in found for name in one.names]
     truth = np.concatenate([one.scores for one in found if one.scores is not None])
     trained = rows["train"].numpy()
@@ -168,7 +170,21 @@ def rated_image_files(
     )
 
 
-def _read(task: str, file: Path, folder: Path, scale: Sequence[float]) -> Ratings:
+def read_scores(task: str, file: Path, folder: Path, scale: Sequence[float]) -> Ratings:
+    """Read a file of scores of images.
+
+    Args:
+        task: Who asks, for error messages.
+        file: A CSV file, or one in the layout of AVA; see `rated_image_files`.
+        folder: The folder of the images.
+        scale: Lowest and highest score in CSV files.
+
+    Returns:
+        The ratings.
+
+    Raises:
+        ValueError: It cannot be read or holds something else.
+    """
     lowest, highest = scale
     if file.suffix.lower() != ".txt":
         return read_ratings(file, folder, task=task, layouts=(KVQ, KONIQ), scale=(lowest, highest))

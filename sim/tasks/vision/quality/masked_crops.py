@@ -11,18 +11,17 @@ from torch import Tensor
 from basinet.algorithms.draws import fold, key
 from basinet.sim.data.nests import Nest
 from basinet.sim.data.rows import Stored
+from basinet.sim.models.vision.masked.hierarchical_encoder import UNIT, units_of
 from basinet.sim.tasks.vision.restoration.patches import Pictures, drawn, turned
 from basinet.sim.vision.degradations import Composition, degraded
 
-__all__ = ["UNIT", "MaskedCrops", "Target", "in_units", "unit_targets"]
+__all__ = ["MaskedCrops", "Normalised", "Target", "unit_targets"]
 
 Target = Literal["degraded", "clean"]
-
-UNIT = 16
-"""Height and width of a unit, which is masked or seen as a whole."""
+Normalised = bool | Literal["channels"]
 
 _TINY = 1e-6
-"""What is added to the variance of a unit, as in masked autoencoders."""
+"""What is added to a variance of pixels, as in masked autoencoders."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +41,7 @@ class MaskedCrops(Stored):
         strength: The largest strength.
         masked: Number of masked units.
         target: Which pixels are predicted.
-        normalised: Whether those of each unit are normalised.
+        normalised: Whether those of each unit are normalised, or those of each channel of it.
         seed: Seed of what is drawn for measured samples.
         device: Where batches are placed.
         dtype: Their floating type; None for float32.
@@ -57,7 +56,7 @@ class MaskedCrops(Stored):
     strength: float
     masked: int
     target: Target
-    normalised: bool
+    normalised: Normalised
     seed: int
     device: torch.device | str = "cpu"
     dtype: torch.dtype | None = None
@@ -104,9 +103,9 @@ class MaskedCrops(Stored):
             generator = np.random.default_rng(seed & (2**63 - 1))
             chain = self.chains[row % len(self.chains)]
             order = torch.from_numpy(generator.permutation((self.side // UNIT) ** 2))
-            seen = in_units(degraded(clean, chain, self.composition, self.strength, generator))
+            seen = units_of(degraded(clean, chain, self.composition, self.strength, generator))
             wanted, places = order[: self.masked].sort().values, order[self.masked :].sort().values
-            truth = seen if self.target == "degraded" else in_units(clean)
+            truth = seen if self.target == "degraded" else units_of(clean)
             samples.append((seen[places], places, wanted, truth[wanted]))
         units, places_, wanted_, targets = map(torch.stack, zip(*samples, strict=True))
         return units, places_, wanted_, targets
@@ -122,33 +121,19 @@ class MaskedCrops(Stored):
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def in_units(image: Tensor) -> Tensor:
-    """Cut an image into units.
-
-    Args:
-        image: [3, H, W], whose sides are multiples of 16.
-
-    Returns:
-        Units row by row, [H W / 256, 3, 16, 16].
-    """
-    channels, height, width = image.shape
-    cut = image.view(channels, height // UNIT, UNIT, width // UNIT, UNIT)
-    return cut.permute(1, 3, 0, 2, 4).flatten(0, 1)
-
-
-def unit_targets(units: Tensor, *, normalised: bool) -> Tensor:
+def unit_targets(units: Tensor, *, normalised: Normalised) -> Tensor:
     """Turn units into what a model predicts of them.
 
     Args:
         units: Pixels from 0 to 1, [..., 3, 16, 16].
-        normalised: Whether the pixels of each unit, of all channels together, get the mean 0 and the variance 1; those
-            of a flat one become 0.
+        normalised: Whether the pixels of each unit get the mean 0 and the variance 1, all channels together, or each of
+            the "channels"; flat ones become 0.
 
     Returns:
         [..., 768].
     """
-    pixels = units.flatten(-3)
-    if not normalised:
-        return pixels
-    variance, mean = torch.var_mean(pixels, -1, correction=0, keepdim=True)
-    return (pixels - mean) / (variance + _TINY).sqrt()
+    if normalised:
+        together = (-2, -1) if normalised == "channels" else (-3, -2, -1)
+        variance, mean = torch.var_mean(units, together, correction=0, keepdim=True)
+        units = (units - mean) / (variance + _TINY).sqrt()
+    return units.flatten(-3)

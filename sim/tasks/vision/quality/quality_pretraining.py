@@ -13,10 +13,11 @@ from torch import Tensor
 from basinet.algorithms.draws import key
 from basinet.sim.evaluation.measuring import chunks, measure
 from basinet.sim.experiment.mistakes import nearest, shown
+from basinet.sim.models.vision.masked.hierarchical_encoder import UNIT
 from basinet.sim.tasks.loaders.huggingface import Files as HubFiles
 from basinet.sim.tasks.supervised import Regression
 from basinet.sim.tasks.task import TASKS, Batch
-from basinet.sim.tasks.vision.quality.masked_crops import UNIT, MaskedCrops, Target, unit_targets
+from basinet.sim.tasks.vision.quality.masked_crops import MaskedCrops, Normalised, Target, unit_targets
 from basinet.sim.tasks.vision.restoration.image_pairs import made
 from basinet.sim.tasks.vision.restoration.original_parts import train_and_test
 from basinet.sim.tasks.vision.restoration.patches import Pictures
@@ -41,18 +42,23 @@ class QualityPretraining(Regression):
     places row by row [B, kept], the places of masked units [B, masked], and the pixels of these [B, masked, 768].
 
     Attributes:
+        candidates: The crops of the training images that might be kept.
+        tested: Image of each test sample.
         curation: Which crops of the training images were kept.
         origins: Image of each candidate.
-        normalised: Whether the pixels of each masked unit are normalised.
+        normalised: Whether the pixels of each masked unit are normalised, or those of each channel of it.
     """
 
+    candidates: MaskedCrops
+    tested: NDArray[Any]
     curation: Curation
     origins: NDArray[Any]
-    normalised: bool = True
+    normalised: Normalised = True
 
     @property
     def _about_loss(self) -> str:
-        pixels = "pixels of masked units, normalised in each unit" if self.normalised else "pixels of masked units"
+        where = {True: ", normalised in each unit", "channels": ", normalised in each channel of a unit", False: ""}
+        pixels = f"pixels of masked units{where[self.normalised]}"
         kept = self.curation.is_kept
         found = f"squared error of the {pixels}; {int(kept.sum())} of {len(kept)} crops are trained on"
         if not self.curation.left_out:
@@ -112,7 +118,7 @@ def quality_pretraining(
     composition: Composition = "sequence",
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0,
     target: Target = "degraded",
-    normalised: bool = True,
+    normalised: Normalised = True,
     curation: Sequence[Criterion] = ("resolution", "coverage", "objects"),
     kept: Annotated[float, Field(gt=0, le=1)] = 0.5,
     crops: Annotated[int, Field(ge=1)] = 32,
@@ -154,7 +160,8 @@ def quality_pretraining(
             probability ½; all in "random_order"; or the sequence twice ("second_order").
         strength: The largest strength, from 0 (none) to 1; that of each step is drawn uniformly up to it.
         target: Whether masked units are predicted as they are "degraded" or "clean".
-        normalised: Whether the pixels of each masked unit get the mean 0 and the variance 1.
+        normalised: Whether the pixels of each masked unit get the mean 0 and the variance 1, all colours together, or
+            each of the "channels": then nothing is gained by predicting colours.
         curation: By which estimates crops are ranked; the best mean rank is best. `coverage` is the share of cells of
             8 × 8 pixels that are not flat, `objects` counts the areas that stand out, best near the upper quartile.
         kept: Share of the crops that is trained on; 1 for no curation.
@@ -243,6 +250,8 @@ def quality_pretraining(
         num_outputs=trained.masked * 3 * UNIT**2,
         model="masked_hivit",
         columns=columns,
+        candidates=candidates,
+        tested=np.array(test.names)[data["test"].places[:, 0].repeat(len(chains))],
         curation=found,
         origins=np.array(train.names)[candidates.places[:, 0]],
         normalised=normalised,
@@ -279,4 +288,5 @@ def _curation(candidates: MaskedCrops, criteria: Sequence[Criterion], share: flo
     """Choose among crops."""
     rows = torch.arange(len(candidates.places)) * len(candidates.chains)
     resolutions = [candidates.pictures.arrays(picture)[0][0].size for picture in candidates.places[:, 0]]
-    return curate(candidates.clean(rows), resolutions, criteria, share)
+    crops = (candidates.clean(row)[0] for row in rows[:, None])  # of which there may be too many for the memory
+    return curate(crops, resolutions, criteria, share)

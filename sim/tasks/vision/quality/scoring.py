@@ -81,12 +81,24 @@ class Scoring(Regression):
         return 1
 
     def baselines(self) -> dict[str, dict[str, float]]:
-        """Return what `evaluate` returns for the mean score, and for ridge regression on scene statistics, by name."""
-        found = constant_baselines(self._on(lambda part, rows: torch.empty(len(rows), 0)))
-        return {**found, RIDGE: ridge_baseline(self._on(self._scenes, _FITTED))}
+        """Return what `evaluate` returns for the mean score, and for the `ridges`, by name."""
+        found = constant_baselines(self.with_inputs(lambda part, rows: torch.empty(len(rows), 0)))
+        return found | {name: ridge_baseline(task) for name, task in self.ridges().items()}
 
-    def _on(self, inputs: Callable[[Any, Tensor], Tensor], most: int | None = None) -> Self:
-        """Return the task with other inputs of some data, and at most so many training samples; float64, on the CPU."""
+    def ridges(self) -> dict[str, Self]:
+        """Return the tasks whose inputs are fitted by ridge regression, by the name of the baseline."""
+        return {RIDGE: self.with_inputs(self._scenes, _FITTED)}
+
+    def with_inputs(self, inputs: Callable[[Any, Tensor], Tensor], most: int | None = None) -> Self:
+        """Return the task with other inputs, float64 on the CPU.
+
+        Args:
+            inputs: Takes the data of a part, and the indices of samples, int64 [n]; returns [n, F].
+            most: Most training samples, evenly spaced; None for all.
+
+        Returns:
+            The task.
+        """
         data: dict[str, Any] = {}
         for where, part in self.measured().items():
             scores = part.scores if isinstance(part, Videos) else part[-1]

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 _EXCEL = (".xlsx", ".xlsm")
 
 
-def read_pairs(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
+def read_pairs(file: Path, names: Sequence[str], task: str = "video_quality") -> dict[str, Tensor]:
     """Read pairs of videos, of which one is better.
 
     Args:
@@ -34,6 +34,7 @@ def read_pairs(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
             The first row of a sheet or CSV file may hold headings: it is a pair if it names one of the videos, or its
             rank is 1 or 2.
         names: The videos that may appear.
+        task: Who asks, for error messages.
 
     Returns:
         For each sheet the places of the two videos and the rank, int64 [P, 3].
@@ -44,36 +45,36 @@ def read_pairs(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
     """
     places = {name: place for place, name in enumerate(names)}
     found: dict[str, list[list[int]]] = {sheet: [] for sheet in KINDS}
-    for sheet, row, where, is_first in _rows(file):
+    for sheet, row, where, is_first in _rows(file, task):
         if is_first and row[2:3] not in (["1"], ["2"]) and places.keys().isdisjoint(row[:2]):
             continue  # headings
         if sheet not in found:
-            raise ValueError(f"video_quality: {where} is of {sheet!r}; allowed are {' and '.join(KINDS)}")
+            raise ValueError(f"{task}: {where} is of {sheet!r}; allowed are {' and '.join(KINDS)}")
         if len(row) < 3:
             raise ValueError(
-                f"video_quality: {where} has {len(row)} of the three values that are needed, two videos and a rank"
+                f"{task}: {where} has {len(row)} of the three values that are needed, two videos and a rank"
             )
         for name in row[:2]:
             if name not in places:
-                raise ValueError(f"video_quality: {where} has {name!r}, which is none of the test videos")
+                raise ValueError(f"{task}: {where} has {name!r}, which is none of the test videos")
         if row[0] == row[1]:
-            raise ValueError(f"video_quality: {where} compares {row[0]!r} with itself; two videos are needed")
+            raise ValueError(f"{task}: {where} compares {row[0]!r} with itself; two videos are needed")
         if row[2] not in ("1", "2"):
-            raise ValueError(f"video_quality: {where} has the rank {shown(row[2])}; allowed are 1 and 2")
+            raise ValueError(f"{task}: {where} has the rank {shown(row[2])}; allowed are 1 and 2")
         found[sheet].append([places[row[0]], places[row[1]], int(row[2])])
     return {sheet: torch.tensor(rows, dtype=torch.int64).view(-1, 3) for sheet, rows in found.items()}
 
 
-def _rows(file: Path) -> Iterator[tuple[str, list[str], str, bool]]:
+def _rows(file: Path, task: str) -> Iterator[tuple[str, list[str], str, bool]]:
     """Read the sheet, the values and the place of each row, and whether it is the first one."""
     if file.suffix.lower() == ".csv":
-        header, values, places = read_csv(file, "video_quality")
+        header, values, places = read_csv(file, task)
         yield header[0], header[1:], f"line 1 of {file}", True
         for row, where in zip(zip(*(column.tolist() for column in values), strict=True), places, strict=True):
             yield row[0], [*row[1:]], f"{where} of {file}", False
         return
     if file.suffix.lower() not in _EXCEL:
-        raise ValueError(f"video_quality: {file} is of another kind; allowed are {', '.join(_EXCEL)} and .csv")
+        raise ValueError(f"{task}: {file} is of another kind; allowed are {', '.join(_EXCEL)} and .csv")
     try:
         from openpyxl import load_workbook
     except ImportError as error:
@@ -82,9 +83,9 @@ def _rows(file: Path) -> Iterator[tuple[str, list[str], str, bool]]:
         book = load_workbook(file, read_only=True, data_only=True)
         sheets = {sheet.title: [*sheet.iter_rows(values_only=True)] for sheet in book.worksheets}
     except OSError as error:
-        raise ValueError(f"video_quality: {file} cannot be read: {reason_of(error)}") from error
+        raise ValueError(f"{task}: {file} cannot be read: {reason_of(error)}") from error
     except Exception as error:  # a file of another kind may raise anything
-        raise ValueError(f"video_quality: {file} is no Excel file, or damaged") from error
+        raise ValueError(f"{task}: {file} is no Excel file, or damaged") from error
     for sheet, rows in sheets.items():
         for number, row in enumerate(rows, 1):
             words = ["" if value is None else f"{value:g}" if isinstance(value, float) else str(value) for value in row]
@@ -92,10 +93,11 @@ def _rows(file: Path) -> Iterator[tuple[str, list[str], str, bool]]:
                 yield sheet, words, f"row {number} of sheet {sheet} of {file}", number == 1
 
 
-def rated_files(folder: Path, train: str | None, test: str | None, pairs: str | None, frames: int) -> Rated:
+def rated_files(task: str, folder: Path, train: str | None, test: str | None, pairs: str | None, frames: int) -> Rated:
     """Find videos in the layout of KVQ, and read their scores.
 
     Args:
+        task: Who asks, for error messages.
         folder: The folder of the videos.
         train: CSV file of the training videos.
         test: CSV file of the test videos, if there are any.
@@ -109,24 +111,20 @@ def rated_files(folder: Path, train: str | None, test: str | None, pairs: str | 
         ValueError: A file cannot be read or holds something else, or a video is for training and for tests.
     """
     if not folder.is_dir():
-        raise ValueError(f"video_quality: path is {str(folder)!r}, which is no folder")
+        raise ValueError(f"{task}: path is {str(folder)!r}, which is no folder")
     if train is None:
-        raise ValueError(
-            "video_quality: train_scores is missing; a CSV file with the columns filename and score is needed"
-        )
-    ratings = [read_ratings(Path(train), folder)]
+        raise ValueError(f"{task}: train_scores is missing; a CSV file with the columns filename and score is needed")
+    ratings = [read_ratings(Path(train), folder, task=task)]
     if test is not None:
-        held = read_ratings(Path(test), folder, blank=True)
+        held = read_ratings(Path(test), folder, blank=True, task=task)
         if twice := {*map(os.path.normpath, ratings[0].names)} & {*map(os.path.normpath, held.names)}:
-            raise ValueError(
-                f"video_quality: {min(twice)!r} is a training video in {train}, and a test video in {test}"
-            )
+            raise ValueError(f"{task}: {min(twice)!r} is a training video in {train}, and a test video in {test}")
         if held.scores is None:
             _log.warning("task.test_scores: the scores of %s are blank, so that nothing is tested", test)
         else:
             ratings.append(held)
     if pairs is not None and len(ratings) == 1:
-        raise ValueError(f"video_quality: pairs is {pairs!r}, which is for test videos, and there are none with scores")
+        raise ValueError(f"{task}: pairs is {pairs!r}, which is for test videos, and there are none with scores")
     names = [name for part in ratings for name in part.names]
     places = torch.split(torch.arange(len(names)), [len(part.names) for part in ratings])
     scores = np.concatenate([part.scores for part in ratings if part.scores is not None])
@@ -135,7 +133,7 @@ def rated_files(folder: Path, train: str | None, test: str | None, pairs: str | 
         dict(zip(("train", "test"), places, strict=False)),
         torch.from_numpy(scores).float()[:, None],
         tuple(name for part in ratings[1:] for name in part.names),
-        {} if pairs is None else read_pairs(Path(pairs), ratings[1].names),
+        {} if pairs is None else read_pairs(Path(pairs), ratings[1].names, task),
         dict(ratings[0].columns),
     )
 

@@ -14,13 +14,11 @@ from basinet.sim.data.memory_map import Mapped, Separate, cache_folder
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import reason_of
 from basinet.sim.tasks.kept import Kept
-from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
-from basinet.sim.tasks.task import TASKS, Batch
+from basinet.sim.tasks.left_out import check_left_out
+from basinet.sim.tasks.task import TASKS
 from basinet.sim.tasks.vision.quality.scoring import Loss, PlccRankScoring, PlccScoring, RankScoring
 from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
-from basinet.sim.tasks.vision.videos.clips import rated_clips
-from basinet.sim.tasks.vision.videos.kvq_files import rated_files
-from basinet.sim.tasks.vision.videos.video_rating import VideoRating
+from basinet.sim.tasks.vision.videos.video_rating import VideoRating, rated_videos
 from basinet.sim.tasks.vision.videos.video_views import (
     Fragments,
     Rated,
@@ -29,7 +27,6 @@ from basinet.sim.tasks.vision.videos.video_views import (
     kept_videos,
     statistics_of,
 )
-from basinet.sim.vision.video_files import read_frames
 
 __all__ = ["Reading", "VideoQuality", "reading_of", "video_quality"]
 
@@ -135,21 +132,6 @@ class VideoQuality(VideoRating):
         content = json.dumps([asdict(standard) for standard in standards])
         return {"standards": Kept(digest(content), content)}
 
-    def batch_of(self, file: Path) -> Batch:
-        """Read a video file as it would be measured.
-
-        Args:
-            file: The file.
-
-        Returns:
-            A batch of one video, float32 on the CPU, whose score is 0 and means nothing.
-
-        Raises:
-            ValueError: It cannot be read, or has too few or too small frames.
-        """
-        found = self.reading.inputs(read_frames(file, self.reading.frames), str(file))
-        return (*(part[None] for part in found), torch.zeros(1, 1))
-
     @property
     def key_frames(self) -> int:
         """Number of frames whose scene statistics are averaged for a baseline."""
@@ -254,13 +236,8 @@ def video_quality(
         raise ValueError(f"key_frames is {key_frames}; allowed are at most {frames}, the frames")
     settings = {"frames": frames, "grid": grid, "patch": patch, "crop": crop, "key_frames": key_frames, "size": size}
     reading = reading_of({**settings, "inputs": inputs, "path": path, "standards": standards})
-    if path is None:
-        files = {"train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
-        check_left_out(video_quality, READ, **files)
-        rated = rated_clips(contents, size, frames, test)
-    else:
-        check_left_out(video_quality, GENERATED, contents=contents, size=size, test=test)
-        rated = rated_files(Path(path), train_scores, test_scores, pairs, frames)
+    files = {"path": path, "train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
+    rated = rated_videos(video_quality, frames=frames, contents=contents, size=size, test=test, **files)
     folder = cache_folder() if cache is None else Path(cache)
     source = kept_videos(rated.source, folder)
     fragments = reading.fragments

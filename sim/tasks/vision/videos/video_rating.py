@@ -1,13 +1,19 @@
 """Prediction of what people say of videos."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
 from basinet.sim.tasks.vision.quality.scoring import Scoring
+from basinet.sim.tasks.vision.videos.clips import rated_clips
+from basinet.sim.tasks.vision.videos.kvq_files import rated_files
+from basinet.sim.tasks.vision.videos.video_views import Rated
 
-__all__ = ["VideoRating"]
+__all__ = ["VideoRating", "rated_videos"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +28,38 @@ class VideoRating(Scoring):
     """
 
     pairs: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def rated_videos(
+    task: Callable[..., Any],
+    *,
+    frames: int,
+    path: str | None,
+    train_scores: str | None,
+    test_scores: str | None,
+    pairs: str | None,
+    **made: Any,
+) -> Rated:
+    """Make clips of photos, or find videos in files.
+
+    Args:
+        task: The function that makes the task, whose parameters the others are.
+        frames: See `video_quality`.
+        path: See `video_quality`.
+        train_scores: See `video_quality`.
+        test_scores: See `video_quality`.
+        pairs: See `video_quality`.
+        **made: Other settings of `rated_clips`.
+
+    Returns:
+        The videos.
+
+    Raises:
+        ImportError: PyAV or scikit-image is not installed.
+        ValueError: A file cannot be read, or holds something else; or settings do not fit.
+    """
+    if path is None:
+        check_left_out(task, READ, train_scores=train_scores, test_scores=test_scores, pairs=pairs)
+        return rated_clips(frames=frames, **made)
+    check_left_out(task, GENERATED, **made)
+    return rated_files(task.__name__, Path(path), train_scores, test_scores, pairs, frames)

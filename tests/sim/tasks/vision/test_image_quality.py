@@ -1,12 +1,17 @@
 """Quality and aesthetics of images: made sets, folds, and files in the layouts of KonIQ-10k, AVA and KVQ."""
 
+import copy
 import csv
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from basinet.analysis.curvature.hessian import HessianOperator
+from basinet.sim.agents.state import StackedState, load_vector
+from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models import MODELS
 from basinet.sim.tasks import image_aesthetics, image_quality
@@ -150,6 +155,39 @@ def test_losses_are_those_of_videos(cache, loss):
     assert ("makes another objective" in task.about_loss) == (loss != "l1")
 
 
+@pytest.mark.parametrize("loss", ["l1", "plcc", "rank", "plcc_rank"])
+def test_losses_have_the_same_gradients_in_all_engines_and_products_with_the_hessian(cache, loss):
+    task = image_quality(cache=cache, loss=loss, **SMALL).to("cpu", torch.float64)
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    state = StackedState(model, 2, torch.device("cpu"), torch.float64)
+    state.fill(slice(None), model)
+    state.parameters += 0.1 * torch.randn(state.parameters.shape, dtype=torch.float64)
+    batch = tuple(part.view(2, 6, *part.shape[1:]) for part in task.train.read(torch.arange(0, 96, 8)))
+    wanted = []
+    for n in range(2):
+        agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
+        value = task.objective(agent, tuple(part[n] for part in batch))
+        wanted.append((value.detach(), *(g.flatten() for g in torch.autograd.grad(value, list(agent.parameters())))))
+    losses, gradients = torch.stack([row[0] for row in wanted]), torch.stack([torch.cat(row[1:]) for row in wanted])
+    for engine, kind in ENGINES.items():
+        found = kind(model, task, state).gradients(batch, torch.arange(2))
+        torch.testing.assert_close(found, losses, rtol=1e-10, atol=1e-12, msg=engine)
+        torch.testing.assert_close(state.gradients, gradients, rtol=1e-10, atol=1e-12, msg=engine)
+    part = tuple(part[0] for part in batch)
+    hessian = HessianOperator(model.eval(), task.objective, part)
+    point, step = nn.utils.parameters_to_vector(model.parameters()).detach(), 1e-6
+    direction = torch.randn(len(point), dtype=torch.float64) / 20
+    nearby = []
+    for shift in (step, -step):
+        model = load_vector(model, point + shift * direction, {})
+        found = torch.autograd.grad(task.objective(model, part), list(model.parameters()))
+        nearby.append(torch.cat([g.flatten() for g in found]).numpy())
+    estimate = (nearby[0] - nearby[1]) / (2 * step)
+    # Gradients of order 1 are rounded to 1e-15 or so, divided by the step; no kink of the loss lies in between.
+    np.testing.assert_allclose(hessian @ direction.numpy(), estimate, atol=1e-6 * max(1.0, np.abs(estimate).max()))
+
+
 def test_baselines_are_the_mean_and_the_ridge(task, distorted):
     found = task.baselines()
     assert [*found] == ["mean target", "ridge on scene statistics"]
@@ -163,6 +201,12 @@ def test_baselines_are_the_mean_and_the_ridge(task, distorted):
     ridge = found["ridge on scene statistics"]
     assert ridge["test_loss"] == pytest.approx(float(error), rel=1e-6)
     assert {"test_srocc", "test_plcc", "test_krocc", "test_plcc_fitted"} < ridge.keys()
+    few = task.with_inputs(
+        lambda data, rows: data.rows[rows][:, None], 10
+    )  # as of more training samples than are fitted
+    places, known = few.train
+    assert len(places) == 10 and len(few.test[0]) == len(task.test)
+    assert torch.equal(known, distorted.scores().double()[places[:, 0].long()][:, None])
 
 
 # Files
@@ -240,6 +284,11 @@ def test_aesthetics_see_the_middle_square_resized(folder):
 
 
 BAD = {
+    "folder": ([("filename", "score"), (".", 3)], r"line 2 of .*csv has '\.', which is no file in"),
+    "no name": ([("filename", "score"), ("", 3)], "line 2 of .*csv has no file name"),
+    "no number": ([("filename", "score"), ("0.jpg", "nan")], "line 2 of .* has the score 'nan'; allowed are numbers"),
+    "blank": ([("filename", "score"), ("0.jpg", ""), ("1.jpg", "")], "line 2 of .* has the score ''"),
+    "below": ([("filename", "score"), ("0.jpg", 0.5)], "line 2 of .* has the score '0.5'; allowed are numbers from 1"),
     "missing": ([("filename", "score"), ("x.jpg", 3)], "line 2 of .*csv has 'x.jpg', which is no file in"),
     "twice": ([("image_name", "MOS"), ("0.jpg", 2), ("./0.jpg", 3)], "line 3 of .* has './0.jpg' again, which line 2"),
     "range": (
@@ -308,6 +357,7 @@ def test_mistakes_are_sentences(cache, settings, sentence):
         ({}, "scores is missing; a CSV file"),
         ({"scores": "koniq.csv", "scale": [5, 1]}, r"scale is \[5, 1\]; allowed are a lowest score and a higher one"),
         ({"scores": "koniq.csv", "scale": [0, 100], "fold": 1}, "fold is 1, and the column set says what is tested"),
+        ({"scores": "kvq.csv", "test": "validation"}, "test is 'validation', which is for a file with the column set"),
         ({"scores": "AVA.txt", "scale": [0, 10]}, "scale is for CSV files"),
         ({"scores": "none.csv"}, "none.csv cannot be read"),
         ({"path": "nowhere", "scores": "koniq.csv"}, "path is 'nowhere', which is no folder"),
@@ -316,7 +366,7 @@ def test_mistakes_are_sentences(cache, settings, sentence):
 )
 def test_mistakes_about_files_are_sentences(folder, cache, settings, sentence):
     write_csv(folder / "koniq.csv", KONIQ)
-    write_csv(folder / "kvq.csv", [("filename", "score"), ("0.jpg", 3)])
+    write_csv(folder / "kvq.csv", [("filename", "score"), *((f"{n}.jpg", 3) for n in range(6))])
     files = {name: str(folder / value) for name, value in settings.items() if "scores" in name}
     given = {"path": str(folder / "images"), "cache": cache, "patch": 16, **settings, **files}
     with pytest.raises(ValueError, match=sentence):

@@ -1,6 +1,5 @@
 """Ensembles of frozen extractors: the ICID loss, how extractors are judged, the task, and its model in all engines."""
 
-import copy
 import math
 from dataclasses import replace
 from itertools import permutations
@@ -11,13 +10,13 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.metrics import davies_bouldin_score
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.analysis.metrics import default_metrics
-from basinet.sim.agents.state import StackedState, load_vector
-from basinet.sim.engines import ENGINES
+from basinet.sim.agents.state import load_vector
 from basinet.sim.models import EnsembleRegressor
 from basinet.sim.tasks import pretrained_ensemble
 from basinet.sim.tasks.vision.ensemble.extractor_ranking import cross_validated, davies_bouldin, without_content
@@ -31,8 +30,11 @@ from basinet.sim.tasks.vision.ensemble.icid import (
 from basinet.sim.tasks.vision.ensemble.pretrained_ensemble import ensemble_of
 from basinet.sim.tasks.vision.quality.batch_losses import plcc_loss
 from basinet.sim.tasks.vision.quality.statistics_ridge import Ridge
+from basinet.sim.tasks.vision.videos.clips import rated_clips
 from basinet.sim.tasks.vision.videos.video_views import Rated
+from basinet.sim.vision.extractors.extracted import features as pool_features
 from basinet.sim.vision.extractors.pool import POOL
+from tests.sim.engines.one_agent_at_a_time import check_engines
 
 F64 = torch.float64
 TRAIN, TEST = 42, 14
@@ -151,6 +153,26 @@ def test_the_ridge_predicts_groups_that_it_has_not_seen():
     assert math.isnan(cross_validated(x, y, groups * 0))
 
 
+def test_an_extractor_is_judged_by_features_of_one_scale_without_those_of_content(features, rated):
+    scaled = features["good"] * torch.tensor([1.0, 10, 100, 1, 1, 1])
+    (judged,) = ensemble_of({"good": scaled}, rated).chosen.ranked
+    x = StandardScaler().fit_transform(scaled[:TRAIN].double().mean(1).numpy())
+    for content in range(TRAIN // 7):
+        x[7 * content : 7 * content + 7] -= x[7 * content : 7 * content + 7].mean(0)
+    clusters = quartiles(rated.scores[:TRAIN, 0].numpy())
+    assert judged.davies_bouldin == pytest.approx(davies_bouldin_score(x, clusters), rel=1e-9)
+    noisy, y = features["random"][:, :1], rated.scores[:TRAIN, 0].double()
+    for known in (["content", "photo"], ["content"]):  # left out together, photos if they are known
+        columns = {name: rated.columns[name] for name in known}
+        (judged,) = ensemble_of({"noisy": noisy}, rated._replace(columns=columns)).chosen.ranked
+        assert judged.ridge_srocc == cross_validated(noisy[:TRAIN, 0].double(), y, columns[known[-1]])
+
+
+def quartiles(scores):
+    """Four clusters of the same size, by rank; 42 scores are 10, 11, 10 and 11."""
+    return np.searchsorted([10, 21, 31], np.argsort(np.argsort(scores)), side="right")
+
+
 def test_content_hides_quality_from_the_index_unless_it_is_removed(features, rated):
     task = ensemble_of(features, rated)
     good, content, chance = task.chosen.ranked
@@ -217,23 +239,7 @@ CASES = {
 def test_engines_agree_with_autograd_one_agent_at_a_time(features, rated, case):
     weights, settings = CASES[case]
     task, model = made(features, rated, weights, **settings)
-    state = StackedState(model, 2, torch.device("cpu"), F64)
-    state.fill(slice(None), model)
-    state.parameters += 0.1 * random(*state.parameters.shape)
-    picks = torch.arange(2 * 9).view(2, 9)
-    batch, keys = tuple(part[picks] for part in task.train), torch.arange(2)
-    wanted = []
-    for n in range(2):
-        agent = load_vector(copy.deepcopy(model), state.parameters[n], dict(model.named_buffers()))
-        loss = task.objective(agent, tuple(part[n] for part in batch))
-        gradients = torch.autograd.grad(loss, list(agent.parameters()))
-        wanted.append((loss.detach(), torch.cat([g.flatten() for g in gradients])))
-    losses, gradients = (torch.stack(parts) for parts in zip(*wanted, strict=True))
-    for engine, kind in ENGINES.items():
-        runner = kind(model, task, state)
-        torch.testing.assert_close(runner.losses(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(runner.gradients(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(state.gradients, gradients, rtol=1e-10, atol=1e-12, msg=engine)
+    check_engines(task, model, tuple(part[: 2 * 9] for part in task.train), agents=2)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -265,7 +271,8 @@ def test_weights_are_alike_or_in_proportion_to_the_index_or_learnt(features, rat
     }
     for weights, shares in wanted.items():
         task, model = made(features, rated, weights)
-        _, z, u, _ = task.outputs(model, task.test)
+        _, z, u, cosines = task.outputs(model, task.test)
+        torch.testing.assert_close(cosines, cosine_similarity(u[:, None], model.centres[None], -1))
         # The logarithms of the indices are float32.
         torch.testing.assert_close(u, (shares[:, None] * z).sum(1), rtol=1e-5, atol=1e-6)
         assert ("logits" in dict(model.named_parameters())) == (weights == "learnt")
@@ -277,6 +284,9 @@ def test_the_usual_model_has_the_stated_parts():
     assert sum(p.numel() for p in model.parameters()) == modules + 4 * 64 + 64 * 65 + 65
     kinds = [type(layer) for layer in model.transformations[0]]
     assert kinds == [nn.Linear, nn.LayerNorm, nn.GELU] * 2
+    for useless in ((math.inf, math.inf), (0.0, 1.0)):
+        with pytest.raises(ValueError, match="indices are positive, and one that is finite, but got"):
+            EnsembleRegressor([(2, 36), (1, 12)], 1, clusters=4, davies_bouldin=useless, weights="davies_bouldin")
     with pytest.raises(ValueError, match="of 1 extractors, but got"):
         EnsembleRegressor([(2, 36), (1, 12)], 1, clusters=4, davies_bouldin=(5.0,))
 
@@ -287,6 +297,12 @@ def test_baselines_are_the_mean_and_two_ridges(features, rated):
     found = task.baselines()
     assert [*found] == ["mean target", "ridge on all features", "ridge on good"]
     assert {key for row in found.values() for key in row} == {"test_srocc", "test_plcc"}
+    alone = replace(task, icid=0.0).baselines()["mean target"]  # whose loss is that of scores
+    truth, mean = task.test[-1].double(), task.train[-1].double().mean()
+    assert alone["test_loss"] == pytest.approx(float((truth - mean).abs().mean()), rel=1e-6)
+    of_some = replace(task, icid=0.0, evaluated_samples=20)  # as of the model, but fitted to all
+    errors = (of_some.evaluated[-1].double() - mean).abs().mean()
+    assert of_some.baselines()["mean target"]["train_loss"] == pytest.approx(float(errors), rel=1e-6)
     x, z = (part[0].double().mean(1) for part in (task.train, task.test))
     ridge = Ridge(x, task.train[-1][:, 0].double())
     wanted = spearmanr(ridge(z), task.test[-1][:, 0]).statistic
@@ -305,6 +321,12 @@ def test_clips_are_rated_by_the_features_of_the_pool(clips):
     assert [*task.columns] == ["content", "photo", "distortion"] and len(task.names) == 7
     for part in task.train[:-1]:
         torch.testing.assert_close(part.mean((0, 1)), torch.zeros(part.shape[2]), atol=1e-4, rtol=0)
+    made = rated_clips(6, 32, 3, "test")
+    for where, data in task.measured().items():
+        rows = made.rows[where]
+        seen = pool_features(["random"], made.source, rows=rows, frames=1, cache=clips["cache"])["random"]
+        torch.testing.assert_close(data[0], task.chosen.standards[0](seen).float())
+        assert torch.equal(data[-1], made.scores[rows])
 
 
 def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
@@ -319,9 +341,10 @@ def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
     (standard,) = task.chosen.standards
     first, again = (some.test[0].double() for some in (task, pretrained_ensemble(**clips | taken)))
     assert torch.equal(first, again) and len(standard.shift) == first.shape[-1]
-    kept.write_text("{}")
-    with pytest.raises(ValueError, match=r"standards: .*standards.json cannot be read"):
-        pretrained_ensemble(**clips | taken)
+    for damaged in ("{}", '{"extractors": [], "standards": []}', kept.read_text().replace("shift", "sift")):
+        kept.write_text(damaged)
+        with pytest.raises(ValueError, match=r"standards: .*standards.json cannot be read"):
+            pretrained_ensemble(**clips | taken)
     with pytest.raises(ValueError, match="select is 'ridge', which is chosen in the file of standards"):
         pretrained_ensemble(**clips | taken, select="ridge")
 
@@ -337,6 +360,7 @@ def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
         ({"num_clusters": 40}, "num_clusters is 40, and too many training scores are equal"),
         ({"key_frames": 9}, "key_frames is 9; allowed are at most 3"),
         ({"path": "nowhere"}, "which is for samples made here"),
+        ({"pairs": "p.csv"}, "^pretrained_ensemble: pairs is 'p.csv', which is for samples that are read"),
     ],
 )
 def test_what_does_not_fit_is_refused(clips, settings, sentence):
@@ -344,11 +368,40 @@ def test_what_does_not_fit_is_refused(clips, settings, sentence):
         pretrained_ensemble(**clips | settings)
 
 
+def test_mistakes_in_files_are_told_of_this_task(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "train.csv").write_text("filename,score\na.mp4,3\n")
+    (tmp_path / "test.csv").write_text("filename,score\nb.mp4,6\n")
+    files = {"path": str(tmp_path), "train_scores": str(tmp_path / "train.csv")}
+    with pytest.raises(ValueError, match=r"^pretrained_ensemble: line 2 of .*test.csv has the score '6'; allowed are"):
+        pretrained_ensemble(**files, test_scores=str(tmp_path / "test.csv"))
+    with pytest.raises(ValueError, match=r"^pretrained_ensemble: train_scores is missing"):
+        pretrained_ensemble(path=str(tmp_path))
+
+
 def test_a_ridge_needs_several_groups(features, rated):
     one = rated._replace(columns={"photo": np.zeros(TRAIN)})
     assert all(math.isnan(extractor.ridge_srocc) for extractor in ensemble_of(features, one).chosen.ranked)
     with pytest.raises(ValueError, match="select is 'ridge', which needs training videos of several photos"):
         ensemble_of(features, one, select="ridge", top=1)
+    assert [*ensemble_of(features, one).baselines()] == ["mean target", "ridge on all features"]
+
+
+def test_the_index_needs_several_videos_of_a_content(features, rated):
+    each = rated._replace(columns={"content": np.arange(TRAIN)})
+    assert all(math.isinf(extractor.davies_bouldin) for extractor in ensemble_of(features, each).chosen.ranked)
+    with pytest.raises(
+        ValueError, match="select is 'davies_bouldin', which needs several training videos of a content"
+    ):
+        ensemble_of(features, each, select="davies_bouldin", top=1)
+
+
+@pytest.mark.parametrize(("values", "allowed"), [((2.0, 3.0), "allowed is 2"), ((2.0,), "different scores are needed")])
+def test_more_clusters_than_scores_are_refused(features, rated, values, allowed):
+    scores = torch.tensor(values * (TRAIN + TEST))[: TRAIN + TEST, None]
+    with pytest.raises(ValueError, match=f"num_clusters is 4, and too many training scores are equal; {allowed}"):
+        ensemble_of(features, rated._replace(scores=scores))
 
 
 def test_a_model_without_embeddings_is_refused_unless_icid_does_not_count(features, rated):

@@ -16,6 +16,7 @@ from basinet.sim.data.rows import take
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.models import MODELS
 from basinet.sim.tasks import quality_pretraining
+from basinet.sim.vision.curation import coverage, objects
 from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 
 FEW = {"train_photos": ["coffee", "clock"], "test_photos": ["coins"], "crops": 4}
@@ -51,6 +52,64 @@ def test_the_share_of_masked_units_is_exact(size, masked, count):
         _, places, wanted, _ = task.train.read(torch.tensor([0, 1, 2]), keys)
         assert wanted.shape == (3, count) and places.shape == (3, units - count)
         assert torch.equal(torch.cat([places, wanted], 1).sort(1).values, torch.arange(units).expand(3, -1))
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_all_units_are_masked_equally_often(clean, drawn):
+    rows = torch.arange(400) % 8 if drawn else torch.arange(8)
+    keys = fold(torch.arange(400), 3) if drawn else None
+    _, _, wanted, _ = clean.train.read(rows, keys)
+    if not drawn:  # 8 measured samples, which do not mask the same
+        assert len({tuple(places) for places in wanted.tolist()}) > 4
+        return
+    counts = torch.bincount(wanted.flatten(), minlength=16)
+    assert len(counts) == 16 and (counts - 300).abs().max() < 40  # deviations of a count are √(400 · 3/16) = 8.7
+
+
+def test_samples_are_degraded_by_their_chain(monkeypatch):
+    seen, settings = [], {"composition": "skips", "strength": 0.3}
+    task = quality_pretraining(**FEW, degradations=["blur", "colour+jpeg"], **settings)
+    draws = []
+
+    def spy(image, chain, composition, strongest, generator):
+        seen.append((chain, composition, strongest))
+        draws.append(generator.random())
+        return image
+
+    monkeypatch.setattr("basinet.sim.tasks.vision.quality.masked_crops.degraded", spy)
+    for keys in (None, fold(torch.arange(4), 5)):
+        task.train.read(torch.tensor([0, 1, 2, 5]), keys)
+    expected = [(chain, *settings.values()) for chain in (("blur",), ("colour", "jpeg"), ("blur",), ("colour", "jpeg"))]
+    assert seen == expected * 2 and len({*draws}) == 8
+    assert [task.columns["degradation"][row] for row in (0, 1, 5)] == ["blur", "colour+jpeg", "colour+jpeg"]
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_drawn_crops_are_shifted_by_less_than_a_unit_and_turned_if_asked(augment):
+    task = quality_pretraining(
+        train_photos=["page"],
+        test_photos=["coins"],
+        size=64,
+        crops=10_000,
+        curation=["resolution"],
+        kept=1,
+        augment=augment,
+    )
+    image, side = read_photo("page"), 64
+    rows = torch.arange(len(task.train))
+    assert len(rows) == 8 * 21  # of 191 × 384 pixels
+    turns = set()
+    shifts = []
+    for place, crop in zip(task.train.places, task.train.clean(rows, fold(rows, 7)), strict=True):
+        assert crop.shape == (3, side, side)
+        top, left = place[2:4]
+        around = image[:, top : top + side + 15, left : left + side + 15]
+        windows = around.unfold(1, side, 1).unfold(2, side, 1).movedim(0, 2)[..., ::8, ::8]
+        upright = (windows == crop[:, ::8, ::8]).flatten(2).all(-1).nonzero().tolist()
+        turns.add(bool(upright))
+        shifts += upright[:1]
+    assert turns == ({True, False} if augment else {True})
+    assert augment or [*map(set, zip(*shifts, strict=True))] == [{*range(16)}] * 2
 
 
 def test_units_are_those_of_the_image(clean):
@@ -109,6 +168,18 @@ def test_normalised_targets(task):
     assert (targets.square().mean(-1) <= 1 + 1e-9).all() and targets.square().mean(-1).median() > 0.99
 
 
+def test_targets_may_be_normalised_in_each_channel():
+    task = quality_pretraining(**FEW, normalised="channels").to("cpu", torch.float64)
+    plain = quality_pretraining(**FEW, normalised=False).to("cpu", torch.float64)
+    found, pixels = (take(each.train, slice(None))[3].numpy().reshape(4, 12, 3, 256) for each in (task, plain))
+    expected = (pixels - pixels.mean(-1, keepdims=True)) / np.sqrt(pixels.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    assert task.about_loss.startswith("squared error of the pixels of masked units, normalised in each channel of a")
+    baselines = task.baselines()
+    for name in ("mean of the training pixels", "mean of the visible units"):
+        assert baselines[name]["test_loss"] == pytest.approx((take(task.test, slice(None))[3] ** 2).mean().item())
+
+
 def test_the_loss_sees_masked_units_alone(task):
     batch = take(task.train, slice(0, 5))
     outputs = torch.randn(batch[3].shape, generator=torch.Generator().manual_seed(0))
@@ -128,6 +199,8 @@ def test_masked_pixels_do_not_reach_the_model(task):
     outputs = task.outputs(model, (*batch[:3], targets))
     assert outputs.shape == batch[3].shape and outputs.requires_grad
     assert torch.autograd.grad(outputs.sum(), targets, allow_unused=True) == (None,)
+    other = (*batch[:3], torch.full_like(targets, torch.nan))
+    assert torch.equal(task.outputs(model, other), outputs)
 
 
 @pytest.mark.parametrize("normalised", [True, False])
@@ -151,10 +224,12 @@ def test_the_r2_of_details(task):
     metric, batch = METRICS["detail_r2"]().fresh(), take(task.test, slice(None))
     targets = batch[3].double().view(8, 12, 3, 256)
     details = targets - targets.mean(-1, keepdim=True)
-    for rows in (slice(0, 3), slice(3, 8)):
+    sums = details.square().sum((1, 2, 3))
+    for rows, factor in ((slice(0, 3), 0.5), (slice(3, 8), 0.1)):
         part = tuple(field[rows] for field in batch)
-        metric.update((0.5 * details[rows] + 7).flatten(2).to(batch[3].dtype), part, task)
-    assert metric.value() == pytest.approx(0.75, abs=1e-6)
+        metric.update((factor * details[rows] + 7).flatten(2).to(batch[3].dtype), part, task)
+    expected = 1 - (0.25 * sums[:3].sum() + 0.81 * sums[3:].sum()) / sums.sum()
+    assert metric.value() == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_curation_is_told(task, clean):
@@ -165,6 +240,15 @@ def test_curation_is_told(task, clean):
     for row in rows:
         assert 2 * row["kept"] == (task.columns["photo"] == row["photo"]).sum()
     assert rows[0]["resolution"] == 400 * 600 and rows[0]["kept"] > rows[1]["kept"]  # the clock is smaller, and blurred
+
+
+def test_curation_estimates_the_crops_as_they_are(task, clean):
+    for name, estimate in (("coverage", coverage), ("objects", objects)):
+        expected = [estimate(crop) for crop in clean.train.clean(torch.arange(8))]
+        for found in (task, clean):
+            assert found.curation.estimates[name].tolist() == expected
+    alone = quality_pretraining(**FEW, curation=["objects"])
+    assert [*alone.curation.estimates] == ["objects"]
 
 
 def test_tests_show_other_photos():
@@ -190,6 +274,8 @@ def test_folders_of_images(folder, tests):
         ({"masked": 1}, "task.masked"),
         ({"strength": 1.5}, "task.strength"),
         ({"composition": "twice"}, "task.composition"),
+        ({"normalised": "chanels"}, "task.normalised: got 'chanels', which should be true or false or 'channels'"),
+        ({"kept": 0}, "task.kept: got 0, which should be greater than 0"),
         ({"test_photos": ["coffee"]}, "'coffee' in train_photos and 'coffee' in test_photos show the same"),
         ({"train_photos": ["tea"]}, "train_photos has 'tea'"),
         ({"train_photos": ["page"], "size": 208}, "page has 191 × 384 pixels; allowed are at least 208 × 208"),

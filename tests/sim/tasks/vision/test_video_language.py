@@ -1,6 +1,5 @@
 """Contrastive losses of videos and texts against loops; the towers in all engines; recognition of phases by prompts."""
 
-import copy
 import math
 from functools import partial
 
@@ -12,10 +11,8 @@ from torch import nn
 
 from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.analysis.metrics.phase_scores import PhaseAccuracy, PhaseF1
-from basinet.sim.agents.state import StackedState, load_vector
 from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
-from basinet.sim.engines import ENGINES
 from basinet.sim.evaluation.measuring import evaluate, measure
 from basinet.sim.models import MODELS
 from basinet.sim.tasks import Regression, VideoLanguage, video_language
@@ -29,6 +26,7 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
 )
 from basinet.sim.tasks.vision.procedures.video_language import Frames
 from basinet.sim.tasks.vision.procedures.vocabulary import Words
+from tests.sim.engines.one_agent_at_a_time import check_engines
 
 F64 = torch.float64
 AGENTS, BATCH, WORDS, PHASES = 2, 4, 9, 3
@@ -183,26 +181,9 @@ def test_terms_are_averaged_and_levels_weighted(task):
 
 @pytest.mark.parametrize("case", CASES)
 def test_engines_agree_with_autograd_one_agent_at_a_time(task, case):
-    model = made_model(task, case)
-    state = StackedState(model, AGENTS, torch.device("cpu"), F64)
-    state.fill(slice(None), model)
-    state.parameters += 0.1 * torch.randn(state.parameters.shape, generator=generator(1), dtype=F64)
-    picks = torch.arange(AGENTS * BATCH).view(AGENTS, BATCH)
-    batch, keys = map_nest(lambda t: t[picks], task.train), torch.arange(AGENTS)
+    batch = take(task.train, slice(AGENTS * BATCH))
     nothing = map_nest(lambda t: t[..., :0], batch[2])  # videos do not count at this step
-    batch = (*batch[:2], nothing, batch[-1])
-    wanted = []
-    for n in range(AGENTS):
-        agent = load_vector(copy.deepcopy(model), state.parameters[n], {})
-        loss = task.objective(agent, take(batch, n))
-        gradients = torch.autograd.grad(loss, list(agent.parameters()), materialize_grads=True)
-        wanted.append((loss.detach(), torch.cat([g.flatten() for g in gradients])))
-    losses, gradients = (torch.stack(parts) for parts in zip(*wanted, strict=True))
-    for engine, kind in ENGINES.items():
-        runner = kind(model, task, state)
-        torch.testing.assert_close(runner.losses(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(runner.gradients(batch, keys), losses, rtol=1e-10, atol=1e-12, msg=engine)
-        torch.testing.assert_close(state.gradients, gradients, rtol=1e-10, atol=1e-12, msg=engine)
+    check_engines(task, made_model(task, case), (*batch[:2], nothing, batch[-1]), AGENTS)
 
 
 @pytest.mark.parametrize("case", CASES)

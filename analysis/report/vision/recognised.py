@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from basinet.analysis.drawing.choice import WIDE
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import finish_panels, grid
-from basinet.analysis.plots.phase_recognition import MOST_RECOGNISED, draw_phases, plot_confusion
+from basinet.analysis.plots.vision.phase_recognition import MOST_RECOGNISED, draw_phases, plot_confusion
 from basinet.analysis.runs.phases_of_runs import confusion_rows, recognised_phases, recognises_phases
 from basinet.analysis.runs.solution import replicas_of
 from basinet.analysis.statistics.ranking import leaders

@@ -8,7 +8,7 @@ from basinet.analysis.drawing.choice import WIDE
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.layout import Fitted, Sheet
 from basinet.analysis.drawing.panels import finish_panels
-from basinet.analysis.plots.restorations import MOST_RESTORED, draw_restored
+from basinet.analysis.plots.vision.restorations import MOST_RESTORED, draw_restored
 from basinet.analysis.runs.restorations_of_runs import (
     ALL,
     BICUBIC,

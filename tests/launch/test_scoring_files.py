@@ -1,4 +1,4 @@
-"""Scores of video files by the models of finished runs, whose data are gone."""
+"""Scores of image and video files by the models of finished runs, whose data are gone."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import basinet
 from basinet.analysis.runs.measure_replica import measure_replica
@@ -18,17 +19,40 @@ from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.data.rows import take
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
-from basinet.sim.tasks import VideoQuality, video_quality
+from basinet.sim.tasks import image_aesthetics, video_quality
+from basinet.sim.tasks.model_outputs import output_of
+from basinet.sim.tasks.vision.file_inputs import file_inputs
 from basinet.sim.vision.video_files import read_frames
 
 av = pytest.importorskip("av")
 
 FRAMES, SIZE = 3, (40, 32)
 TRAIN, TEST = [f"t{n}.mp4" for n in range(4)], ["b, c.mp4", "a.mp4", "d.avi"]
-MODELS = {
-    "fragments": ({"grid": 2, "patch": 8}, {"name": "fragment_network", "width": 2, "depth": 1}),
-    "frames": ({"crop": 16}, {"name": "frame_network", "channels": [2], "hidden": 3, "pooling": "attention"}),
-    "features": ({}, {"name": "quality_perceptron", "hidden": 3}),
+IMAGES = [f"{letter}.png" for letter in "fcadbge"]
+TASKS = {
+    "fragments": (
+        {"name": "video_quality", "inputs": "fragments", "grid": 2, "patch": 8},
+        {"name": "fragment_network", "width": 2, "depth": 1},
+    ),
+    "frames": (
+        {"name": "video_quality", "inputs": "frames", "crop": 16},
+        {"name": "frame_network", "channels": [2], "hidden": 3, "pooling": "attention"},
+    ),
+    "features": ({"name": "video_quality", "inputs": "features"}, {"name": "quality_perceptron", "hidden": 3}),
+    "ensemble": (
+        {
+            "name": "pretrained_ensemble",
+            "extractors": ["scene_statistics", "random@clip", "random"],
+            "select": "ridge",
+            "top": 2,
+            "num_clusters": 2,
+        },
+        {"name": "ensemble_regressor", "width": 4, "weights": "davies_bouldin"},
+    ),
+    "images": (
+        {"name": "image_quality", "patch": 16, "scale": [0, 10]},
+        {"name": "hivit", "width": 4, "depths": [0, 0, 1]},
+    ),
 }
 SMALL = {
     "topology": {"name": "ring", "agents": 4},
@@ -74,28 +98,39 @@ def files(tmp_path_factory):
     write_table(folder / "test.csv", head, *((name, 4.5 - n) for n, name in enumerate(TEST)))
     pairs = ("source", TEST[0], TEST[1], 1), ("nonsource", TEST[1], TEST[2], 1), ("nonsource", TEST[2], TEST[0], 2)
     write_table(folder / "pairs.csv", ("sheet", "first", "second", "rank"), *pairs)
+    (folder / "images").mkdir()
+    for seed, name in enumerate(IMAGES):
+        noise = np.random.default_rng(seed).integers(0, 256, (24, 20 + seed, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(folder / "images" / name)
+    sets = ["training"] * 4 + ["test"] * 3
+    rows = ((name, n, part) for n, (name, part) in enumerate(zip(IMAGES, sets, strict=True)))
+    write_table(folder / "images.csv", ("image_name", "MOS", "set"), *rows)
     return folder
 
 
 @pytest.fixture(scope="module")
 def trained(files, tmp_path_factory):
-    """For each kind of inputs a run whose data are gone, and what it predicts for its test videos."""
+    """For each kind of inputs a run whose data are gone, and what it predicts for its test samples."""
     found = {}
-    for inputs, (settings, model) in MODELS.items():
+    for kind, (settings, model) in TASKS.items():
         data = tmp_path_factory.mktemp("data")
         shutil.copytree(files, data, dirs_exist_ok=True)
-        places = {"train_scores": "train.csv", "test_scores": "test.csv", "pairs": "pairs.csv", "cache": "cache"}
-        task = {"name": "video_quality", "inputs": inputs, "frames": FRAMES, "path": str(data / "videos"), **settings}
+        if kind == "images":
+            places, task = {"path": "images", "scores": "images.csv"}, settings
+        else:
+            places = {"train_scores": "train.csv", "test_scores": "test.csv", "pairs": "pairs.csv", "path": "videos"}
+            task = {**settings, "frames": FRAMES}
+        places["cache"] = "cache"
         task |= {key: str(data / place) for key, place in places.items()}
         out = data / "out"
         setups = prepare(basinet.Experiment(SMALL | {"task": task, "model": model}), out)
         simulate(setups, out, TerminalMonitor(1, quiet=True), threading.Event(), measure_replica)
         run = out / "diffusion-atc"
-        test = next(iter(setups.values())).task.test
+        task = next(iter(setups.values())).task
         with torch.no_grad():
-            outputs = basinet.load(run).model(run.name)(*take(test, slice(0, len(TEST)))[:-1])
-        found[inputs] = run, dict(zip(TEST, outputs.flatten().tolist(), strict=True))
-        for gone in (data / "videos", data / "cache"):
+            outputs = basinet.load(run).model(run.name)(*take(task.test, slice(0, len(TEST)))[:-1])
+        found[kind] = run, dict(zip(task.names, output_of(outputs).flatten().tolist(), strict=True))
+        for gone in (data / "videos", data / "images", data / "cache"):
             shutil.rmtree(gone)
     return found
 
@@ -115,11 +150,11 @@ def scores_in(file):
     return {name: float(score) for name, score in rows}
 
 
-@pytest.mark.parametrize("inputs", MODELS)
-def test_videos_are_rated_as_in_the_run(inputs, trained, files, some, capsys):
-    run, wanted = trained[inputs]
+@pytest.mark.parametrize("kind", [kind for kind in TASKS if kind != "images"])
+def test_videos_are_rated_as_in_the_run(kind, trained, files, some, capsys):
+    run, wanted = trained[kind]
     words = [str(some), "--model", str(run), "--out", str(some / "s.csv")]
-    assert main(["score-videos", *words, "--mos", str(files / "test.csv"), "--pairs", str(files / "pairs.csv")]) == 0
+    assert main(["score", *words, "--mos", str(files / "test.csv"), "--pairs", str(files / "pairs.csv")]) == 0
     found = scores_in(some / "s.csv")
     assert list(found) == sorted(wanted)
     assert found == pytest.approx(wanted, rel=1e-5)  # a batch of one video rounds otherwise
@@ -131,13 +166,41 @@ def test_videos_are_rated_as_in_the_run(inputs, trained, files, some, capsys):
     )
 
 
+def test_images_are_rated_as_in_the_run(trained, files, tmp_path, capsys):
+    run, wanted = trained["images"]
+    shutil.copytree(files / "images", tmp_path / "images")
+    (tmp_path / "images" / "bad.jpg").write_text("no image")
+    Image.new("L", (9, 9)).save(tmp_path / "images" / "small.png")
+    rows = ((name, n) for n, name in enumerate(IMAGES) if name in wanted)
+    truth, out = write_table(tmp_path / "truth.csv", ("image_name", "MOS"), *rows), tmp_path / "s.csv"
+    assert main(["score", str(tmp_path / "images"), "--model", str(run), "--out", str(out), "--mos", truth]) == 1
+    found, (printed, said) = scores_in(out), capsys.readouterr()
+    assert [*found] == sorted(IMAGES)
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-5)
+    assert re.search(r"basinet: \S+bad.jpg cannot be used", said) and f"(images: {len(found)})" in said
+    assert "small.png has 9 × 9 pixels, too few for a crop of 16 × 16" in said
+    numbers = {name: float(value) for name, value in map(str.split, printed.splitlines())}
+    measured = load_run(run).metrics[-1]
+    assert numbers.keys() == {"srocc", "plcc", "krocc", "plcc_fitted"}
+    assert numbers == pytest.approx({name: measured[f"test_{name}"] for name in numbers}, abs=1e-4)
+
+
+def test_whole_images_are_shrunk_as_in_the_task(files, tmp_path):
+    folder = files / "images"
+    scores = str(files / "images.csv")
+    task = image_aesthetics(path=str(folder), scores=scores, scale=[0, 10], size=16, cache=str(tmp_path))
+    read = file_inputs({"name": "image_aesthetics", "size": 16}).read
+    for row, name in enumerate(task.names):
+        assert torch.equal(read(folder / name)[0], take(task.test, slice(row, row + 1))[0])
+
+
 def test_a_bad_video_does_not_lose_the_others(trained, some, capsys):
     run, wanted = trained["fragments"]
     (some / "bad.mp4").write_bytes((some / "a.mp4").read_bytes()[:200])
     (some / "text.mkv").write_text("no video")
     (some / "empty.webm").touch()
     (some / "notes.txt").write_text("left out")
-    assert main(["score-videos", str(some), "--model", str(run), "--out", str(some / "s.csv")]) == 1
+    assert main(["score", str(some), "--model", str(run), "--out", str(some / "s.csv")]) == 1
     assert scores_in(some / "s.csv") == pytest.approx(wanted, rel=1e-5)
     said = capsys.readouterr().err.splitlines()
     assert any(f"{some / 's.csv'} (videos: 3; other files left out: 1)" in line for line in said)
@@ -149,15 +212,14 @@ def test_a_bad_video_does_not_lose_the_others(trained, some, capsys):
 
 def test_an_interruption_loses_no_scores(trained, some, monkeypatch, capsys):
     run, wanted = trained["features"]
-    batch_of = VideoQuality.batch_of
 
-    def interrupted(task, file):
+    def interrupted(file, count):
         if file.name == "d.avi":
             raise KeyboardInterrupt
-        return batch_of(task, file)
+        return read_frames(file, count)
 
-    monkeypatch.setattr(VideoQuality, "batch_of", interrupted)
-    words = ["score-videos", str(some), "--model", str(run), "--out", str(some / "s.csv")]
+    monkeypatch.setattr("basinet.sim.tasks.vision.file_inputs.read_frames", interrupted)
+    words = ["score", str(some), "--model", str(run), "--out", str(some / "s.csv")]
     assert main(words) == 130
     assert f"scores so far: {some / 's.csv.partial'}" in capsys.readouterr().err
     first = {name: score for name, score in wanted.items() if name != "d.avi"}
@@ -170,7 +232,7 @@ def test_an_interruption_loses_no_scores(trained, some, monkeypatch, capsys):
 def test_agents_have_scores_of_their_own(trained, some):
     run, wanted = trained["features"]
     seen = []
-    found = basinet.score_videos(some, run, agent=1, show=lambda done, name: seen.append((done, name)))
+    found = basinet.score(some, run, agent=1, show=lambda done, name: seen.append((done, name)))
     assert not found.failures and found.numbers is None
     assert found.scores.keys() == wanted.keys() and found.scores != pytest.approx(wanted, rel=1e-7)
     assert seen == [(place / 3, name) for place, name in enumerate(sorted(TEST))]
@@ -208,11 +270,17 @@ def test_other_data_are_standardised_as_in_a_run(trained, files):
         ("standards", r"RUN: \S+standards\.json does not hold what the run has written there"),
         ("no standards", r"RUN: standards: \S+standards\.json cannot be read: No such file"),
         ("out", r"--out: \S+ is a folder; choose a file"),
+        (
+            "other task",
+            r"RUN: the task of \S+ is video_quality; allowed are runs of image_quality and image_",
+        ),
+        ("images", r"DIR: \S+ holds no images \(\.avif, "),
+        ("pairs of images", r"--pairs: \S+pairs.csv is given for images; allowed for videos alone"),
     ],
 )
-def test_mistakes_are_said_in_a_sentence_and_write_nothing(case, wrong, trained, some, tmp_path, capsys):
+def test_mistakes_are_said_in_a_sentence(case, wrong, trained, files, some, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
-    shutil.copytree(trained["features"][0], run)
+    shutil.copytree(trained["images" if "images" in case else "features"][0], run)
     out, more, folder = some / "s.csv", [], some
     if case in ("nowhere", "no videos", "all bad"):
         folder = tmp_path / "other"
@@ -236,7 +304,11 @@ def test_mistakes_are_said_in_a_sentence_and_write_nothing(case, wrong, trained,
         (run / "standards.json").unlink()
     elif case == "out":
         out = tmp_path
-    assert main(["score-videos", str(folder), "--model", str(run), "--out", str(out), *more]) == 2
+    elif case == "other task":
+        monkeypatch.setattr("basinet.launch.scoring_files.RATED", ("image_quality", "image_aesthetics"))
+    elif case == "pairs of images":
+        folder, more = files / "images", ["--pairs", str(tmp_path / "pairs.csv")]
+    assert main(["score", str(folder), "--model", str(run), "--out", str(out), *more]) == 2
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert re.search(wrong, said), said
     assert not (some / "s.csv").exists()

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from basinet.analysis.drawing.data_checks import NoDataError, require_runs
 from basinet.analysis.drawing.layout import SMALLEST
 from basinet.analysis.drawing.sizes import cell_of, text_width
 from basinet.analysis.drawing.style import ink, styles
+from basinet.analysis.plots.vision.picture_tiles import name_tile, show_tile
 from basinet.analysis.runs.restorations_of_runs import Restored, restored_images, restores_images
 from basinet.analysis.runs.solution import replicas_of
 from basinet.sim.run.folder import Run
@@ -86,7 +86,7 @@ def draw_restored(found: Restored, ax: Axes, *, crop: int = 96, legend: bool = T
     step = unit + 2 * line
     whole = rows * step - 2 * line  # as high as the tiles beside it, without the last names
     across = whole * width / height
-    _show(ax, _thumbnail(found.truth), 0, 0, across, whole)
+    show_tile(ax, _thumbnail(found.truth), 0, 0, across, whole)
     scale = whole / height
     for color, thickness in (("black", 2.5), ("white", 1.0)):  # one of which is seen on any image
         place, length = (left * scale, top * scale), side * scale
@@ -96,20 +96,9 @@ def draw_restored(found: Restored, ax: Axes, *, crop: int = 96, legend: bool = T
     for number, (label, (tile, restored)) in enumerate(tiles.items()):
         row, column = divmod(number, columns)
         x, y = across + _GAP + column * (unit + _GAP), row * step
-        _show(ax, tile, x, y, unit, unit)
+        show_tile(ax, tile, x, y, unit, unit)
         middle = x + unit / 2
-        if label in looks:
-            ax.plot(
-                [middle],
-                [y + unit + line / 2],
-                linestyle="",
-                marker=looks[label].marker,
-                color=looks[label].color,
-                markersize=0.7 * size,
-                label=label,
-            )
-        else:
-            ax.text(middle, y + unit + line / 2, label, fontsize=size, ha="center", va="center", color=ink())
+        name_tile(ax, label, middle, y + unit + line / 2, size, looks)
         if restored is not None:
             value = float(fidelity(restored, found.truth, found.scale, ["psnr_y"])["psnr_y"])
             text = f"{value:.2f}"
@@ -145,15 +134,6 @@ def _thumbnail(image: Tensor) -> Tensor:
     if factor < 2:
         return image
     return nn.functional.avg_pool2d(image.float(), factor).round().byte()
-
-
-def _show(ax: Axes, image: Tensor, x: float, y: float, width: float, height: float) -> None:
-    """Draw an image, each of whose pixels stays a square."""
-    ax.imshow(
-        np.ascontiguousarray(image.permute(1, 2, 0).numpy()),
-        extent=(x, x + width, y + height, y),
-        interpolation="none",
-    )
 
 
 def _most_changed(found: Restored, crop: int) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """The figure and the table of how frozen extractors were judged."""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,7 +69,8 @@ def _rows(run: Run) -> list[Row]:
         _log.warning("extractors are not drawn: %s", error)
         return []
     by_index = sorted(ranked, key=lambda extractor: extractor.davies_bouldin)
-    by_ridge = sorted(ranked, key=lambda extractor: -extractor.ridge_srocc)
+    # NaN, if there is nothing to leave out, is sorted last.
+    by_ridge = sorted(ranked, key=lambda e: math.inf if math.isnan(e.ridge_srocc) else -e.ridge_srocc)
     return [
         {
             "extractor": extractor.name,
@@ -90,16 +92,14 @@ def _label(row: Row) -> str:
 
 def _finding(rows: Sequence[Row]) -> str:
     best = min(rows, key=lambda row: row["davies_bouldin_rank"])
-    found = (
-        f"Of {len(rows)} extractors, {best['extractor']} has the smallest Davies–Bouldin index, and"
-        f" {rows[0]['extractor']} the largest correlation"
-    )
+    found = f"Of {len(rows)} extractors, {best['extractor']} has the smallest Davies–Bouldin index"
+    has_ridge = not math.isnan(rows[0]["ridge_srocc"])
+    if has_ridge:
+        found += f", and {rows[0]['extractor']} the largest correlation"
     for row in rows:
         if row["control"]:
-            found += (
-                f"; the {row['control']}, {row['extractor']}, is number {row['davies_bouldin_rank']} by the index and"
-                f" {row['ridge_rank']} by the ridge"
-            )
+            found += f"; the {row['control']}, {row['extractor']}, is number {row['davies_bouldin_rank']} by the index"
+            found += f" and {row['ridge_rank']} by the ridge" if has_ridge else ""
     return f"{found}."
 
 

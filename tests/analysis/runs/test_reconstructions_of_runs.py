@@ -1,0 +1,118 @@
+"""Masked units that finished runs predict, and crops that were kept to train on: in figures, and in the report."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from basinet.analysis.drawing.data_checks import NoDataError
+from basinet.analysis.drawing.legibility import illegible
+from basinet.analysis.plots import plot_reconstructions
+from basinet.analysis.report.gallery import gallery
+from basinet.analysis.report.page import figure_html
+from basinet.analysis.report.vision.reconstructed import pretraining_drawings
+from basinet.analysis.runs.reconstructions_of_runs import reconstructed_crops
+from basinet.launch.api import run
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.folder import load_runs
+from basinet.sim.tasks import QualityPretraining
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    def made(strategy="isolated", **task):
+        photos = {"train_photos": ["coffee", "clock"], "test_photos": ["coins", "rocket"], "size": 32, "crops": 3}
+        experiment = {
+            "task": {"name": "quality_pretraining", "degradations": ["blur", "noise"], **photos, **task},
+            "model": {"name": "masked_hivit", "width": 4, "depths": [0, 0, 1]},
+            "topology": {"name": "ring", "agents": 2},
+            "strategy": strategy,
+            "optimizer": {"name": "adam", "lr": 0.01},
+            "batch_size": 2,
+            "steps": 1,
+            "replicas": 1,
+            "analysis": [],
+            "runtime": {"name": "inline", "device": "cpu", "threads": 1},
+        }
+        out = tmp_path_factory.mktemp("runs")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+            run(**experiment, out=out, quiet=True)
+        return load_runs(out)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def runs(make):
+    return make(["isolated", "centralized"])
+
+
+def test_crops_are_seen_and_predicted(runs):
+    found = reconstructed_crops(runs, 4)
+    assert [(crop.name, crop.chain) for crop in found] == [
+        ("coins", "blur"), ("coins", "noise"), ("rocket", "blur"), ("rocket", "noise")
+    ]  # fmt: skip
+    for crop in found:
+        # One unit of four is seen, and the same in all pictures; the others are grey.
+        units = {name: cut(getattr(crop, name)) for name in ("seen", "truth", "original")}
+        masked = (units["seen"] == 128).flatten(1).all(1)
+        assert int(masked.sum()) == 3
+        assert torch.equal(units["seen"][~masked], units["truth"][~masked])
+        assert [*crop.predicted] == ["isolated", "centralized"] == [*crop.losses]
+        for predicted in map(cut, crop.predicted.values()):
+            assert torch.equal(predicted[~masked], units["truth"][~masked])
+    assert not all(torch.equal(crop.original, crop.truth) for crop in found)
+
+
+def cut(image):
+    return torch.stack([image[:, y : y + 16, x : x + 16] for y in (0, 16) for x in (0, 16)])
+
+
+@pytest.fixture(scope="module")
+def clean(make):
+    return make(target="clean", kept=1, normalised=False)
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_the_right_prediction_is_the_truth(runs, clean, monkeypatch, normalised):
+    """A model that knows the targets restores the crop, up to rounding, whether pixels are normalised or not."""
+    ran = runs[:1] if normalised else clean
+    monkeypatch.setattr(QualityPretraining, "outputs", lambda task, model, batch: batch[-1])
+    for crop in reconstructed_crops(ran, 2):
+        ((_, predicted),) = crop.predicted.items()
+        assert (predicted.int() - crop.truth.int()).abs().max() <= 1
+        assert crop.losses == {"isolated": 0} and crop.is_clean is not normalised
+
+
+def test_the_report_shows_them(runs, tmp_path):
+    drawn = {drawing.name: drawing for drawing in gallery(runs)}
+    for name in ("reconstructions", "curation"):
+        assert illegible(drawn[name].figure) == []
+        assert figure_html(drawn[name], tmp_path)
+    assert "normalised in each unit" in drawn["reconstructions"].caption
+    assert len(drawn["reconstructions"].rows) == 2 * 4
+    curation = drawn["curation"]
+    assert "Of 6 crops of the training images, curation has kept the 3 with" in curation.caption
+    headings, cells = curation.table
+    assert headings[1:] == ["image", "crops", "kept", "resolution", "coverage", "objects"]
+    assert sum(int(row[3]) for row in cells) == 3 and cells[0][0] == "some or all kept"
+    for image in curation.figure.axes[0].images:
+        assert image.get_array().shape == (32, 32, 3)
+    assert len(curation.figure.axes[0].images) == 6
+
+
+def test_what_cannot_be_drawn_is_said(runs, clean, caplog):
+    with pytest.raises(NoDataError, match="no run has finished the task quality_pretraining"):
+        plot_reconstructions([])
+    with pytest.raises(ExperimentError, match="crops: got 0; allowed are 1, 2, "):
+        plot_reconstructions(runs, crops=0)
+    with pytest.raises(ExperimentError, match="the runs predict different units of test crops"):
+        reconstructed_crops([*runs, *clean], 4)
+    (drawing,) = pretraining_drawings(clean)  # all crops are kept
+    assert drawing.name == "reconstructions"
+    both = pretraining_drawings([*runs, *clean])[0]
+    assert "Of 3 runs, 2 are drawn, which are tested on the same crops." in both.caption
+    gone = dataclasses.replace(runs[0], path=runs[0].path.with_name("nowhere"))
+    assert pretraining_drawings([gone]) == [] and "reconstructions are not drawn" in caplog.text
+    assert pretraining_drawings([]) == []
