@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import spearmanr
 
+from basinet.analysis.report.vision.reconstructed import pretraining_drawings
 from basinet.analysis.statistics.replica_values import all_finals
 from basinet.analysis.statistics.run_labels import strategy_label
 from basinet.analysis.studies.flatness_tradeoff.claims import part_of
@@ -224,7 +225,10 @@ def find_out(progress: Progress, folder: Path, size: Size) -> Findings:
             "Each row is a test of its own: of twenty claims without any truth, one would show by chance.",
         ],
         checks=[*_checks(methods[NO_AGENTS], scores, ridge), *_flatter(flat)],
-        drawings=transfer_drawings(rated, flat, {_RIDGE: ridge}, _METRIC, list(_FLATNESS)),
+        drawings=[
+            *transfer_drawings(rated, flat, {_RIDGE: ridge}, _METRIC, list(_FLATNESS)),
+            *pretraining_drawings([*methods.values(), *kinds.values()]),
+        ],
         sources=[
             "Q. Xie et al.: QPT V2: Masked image modeling advances visual scoring, 2024, arXiv:2407.16541.",
             "K. He, X. Chen, S. Xie, Y. Li, P. Dollár, R. Girshick: Masked autoencoders are scalable vision learners,"

@@ -57,7 +57,7 @@ TINY_PRETRAINING = replace(
         agents=2,
         batch=1,
         steps=2,
-        replicas=2,
+        replicas=1,
         experiment={"analysis_samples": 2, "evaluate_every": 2, "evaluate_samples": 2, "runtime": QUICK["runtime"]},
     ),
     rating=replace(
@@ -66,7 +66,7 @@ TINY_PRETRAINING = replace(
         model={"name": "hivit", **_WIDTH, "hidden": 4},
         batch=2,
         steps=2,
-        replicas=2,
+        replicas=1,
         experiment={"evaluate_every": 2, "analysis": [], "runtime": QUICK["runtime"]},
     ),
 )
@@ -128,13 +128,14 @@ def test_pretraining_is_compared_with_training_from_scratch_on_photos_that_neith
     told: list[float] = []
     findings = pretrain(lambda done, what: told.append(done), tmp_path / "out", TINY_PRETRAINING)
     assert min(np.diff([0.0, *told])) > -1e-12 and told[-1] == pytest.approx(1)
-    ends, curves, flat = (drawing.rows for drawing in findings.drawings)
+    ends, curves, flat, units = (drawing.rows for drawing in findings.drawings[:4])
     starts = {row["start"] for row in ends}
     assert {"from scratch", "from scratch, longer", "centralized", "diffusion ATC", "isolated", "clean"} <= starts
     assert {row["start"] for row in curves} == starts and "isolated" not in {row["strategy"] for row in flat}
+    assert units and all(row["loss"] > 0 for row in units)
     assert all("ridge on scene statistics" in row for row in ends)
     configs = [load_run(path.parent).config for path in (tmp_path / "out").rglob("config.yaml")]
     before = next(config["task"] for config in configs if config["task"]["name"] == "quality_pretraining")
-    rated = image_quality(**TINY_PRETRAINING.rating.task | {"cache": str(tmp_path / "cache" / "basinet")})
+    rated = image_quality(**{name: value for name, value in TINY_PRETRAINING.rating.task.items() if name != "name"})
     assert {*before["train_photos"]} == {*rated.columns["photo"]}
     assert not {*before["train_photos"]} & {name[4:].split("_")[0] for name in rated.names}
