@@ -34,9 +34,6 @@ _METHODS = [NO_AGENTS, "consensus", "diffusion", {"name": "local_sgd", "period":
 _LOCAL, _ALONE = "local SGD", "isolated"
 """Labels of the last two methods."""
 
-_DECAY = 0.8
-"""Rate of a layer in fine-tuning a pre-trained encoder, over that of the next one."""
-
 _SCRATCH, _LONGER, _FROZEN, _RANDOM = "from scratch", "from scratch, longer", "frozen", "frozen, random"
 _CLEAN, _CHAIN = "clean", "blur+colour"
 
@@ -69,7 +66,7 @@ _EVERY = {"schedule": {"name": "one_cycle", "rise": 0.2}}
 SCALES = {
     "small": Size(
         about="A HiViT of 16, 32 and 64 features and one block in each stage, which sees local contrast beside pixels."
-        " Some six processor minutes.",
+        " Some ten processor minutes.",
         pretraining=Scale(
             about="pre-training",
             task={"name": "quality_pretraining", "degradations": ["blur", "noise", "jpeg"], "masked": 0.5},
@@ -91,10 +88,10 @@ SCALES = {
             agents=1,
             batch=32,
             rate=0.004,
-            steps=200,
+            steps=400,
             replicas=3,
             of_agents=0,
-            experiment={**_EVERY, "evaluate_every": 50, "analysis": []},
+            experiment={**_EVERY, "evaluate_every": 100, "analysis": []},
         ),
     ),
     "large": Size(
@@ -183,14 +180,14 @@ def find_out(progress: Progress, folder: Path, size: Size) -> Findings:
     crops = {name: {**own, "task.partition": IID} for name, own in _CROPS.items()}
     described = pretraining.describe(crops, strategy=NO_AGENTS, analysis=[])
     kinds = by_case(carry_out(folder, "crops", described, part_of(progress, 0.4, 0.2)))
-    frozen, layers = {"trained": ["head.*"]}, {"optimizer.layer_decay": _DECAY}
+    frozen = {"trained": ["head.*"]}
     cases: dict[str, dict[str, Any]] = {
         _SCRATCH: {},
+        **{label: _start(run, label == _ALONE) for label, run in methods.items()},
+        **{label: _start(run) for label, run in kinds.items()},
         _LONGER: {"steps": rating.steps + pretraining.steps},
-        _RANDOM: frozen,
         _FROZEN: {**_start(methods[NO_AGENTS]), **frozen},
-        **{label: {**_start(run, label == _ALONE), **layers} for label, run in methods.items()},
-        **{label: {**_start(run), **layers} for label, run in kinds.items()},
+        _RANDOM: frozen,
     }
     described = rating.describe(cases, strategy=NO_AGENTS)
     rated = by_case(carry_out(folder, "ratings", described, part_of(progress, 0.6, 0.4)))
@@ -211,8 +208,7 @@ def find_out(progress: Progress, folder: Path, size: Size) -> Findings:
             " QPT V2, whose text and tables were not available: nothing here is compared with published numbers.",
             f"Fine-tuning: {rating.steps} steps of one model with batches of {rating.batch} images at the rate"
             f" {rating.rate:g}, from the encoder that pre-training found (of {_ALONE} agents, of the first one) and a"
-            f" new head; the rate of each layer of the former is {_DECAY:g} of the next one's. From scratch, all layers"
-            " have the same rate. Frozen: only the head is trained. From scratch, longer: as many steps as pre-training"
+            " new head. Frozen: only the head is trained. From scratch, longer: as many steps as pre-training"
             f" and fine-tuning together, {rating.steps + pretraining.steps}. {rating.replicas} replicas under seed 1,"
             " paired: they share heads and samples, and each begins with the pre-training of the same number.",
             f"The score is the SROCC on test images of other photos ({', '.join(seen['test_photos'])}), which neither"
