@@ -1,5 +1,6 @@
 """Shared by all rooms' tests."""
 
+import gc
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,12 @@ for device in (torch.cuda, torch.xpu, torch.mtia):
         device.manual_seed_all = lambda seed: None
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
+
+
+def pytest_collection_finish():
+    """Keep what all tests share, nearly a million objects, out of each garbage collection: 5 % of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
 from basinet.sim.tasks import Task, VideoLanguage
-from basinet.sim.tasks.vision.procedures.video_language import Frames
+from basinet.sim.tasks.vision.procedures.labelled_frames import Frames
 
 __all__ = ["TEST", "PhaseAccuracy", "PhaseF1"]
 

@@ -130,7 +130,8 @@ def _test(task: "Task", outputs: Callable[[Nest], Any], train_loss: float, **kwa
         return {}
     found = measure(task, "test", outputs, **kwargs)
     loss = found.pop("test_loss")
-    return {"test_loss": loss, "generalization_gap": loss - train_loss, **found}
+    gap = {"generalization_gap": loss - train_loss} if task.same_loss else {}
+    return {"test_loss": loss, **gap, **found}
 
 
 def measure(

@@ -79,6 +79,9 @@ class Task:
     runs_user_code: ClassVar[bool] = False
     """Whether a class of Basinet calls functions of the user's."""
 
+    same_loss: ClassVar[bool] = True
+    """Whether test data have the loss of training data, so that their difference is a generalization gap."""
+
     loss_words: ClassVar[str] = "cross-entropy, since the targets are classes"
     """The loss that the class defines, in words, for the record of a run."""
 
@@ -405,8 +408,8 @@ class Task:
                 rounding, unless the model mixes samples (batch normalisation in training mode).
 
         Returns:
-            `train_loss`, and if defined `test_loss`, `generalization_gap` (test loss minus training loss) and the
-            metrics, such as `test_accuracy`.
+            `train_loss`, and if defined `test_loss`, `generalization_gap` (test loss minus training loss, if both are
+            of the same loss) and the metrics, such as `test_accuracy`.
         """
         return evaluate(self, model, chunk=chunk)
 

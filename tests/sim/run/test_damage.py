@@ -219,6 +219,9 @@ DAMAGES = {
 }
 
 
+TEXTS, OF_TEXTS = (".yaml", ".json", ".jsonl", ".csv"), ("null", "not a number", "huge")  # no other file has numbers
+
+
 def damage(path, kind):
     content = path.read_bytes()
     if DAMAGES[kind] is None:
@@ -301,7 +304,8 @@ def test_damage_is_mended_or_named(carry_out, analyze, alone, tmp_path, name):
             assert view(out) == shown and states(out) == reached, kind
 
     shown, reached = view(alone), states(alone)
-    for number, kind in enumerate(DAMAGES):
+    kinds = [kind for kind in DAMAGES if name.endswith(TEXTS) or kind not in OF_TEXTS]
+    for number, kind in enumerate(kinds):
         out = tmp_path / str(number)
         shutil.copytree(alone, out)
         if damage(out / name, kind):

@@ -30,14 +30,16 @@ Number = Annotated[int, Field(ge=1, le=10_000)]
 class VideoText(nn.Module):
     """A convolutional network of frames, whose features are averaged over time, and a transformer of words.
 
+    In the place of the transformer, an affine map and the activation follow texts that are vectors already.
+
     An affine head for each tower maps what it has found into a space in which videos and texts are compared: one for
     all levels, or one for each of them. Embeddings are not normalised. Normalisation in the network is over groups of
     channels of a frame, so that nothing depends on the batch.
 
     Args:
         input_shapes: Shapes of the inputs of a sample: (frames, channels, height, width) of videos, and others, whose
-            last number is that of tokens, of texts; the simulator supplies them.
-        vocabulary: Number of different words; the simulator supplies it.
+            last number is that of tokens, or of a vector, of texts; the simulator supplies them.
+        vocabulary: Number of different words; None if texts are vectors; the simulator supplies it.
         padding: The word that fills up short texts; the simulator supplies it.
         dimension: Dimension of the spaces.
         heads: Whether all levels share a space, or each has a separate one.
@@ -49,7 +51,7 @@ class VideoText(nn.Module):
         hidden: Hidden units of its MLPs.
         temperature: What the cosines of embeddings are divided by, at first if it is learned.
         learned_temperature: Whether it is a parameter, whose logarithm is trained; it stays above 0.01.
-        activation: Activation of the convolutions.
+        activation: Activation of the convolutions, and behind the map of vectors.
 
     Raises:
         ValueError: The inputs are not videos and texts.
@@ -88,7 +90,7 @@ class VideoText(nn.Module):
         super().__init__()
         frames = [shape[1:] for shape in input_shapes if len(shape) == 4]
         texts = [shape[-1] for shape in input_shapes if len(shape) in (1, 2)]
-        if vocabulary is None or len(set(frames)) != 1 or not texts:
+        if len(set(frames)) != 1 or not texts:
             raise ValueError(
                 "video_text needs videos of shape (frames, channels, height, width), whose frames are alike, and texts,"
                 f" but got {input_shapes}"
@@ -97,10 +99,14 @@ class VideoText(nn.Module):
         self.image_tower = nn.Sequential(
             CNN(frames[0], features, channels=channels, norm="group", activation=activation), ACTIVATIONS[activation]()
         )
-        self.text_tower = Transformer(
-            (self.longest,), features, vocabulary, padding, width=width, layers=layers, heads=attention_heads,
-            hidden=hidden,
-        )  # fmt: skip
+        self.text_tower: nn.Module
+        if vocabulary is None:
+            self.text_tower = nn.Sequential(nn.Linear(self.longest, features), ACTIVATIONS[activation]())
+        else:
+            self.text_tower = Transformer(
+                (self.longest,), features, vocabulary, padding, width=width, layers=layers, heads=attention_heads,
+                hidden=hidden,
+            )  # fmt: skip
         names = get_args(Level) if heads == "separate" else (_SHARED,)
         self.image_heads, self.text_heads = (
             nn.ModuleDict({name: nn.Linear(features, dimension) for name in names}) for _ in range(2)

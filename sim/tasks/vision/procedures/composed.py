@@ -84,6 +84,12 @@ class Procedure:
         """Name of the video."""
         return f"{self.part}_{self.kind}_{self.centre}_{self.number:04}"
 
+    @property
+    def phases(self) -> list[tuple[int, int, int]]:
+        """For each stage the first frame, that behind the last one, and its number."""
+        edges = pairwise(accumulate(self.lengths, initial=0))
+        return [(first, end, stage) for (first, end), stage in zip(edges, self.stages, strict=True)]
+
     def drawn(self, purpose: str) -> Tensor:
         """Return the key of its draws for a purpose, int64 [1]."""
         return torch.tensor([key(0, "procedures", self.difficulty, self.name, purpose)])
@@ -131,9 +137,8 @@ def tell(procedure: Procedure, candidates: int) -> Told:
     difficulty = DIFFICULTIES[procedure.difficulty]
     stages = [difficulty.stages[number] for number in procedure.stages]
     drawn = procedure.drawn("texts")
-    edges = [*accumulate(procedure.lengths, initial=0)]
     phases, clips = [], []
-    for place, (first, end) in enumerate(pairwise(edges)):
+    for place, (first, end, _) in enumerate(procedure.phases):
         phases.append(Span(first, end, (phase_text(stages[place], fold(drawn, place)),)))
         count = (end - first) // _CLIP
         clips += [

@@ -6,7 +6,7 @@ Pairs of a batch that tell the same are no negatives of each other, as `same` sa
 import torch
 from torch import Tensor, nn
 
-__all__ = ["children_mean", "cosines", "info_nce", "mil_nce", "present", "same_texts"]
+__all__ = ["children_mean", "cosines", "info_nce", "mil_nce", "nt_xent", "present", "same_texts"]
 
 
 def cosines(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
@@ -96,6 +96,30 @@ def mil_nce(scores: Tensor, there: Tensor, same: Tensor) -> Tensor:
     of_video = _without(scores.logsumexp(2), same)
     of_texts = of_video.T.masked_fill(torch.eye(len(there), dtype=torch.bool, device=there.device), -torch.inf)
     return (torch.cat((of_video, of_texts), 1).logsumexp(1) - positives).mean()
+
+
+def nt_xent(a: Tensor, b: Tensor, scale: Tensor | float, same: Tensor) -> Tensor:
+    """Compute the cross-entropy of finding the other view of each sample among all other views of a batch.
+
+    Args:
+        a: Embeddings of a view of each sample, [B, D], not normalised.
+        b: Those of another view.
+        scale: The inverse of the temperature.
+        same: Which samples tell the same, bool [B, B], symmetric.
+
+    Returns:
+        A scalar tensor.
+
+    References:
+        T. Chen et al.: A simple framework for contrastive learning of visual representations, ICML 2020,
+        arXiv:2002.05709.
+    """
+    both = torch.cat((a, b))
+    scores = cosines(both, both, scale)
+    right = scores.diagonal(len(a))
+    others = same & ~torch.eye(len(a), dtype=torch.bool, device=a.device)
+    left_out = torch.cat((torch.cat((same, others), 1), torch.cat((others, same), 1)))
+    return (scores.masked_fill(left_out, -torch.inf).logsumexp(1) - torch.cat((right, right))).mean()
 
 
 def children_mean(embeddings: Tensor, there: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch import Tensor
 from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.tasks.vision.procedures.composed import KINDS, Composed, Part, Procedure, compose, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_prompts
+from basinet.sim.tasks.vision.procedures.labelled_frames import Labelled, Views
 from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES, DIFFICULTIES
-from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled, Told, ToldVideos, Views
+from basinet.sim.tasks.vision.procedures.text_features import TextFeatures, TextModel
+from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Told, ToldVideos, filled
 from basinet.sim.tasks.vision.procedures.vocabulary import Words
 from basinet.sim.tasks.vision.procedures.wording import prompts
 from basinet.sim.tasks.vision.videos.video_views import kept_videos
@@ -28,18 +30,16 @@ class ProcedureSets:
     """Videos for training and tests, and the frames whose phases are to be recognised.
 
     Attributes:
-        train: Training videos.
-        test: Test videos with their texts; None if there are none.
+        train: Training videos, and what is told of them.
         recognised: Frames with phases by the name of their set: "test", and if composed "other kind" and
             "other centre".
         phases: Names of the phases.
-        prompts: Tokens of the sentences that describe each phase, int64 [phases, prompts, T]; those of phases with
-            fewer prompts are padding.
+        prompts: Tokens of the sentences that describe each phase, int64 [phases, prompts, T], or their vectors; those
+            of phases with fewer prompts are padding.
         columns: What else is known of each training video.
     """
 
     train: ToldVideos
-    test: ToldVideos | None
     recognised: Mapping[str, Labelled]
     phases: tuple[str, ...]
     prompts: Tensor
@@ -53,7 +53,7 @@ def composed_sets(
     test_videos: int = 24,
     kinds: Sequence[str] = KINDS[:1],
     centres: Sequence[str] = CENTRES[:1],
-    words: Words | None = None,
+    words: Words | TextModel | None = None,
     extent: Extent,
     alternation: Alternation,
 ) -> ProcedureSets:
@@ -68,7 +68,7 @@ def composed_sets(
         test_videos: Number of videos in each set for tests.
         kinds: Kinds of the procedures for training.
         centres: Where they are made.
-        words: The vocabulary; None for that of the training videos.
+        words: The vocabulary, or a model that makes texts vectors; None for the words of the training videos.
         extent: Sizes of the parts of a sample.
         alternation: When the loss of each level counts.
 
@@ -90,32 +90,24 @@ def composed_sets(
     stages = DIFFICULTIES[difficulty].stages
     procedures = _procedures(difficulty, own, "train", count)
     told = [tell(procedure, extent.candidates) for procedure in procedures]
-    words = words or Words.of(text for video in told for text in video.texts)
-    tests = {"test": own, "other kind": other_kind, "other centre": other_centre}
-
-    def composed(some: Sequence[Procedure], said: Sequence[Told]) -> ToldVideos:
-        videos = Composed(some)
-        return _samples(videos, videos.fingerprint, said, words, extent, alternation)
-
-    held: dict[str, ToldVideos] = {}
-    recognised: dict[str, Labelled] = {}
-    for name, pairs in tests.items():
+    asked = prompts(stages)
+    code = _code(words, told, asked)
+    source = Composed(procedures)
+    recognised = {}
+    for name, pairs in {"test": own, "other kind": other_kind, "other centre": other_centre}.items():
         if pairs:
             some = _procedures(difficulty, pairs, "test", test_videos)
-            said = [tell(procedure, extent.candidates) for procedure in some]
-            held[name] = composed(some, said)
-            recognised[name] = Labelled.of(held[name].source, said, [procedure.stages for procedure in some])
+            recognised[name] = Labelled.of(Composed(some), [procedure.phases for procedure in some])
     columns = {
         "kind": np.array([procedure.kind for procedure in procedures]),
         "centre": np.array([procedure.centre for procedure in procedures]),
         "first_phase": np.array([stages[procedure.stages[0]].name for procedure in procedures]),
     }
     return ProcedureSets(
-        composed(procedures, told),
-        held["test"],
+        _samples(source, source.fingerprint, told, code, extent, alternation),
         recognised,
         tuple(stage.name for stage in stages),
-        _encoded(words, prompts(stages), extent.words),
+        _encoded(code, asked, extent.words),
         columns,
     )
 
@@ -128,7 +120,7 @@ def read_sets(
     frames: int,
     side: int,
     most_words: int | None = None,
-    words: Words | None = None,
+    words: Words | TextModel | None = None,
     cache: Path,
     extent: Extent,
     alternation: Alternation,
@@ -142,7 +134,7 @@ def read_sets(
         frames: Number of frames of each video that are used, evenly spaced.
         side: Height and width to which they are resized.
         most_words: Largest size of the vocabulary; None for all words of the training videos.
-        words: The vocabulary instead.
+        words: The vocabulary instead, or a model that makes texts vectors.
         cache: Folder in which the frames are kept.
         extent: Sizes of the parts of a sample.
         alternation: When the loss of each level counts.
@@ -160,20 +152,29 @@ def read_sets(
     described = {} if prompts_file is None else read_prompts(prompts_file)
     names = tuple(described)
     files, told = read_folder(path, frames)
-    words = words or Words.of((text for video in told for text in video.texts), most_words)
-
-    def samples(some: Sequence[Path], said: Sequence[Told]) -> ToldVideos:
-        found = SmallVideos(some, frames, side)
-        return _samples(kept_videos(found, cache), found.fingerprint, said, words, extent, alternation)
-
-    train, test, recognised = samples(files, told), None, {}
+    code = _code(words, told, [*described.values()], most_words)
+    source, recognised = SmallVideos(files, frames, side), {}
     if test_path is not None:
         held, said = read_folder(test_path, frames, names)
-        test = samples(held, said)
-        numbers = [[names.index(span.texts[0]) for span in video.phases] for video in said]
-        recognised["test"] = Labelled.of(test.source, said, numbers)
-    encoded = _encoded(words, [*described.values()], extent.words)
-    return ProcedureSets(train, test, recognised, names, encoded, {"video": np.array([file.stem for file in files])})
+        spans = [[(span.first, span.end, names.index(span.texts[0])) for span in video.phases] for video in said]
+        recognised["test"] = Labelled.of(kept_videos(SmallVideos(held, frames, side), cache), spans)
+    return ProcedureSets(
+        _samples(kept_videos(source, cache), source.fingerprint, told, code, extent, alternation),
+        recognised,
+        names,
+        _encoded(code, [*described.values()], extent.words),
+        {"video": np.array([file.stem for file in files])},
+    )
+
+
+def _code(
+    words: Words | TextModel | None, told: Sequence[Told], asked: Sequence[Sequence[str]], most: int | None = None
+) -> Words | TextFeatures:
+    """Return what makes texts of training videos and prompts tokens or vectors; words of prompts alone are unknown."""
+    texts = (text for video in told for text in video.texts)
+    if isinstance(words, TextModel):
+        return words.features(chain(texts, *asked))
+    return words or Words.of(texts, most)
 
 
 def _procedures(difficulty: str, pairs: Sequence[tuple[str, str]], part: Part, count: int) -> list[Procedure]:
@@ -184,7 +185,7 @@ def _samples(
     source: Views,
     origin: str,
     told: Sequence[Told],
-    words: Words,
+    words: Words | TextFeatures,
     extent: Extent,
     alternation: Alternation,
 ) -> ToldVideos:
@@ -199,10 +200,8 @@ def _samples(
     )
 
 
-def _encoded(words: Words, texts: Sequence[Sequence[str]], length: int) -> Tensor:
-    """Turn the prompts of phases into tokens."""
-    most = max(map(len, texts), default=0)
-    found = np.zeros((len(texts), most, length), dtype=np.int64)
-    for row, own in zip(found, texts, strict=True):
-        row[: len(own)] = words.encode_all(own, length)
-    return torch.from_numpy(found)
+def _encoded(words: Words | TextFeatures, texts: Sequence[Sequence[str]], length: int) -> Tensor:
+    """Turn the prompts of phases into tokens or vectors."""
+    most = max(map(len, texts), default=1)
+    found = [filled(words.encode_all(own, length), most) for own in texts]
+    return torch.from_numpy(np.stack(found) if found else words.encode_all([], length)[:, None])

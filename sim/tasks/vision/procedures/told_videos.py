@@ -1,9 +1,8 @@
 """Videos with what is told of them at three levels, drawn together: a clip, a phase and a whole video in a sample."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,9 +13,12 @@ from basinet.algorithms.draws import fold, key, uniform
 from basinet.sim.data.nests import Nest, map_nest, move_nest
 from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.digest import digest
+from basinet.sim.tasks.vision.procedures.clip_views import DRAWS_OF_VIEW, view_of
+from basinet.sim.tasks.vision.procedures.labelled_frames import Views
+from basinet.sim.tasks.vision.procedures.text_features import TextFeatures
 from basinet.sim.tasks.vision.procedures.vocabulary import Words
 
-__all__ = ["Alternation", "Clip", "Extent", "Labelled", "Phase", "Span", "Told", "ToldVideos", "Video", "Views"]
+__all__ = ["Alternation", "Clip", "Extent", "Phase", "Span", "Told", "ToldVideos", "Video", "filled"]
 
 
 class Span(NamedTuple):
@@ -62,13 +64,6 @@ class Told(NamedTuple):
         return [text for span in spans for text in (*span.texts, *span.steps)]
 
 
-class Views(Protocol):
-    """Videos by their places."""
-
-    def arrays(self, row: int) -> list[NDArray[np.uint8]]:
-        """Return the frames of a video, uint8 [T, 3, H, W], as the only array."""
-
-
 @dataclass(frozen=True)
 class Extent:
     """How much of a video is in a sample.
@@ -81,6 +76,7 @@ class Extent:
         steps: Narrations and key steps of a phase, S.
         phases: Texts of the phases of a video, P.
         words: Tokens of each text, T.
+        augmented: Whether two augmented views of a clip follow its frames, which makes these 3 F₁.
     """
 
     clip_frames: int = 2
@@ -90,6 +86,7 @@ class Extent:
     steps: int = 3
     phases: int = 8
     words: int = 16
+    augmented: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ class Alternation:
 
 
 class Clip(NamedTuple):
-    """Clips: frames [B, F₁, 3, H, W] and candidate narrations [B, C, T]."""
+    """Clips: frames [B, F₁ or 3 F₁, 3, H, W] and candidate narrations [B, C, T]."""
 
     frames: Any
     narrations: Any
@@ -157,50 +154,14 @@ class Video(NamedTuple):
     phases: Any
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Frames with the phases that they show.
-
-    Attributes:
-        frames: uint8 [n, 3, H, W].
-        phases: The phase of each, int64 [n].
-        videos: The video of each, int64 [n].
-    """
-
-    frames: Tensor
-    phases: Tensor
-    videos: Tensor
-
-    @classmethod
-    def of(cls, source: Views, told: Sequence[Told], numbers: Sequence[Sequence[int]]) -> Self:
-        """Take the frames of the phases of videos.
-
-        Args:
-            source: The videos.
-            told: What is told of each.
-            numbers: The numbers of its phases.
-
-        Returns:
-            All frames that lie in a phase.
-        """
-        frames, phases, videos = [], [], []
-        for row, (video, own) in enumerate(zip(told, numbers, strict=True)):
-            pixels = source.arrays(row)[0]
-            for span, number in zip(video.phases, own, strict=True):
-                frames.append(torch.from_numpy(np.array(pixels[span.first : span.end])))
-                phases += [number] * (span.end - span.first)
-                videos += [row] * (span.end - span.first)
-        return cls(torch.cat(frames), torch.tensor(phases), torch.tensor(videos))
-
-
 class _Tokens(NamedTuple):
     """The texts of a video."""
 
-    clips: list[NDArray[np.int64]]
-    phases: NDArray[np.int64]
-    steps: list[NDArray[np.int64]]
-    videos: NDArray[np.int64]
-    children: list[NDArray[np.int64]]
+    clips: list[NDArray[Any]]
+    phases: NDArray[Any]
+    steps: list[NDArray[Any]]
+    videos: NDArray[Any]
+    children: list[NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,13 +169,14 @@ class ToldVideos(Stored):
     """Samples of all three levels: of each video one clip, one phase and the whole, with what is told of them.
 
     A batch is (clip, phase, video, weights): a `Clip`, a `Phase`, a `Video`, and how much the loss of each level
-    counts, [B, 3]. All texts are int64, padded with 0. Which clip, phase and frames there are is drawn by the key of
-    the sample; where samples are measured, by their places in the data.
+    counts, [B, 3]. Texts are tokens, int64 padded with 0, or vectors, of which those of missing texts are 0. Which
+    clip, phase and frames there are is drawn by the key of the sample; where samples are measured, by their places in
+    the data.
 
     Attributes:
         source: The videos.
         told: What is told of each.
-        words: The vocabulary.
+        words: What makes texts tokens, or vectors.
         extent: Sizes of the parts of a sample.
         alternation: When the loss of each level counts.
         origin: A digest of the source.
@@ -224,7 +186,7 @@ class ToldVideos(Stored):
 
     source: Views
     told: tuple[Told, ...]
-    words: Words
+    words: Words | TextFeatures
     extent: Extent
     alternation: Alternation
     origin: str
@@ -234,7 +196,7 @@ class ToldVideos(Stored):
     @property
     def fingerprint(self) -> str:
         """A digest of the samples, wherever their files are."""
-        return digest([self.origin, self.told, self.words.known, self.extent, self.alternation])
+        return digest([self.origin, self.told, self.words.identity, self.extent, self.alternation])
 
     def __len__(self) -> int:
         """Return the number of videos."""
@@ -287,6 +249,10 @@ class ToldVideos(Stored):
         counts = (3, e.clip_frames, e.phase_frames, e.video_frames, e.steps, e.phases)
         drawn = np.split(uniform(keys, (sum(counts),)).numpy(), np.cumsum(counts)[:-1], axis=1)
         samples = [self._sample(row, [part[at] for part in drawn]) for at, row in enumerate(rows.tolist())]
+        if e.augmented:
+            changes = uniform(fold(keys, 1), (2, DRAWS_OF_VIEW)).numpy()
+            for sample, own in zip(samples, changes, strict=True):
+                sample[0] = np.concatenate([sample[0], *(view_of(sample[0], drawn) for drawn in own)])
         parts = [torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True)]
         weights = torch.tensor(self.alternation.shares).expand(len(rows), 3).clone()
         return Clip(*parts[:2]), Phase(*parts[2:5]), Video(*parts[5:]), weights
@@ -316,7 +282,7 @@ class ToldVideos(Stored):
         within = [[at for at, phase in enumerate(told.phases) if video.holds(phase)] for video in told.videos]
         return _Tokens(
             [
-                _filled(words.encode_all(c.texts[: self.extent.candidates], length), self.extent.candidates)
+                filled(words.encode_all(c.texts[: self.extent.candidates], length), self.extent.candidates)
                 for c in told.clips
             ],
             phases,
@@ -333,10 +299,19 @@ def _spread(first: int, end: int, places: NDArray[np.float64]) -> NDArray[np.int
     return found
 
 
-def _some(texts: NDArray[np.int64], count: int, places: NDArray[np.float64]) -> NDArray[np.int64]:
+def _some(texts: NDArray[Any], count: int, places: NDArray[np.float64]) -> NDArray[Any]:
     """Choose texts, spread over all, or add padding if there are too few."""
-    return texts[_spread(0, len(texts), places)] if len(texts) > count else _filled(texts, count)
+    return texts[_spread(0, len(texts), places)] if len(texts) > count else filled(texts, count)
 
 
-def _filled(texts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    return np.concatenate([texts, np.zeros((count - len(texts), texts.shape[1]), dtype=np.int64)])
+def filled(texts: NDArray[Any], count: int) -> NDArray[Any]:
+    """Add texts that are missing.
+
+    Args:
+        texts: [n, T].
+        count: Number of texts, at least n.
+
+    Returns:
+        [count, T]; 0 behind the n.
+    """
+    return np.concatenate([texts, np.zeros((count - len(texts), texts.shape[1]), dtype=texts.dtype)])

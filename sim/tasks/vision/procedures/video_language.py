@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from basinet.algorithms import draws
 from basinet.sim.data.memory_map import cache_folder
-from basinet.sim.data.rows import in_memory
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.models.vision.languages.video_text import Level
@@ -25,15 +24,18 @@ from basinet.sim.tasks.vision.procedures.contrastive import (
     cosines,
     info_nce,
     mil_nce,
+    nt_xent,
     present,
     same_texts,
 )
+from basinet.sim.tasks.vision.procedures.labelled_frames import Frames, Labelled
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
 from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES
-from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Labelled
+from basinet.sim.tasks.vision.procedures.text_features import TextModel, TextModelName
+from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent
 from basinet.sim.tasks.vision.procedures.vocabulary import PADDING, Words
 
-__all__ = ["ClipTerm", "Frames", "PartsTerm", "VideoLanguage", "video_language"]
+__all__ = ["ClipTerm", "PartsTerm", "VideoLanguage", "video_language"]
 
 ClipTerm = Literal["symmetric", "weighted", "candidates"]
 """Loss of a clip and its narrations: of the first one, either way or weighted; or of all, any of which may be right."""
@@ -47,64 +49,57 @@ _PLACES: dict[Level, int] = {level: place for place, level in enumerate(get_args
 _TEXT_SHARE = 0.75
 """How much finding texts counts in a weighted loss, beside finding videos."""
 
+_VIEWS = 3
+"""Views of a clip: itself, and two augmented ones."""
+
 _DRAWS = 32
 """Number of times that phases are guessed for the baseline of chance."""
-
-
-@dataclass(frozen=True)
-class Frames:
-    """A batch for tests: frames of known phases, in the order of time.
-
-    Attributes:
-        frames: A frame or more at each time, [B, F, 3, H, W] from 0 to 1.
-        phase: The phase, int64 [B].
-        video: The number of the video, int64 [B]; videos of all sets are numbered together.
-    """
-
-    frames: Tensor
-    phase: Tensor
-    video: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoLanguage(Task):
     """Learning from videos and texts at three levels, by contrast in a batch; tests ask for phases that were not named.
 
-    Training data make batches (clip, phase, video, weights); texts are words, int64, padded with 0. A clip is (frames
-    [B, F, 3, H, W] from 0 to 1, candidates for its narration [B, C, T], the first of which there is), a phase (frames,
-    its text [B, T], texts of its steps [B, S, T]), a video (frames, abstract [B, T], texts of its phases [B, P, T]).
-    Weights [B, 3] say how much the loss of each level counts, alike in all of a batch; levels whose parts have a last
-    dimension of 0 do not count. Test data make batches `Frames`.
+    Training data make batches (clip, phase, video, weights); texts are words, int64, padded with 0, or vectors. A clip
+    is (frames [B, F, 3, H, W] from 0 to 1, candidates for its narration [B, C, T], the first of which there is), a
+    phase (frames, its text [B, T], texts of its steps [B, S, T]), a video (frames, abstract [B, T], texts of its phases
+    [B, P, T]). Weights [B, 3] say how much the loss of each level counts, alike in all of a batch; levels whose parts
+    have a last dimension of 0 do not count. Test data make batches `Frames`.
 
     The loss is the weighted sum over the levels of the mean of their terms. A batch of another size has other
     negatives, and is another objective. Samples of a batch that share a text are no negatives of each other at that
-    level. The published objective also compares two augmented views of a clip, which this one leaves out; and its
-    levels take turns with steps of their own, where here the losses of those that count in a step are added (our
-    reading).
+    level. With augmented views of clips, the mean of the terms is taken of each of the three views, and averaged with
+    the loss of SimCLR of the augmented ones. The published levels take turns with steps of their own, where here the
+    losses of those that count in a step are added (our reading).
 
     Attributes:
-        words: The vocabulary.
+        words: The vocabulary; None if texts are vectors.
         phases: Names of the phases.
-        prompts: Sentences of what each phase is called in tests, int64 [K, P, T], of which some may be padding.
+        prompts: Sentences of what each phase is called in tests, int64 [K, P, T], of which some may be padding; or
+            vectors.
         sets: The set of each test video, such as "test", or "other_centre" for transfer.
         levels: The levels that count at all.
         clip_terms: The losses of clips.
         parts_terms: The losses of phases and of videos.
+        augmented: Whether the frames of a clip are those of three views, one after another: the clip, and two
+            augmented ones.
         prompt_level: The level whose space tests compare frames and prompts in.
     """
 
     classification: bool = False
     mean_over: MeanOver = "batch"
     model: str = "video_text"
-    words: Words
+    words: Words | None = None
     phases: tuple[str, ...]
     prompts: Tensor
     sets: tuple[str, ...]
     levels: tuple[Level, ...] = get_args(Level)
     clip_terms: tuple[ClipTerm, ...] = get_args(ClipTerm)
     parts_terms: tuple[PartsTerm, ...] = get_args(PartsTerm)
+    augmented: bool = False
     prompt_level: Level = "phase"
 
+    same_loss: ClassVar[bool] = False
     loss_words: ClassVar[str] = (
         "weighted sum over the levels of contrastive losses of the batch, whose size sets the negatives; on test data"
         " the cross-entropy of phases by prompts, which is another loss"
@@ -112,13 +107,14 @@ class VideoLanguage(Task):
 
     @property
     def kept(self) -> dict[str, Kept]:
-        """What a run keeps: the vocabulary."""
-        return {"words": self.words.kept}
+        """What a run keeps: the vocabulary, if there is one."""
+        return {} if self.words is None else {"words": self.words.kept}
 
     @property
     def model_arguments(self) -> dict[str, Any]:
         """What the makers of models may ask for; see `Task.model_arguments`."""
-        return {**super().model_arguments, "vocabulary": self.words.size, "padding": PADDING}
+        size = None if self.words is None else self.words.size
+        return {**super().model_arguments, "vocabulary": size, "padding": PADDING}
 
     @property
     def about_loss(self) -> str:
@@ -148,7 +144,11 @@ class VideoLanguage(Task):
     def _counted(self, batch: Batch) -> dict[Level, tuple[Tensor, ...]]:
         """Return the levels of which there is something in a batch."""
         found = {level: batch[_PLACES[level]] for level in self.levels}
-        return {level: part for level, part in found.items() if part[1].shape[-1]}
+        found = {level: tuple(part) for level, part in found.items() if part[1].shape[-1]}
+        if self.augmented and "clip" in found:
+            frames, *texts = found["clip"]
+            found["clip"] = (torch.unflatten(frames, 1, (_VIEWS, -1)).transpose(0, 1).flatten(0, 1), *texts)
+        return found
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Add up the losses of the levels, each with its weight.
@@ -171,7 +171,14 @@ class VideoLanguage(Task):
 
     def _clip_loss(self, found: Sequence[Tensor], texts: Sequence[Tensor], scale: Tensor | float) -> Tensor:
         (clips, narrations), (words,) = found, texts
-        scores, same = cosines(clips, narrations, scale), same_texts(words, PADDING)
+        same = same_texts(words, PADDING)
+        if not self.augmented:
+            return self._narrated_loss(cosines(clips, narrations, scale), words, same)
+        views = torch.unflatten(clips, 0, (_VIEWS, -1))
+        losses = [self._narrated_loss(cosines(view, narrations, scale), words, same) for view in views]
+        return torch.stack([*losses, nt_xent(views[1], views[2], scale, same)]).mean()
+
+    def _narrated_loss(self, scores: Tensor, words: Tensor, same: Tensor) -> Tensor:
         terms: dict[ClipTerm, Callable[[], Tensor]] = {
             "symmetric": lambda: info_nce(scores[..., 0], same),
             "weighted": lambda: info_nce(scores[..., 0], same, _TEXT_SHARE),
@@ -206,13 +213,13 @@ class VideoLanguage(Task):
         """Return what tests measure of guesses, on average over some, and of the most frequent phase of the tests."""
         if self.test is None:
             return {}
-        phase = in_memory(self.test).phase
+        phase, video = self.test.phase, self.test.video
         count = len(self.phases)
         most = int(torch.bincount(phase, minlength=count).argmax())
 
         def measured(chosen: Tensor) -> dict[str, float]:
-            test = Frames(torch.zeros(len(phase), 1), phase, in_memory(self.test).video)
-            return measure(replace(self, test=test, measured_batch=None), "test", lambda _: _certain(chosen, count))
+            test = Frames(chosen, phase, video)
+            return measure(replace(self, test=test), "test", lambda batch: _certain(batch.frames, count))
 
         keys = torch.tensor([draws.key(0, "guessed phases", turn) for turn in range(_DRAWS)])
         guesses = draws.integers(keys, count, (len(phase),)).to(phase.device)
@@ -240,6 +247,7 @@ def video_language(
     prompts: str | None = None,
     frames: Annotated[int, Field(ge=2, le=10**6)] = 64,
     side: Annotated[int, Field(ge=8, le=1024)] = 64,
+    text: Literal["words"] | TextModelName = "words",
     most_words: Annotated[int, Field(ge=1, le=10**7)] | None = None,
     words: str | None = None,
     cache: str | None = None,
@@ -249,6 +257,7 @@ def video_language(
     epoch: Annotated[int, Field(ge=1, le=10**9)] = 1,
     clip_terms: Annotated[Sequence[ClipTerm], Field(min_length=1)] = get_args(ClipTerm),
     parts_terms: Annotated[Sequence[PartsTerm], Field(min_length=1)] = get_args(PartsTerm),
+    augmented: bool = False,
     space: Level | None = None,
     clip_frames: Annotated[int, Field(ge=1, le=10**4)] = 4,
     phase_frames: Annotated[int, Field(ge=1, le=10**4)] = 8,
@@ -284,9 +293,11 @@ def video_language(
         prompts: CSV file of the prompts of phases.
         frames: Number of frames of a file, evenly spaced.
         side: Height and width to which frames of files are resized.
+        text: What makes texts numbers: the words of a vocabulary; or the frozen text model of a package, "wordllama" or
+            "minilm", whose vectors of whole texts take the place of words.
         most_words: Largest size of the vocabulary of files; by default all words of the training videos.
         words: The file words.json of a run whose vocabulary is to be taken instead, as in training that starts from it.
-        cache: Folder for decoded videos, shared by all runs; by default ~/.cache/basinet.
+        cache: Folder for decoded videos and vectors of texts, shared by all runs; by default ~/.cache/basinet.
         levels: Levels that count at all; clips do, in all epochs.
         phase_every: Number of epochs of which phases count in one, but not in the first.
         video_every: The same for videos.
@@ -295,6 +306,8 @@ def video_language(
             of "candidates", any of which may be right.
         parts_terms: Losses of phases and of videos, averaged: of their text, "symmetric" or "weighted"; of the mean of
             the texts of their parts, with the video ("video_parts") or the text ("text_parts").
+        augmented: Whether the losses of a clip are also those of two augmented views of it, which are compared with
+            each other as well, as in HecVL; it takes three times as many frames of clips.
         space: Level of the embeddings in which tests compare frames and prompts; by default that of phases, or of
             clips if phases do not count.
         clip_frames: Frames of a clip.
@@ -303,13 +316,13 @@ def video_language(
         narrations: Candidates for the narration of a clip.
         steps: Texts of the parts of a phase.
         phases: Texts of the phases of a video.
-        text_length: Words of each text, after which it is cut.
+        text_length: Words of each text, after which it is cut; all of it becomes a vector.
 
     Returns:
         A task.
 
     Raises:
-        ImportError: scikit-image is not installed, or PyAV for files.
+        ImportError: scikit-image is not installed, or PyAV for files, or the package of a text model.
         ValueError: A file cannot be read, or holds something else; or a setting has no meaning.
 
     References:
@@ -324,18 +337,27 @@ def video_language(
         raise ValueError(f"levels: got {shown([*levels])}; allowed are those with clip, which alone counts at first")
     if space is not None and space not in levels:
         raise ValueError(f"space: got {space}; {nearest(space, levels)}")
-    known = None if words is None else Words.read(Path(words))
-    if known is not None:
+
+    def folder() -> Path:
+        return cache_folder() if cache is None else Path(cache)
+
+    code: Words | TextModel | None = None
+    if text != "words":
+        unused = {"most_words": most_words, "words": words, "text_length": text_length}
+        check_left_out(video_language, f"for words; allowed with text: {text} is to leave it out", **unused)
+        code = TextModel(text, folder())
+    elif words is not None:
+        code = Words.read(Path(words))
         check_left_out(
             video_language, "for a vocabulary made here; allowed with words is to leave it out", most_words=most_words
         )
-    extent = Extent(clip_frames, phase_frames, video_frames, narrations, steps, phases, text_length)
+    extent = Extent(clip_frames, phase_frames, video_frames, narrations, steps, phases, text_length, augmented)
     alternation = Alternation(epoch, phase=phase_every, video=video_every)
     if path is None:
-        files = {"test_path": test_path, "prompts": prompts, "frames": frames, "side": side, "cache": cache}
-        check_left_out(video_language, READ, **files, most_words=most_words)
+        files = {"test_path": test_path, "prompts": prompts, "frames": frames, "side": side, "most_words": most_words}
+        check_left_out(video_language, READ, **files, **({"cache": cache} if text == "words" else {}))
         sets = composed_sets(
-            difficulty, videos=videos, test_videos=test_videos, kinds=kinds, centres=centres, words=known,
+            difficulty, videos=videos, test_videos=test_videos, kinds=kinds, centres=centres, words=code,
             extent=extent, alternation=alternation,
         )  # fmt: skip
     else:
@@ -343,36 +365,24 @@ def video_language(
         check_left_out(video_language, GENERATED, **composed, test_videos=test_videos)
         sets = read_sets(
             Path(path), None if test_path is None else Path(test_path), None if prompts is None else Path(prompts),
-            frames=frames, side=side, most_words=most_words, words=known,
-            cache=cache_folder() if cache is None else Path(cache), extent=extent, alternation=alternation,
+            frames=frames, side=side, most_words=most_words, words=code, cache=folder(), extent=extent,
+            alternation=alternation,
         )  # fmt: skip
-    found = {name.replace(" ", "_"): labelled for name, labelled in sets.recognised.items()}
-    counts = {name: int(labelled.videos.max()) + 1 for name, labelled in found.items()}
+    shown_in = {name.replace(" ", "_"): labelled for name, labelled in sets.recognised.items()}
     task = VideoLanguage(
         train=sets.train,
-        test=_shown([*found.values()], [*counts.values()]),
+        test=Labelled.joined([*shown_in.values()]) if shown_in else None,
         num_outputs=max(1, len(sets.phases)),
         columns=sets.columns,
-        words=sets.train.words,
+        words=sets.train.words if isinstance(sets.train.words, Words) else None,
         phases=sets.phases,
         prompts=sets.prompts,
-        sets=tuple(name for name, count in counts.items() for _ in range(count)),
+        sets=tuple(name for name, labelled in shown_in.items() for _ in range(labelled.videos)),
         levels=tuple(level for level in get_args(Level) if level in levels),
         clip_terms=tuple(clip_terms),
         parts_terms=tuple(parts_terms),
+        augmented=augmented,
         prompt_level=space or ("phase" if "phase" in levels else "clip"),
     )
     task.check()
     return task
-
-
-def _shown(parts: Sequence[Labelled], counts: Sequence[int]) -> Frames | None:
-    """Put the frames of all sets together; None without any."""
-    if not parts:
-        return None
-    first = [sum(counts[:place]) for place in range(len(parts))]
-    return Frames(
-        torch.cat([part.frames for part in parts])[:, None].float() / 255,
-        torch.cat([part.phases for part in parts]),
-        torch.cat([part.videos + place for part, place in zip(parts, first, strict=True)]),
-    )

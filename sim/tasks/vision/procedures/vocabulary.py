@@ -101,6 +101,11 @@ class Words:
         """Number of different tokens."""
         return len(self.known) + 2
 
+    @property
+    def identity(self) -> str:
+        """A digest of the words."""
+        return self.kept.identity
+
     @cached_property
     def kept(self) -> Kept:
         """What a run keeps: the words."""

@@ -12,6 +12,7 @@ from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import some
 from basinet.sim.data.sampling import make_sampler
 from basinet.sim.tasks import Task
+from basinet.sim.tasks.vision.procedures.clip_views import view_of
 from basinet.sim.tasks.vision.procedures.composed import KINDS, SIDE, Composed, compose, region_of, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_intervals, read_prompts
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
@@ -90,6 +91,33 @@ def test_samples_depend_on_their_keys_alone(easy):
     assert placed[2].abstract.dtype == torch.int64
 
 
+def test_augmented_views_follow_the_frames_of_a_clip(easy):
+    keys = torch.arange(6)
+    plain = easy.train.fetch(keys, keys)
+    augmented = replace(easy.train, extent=replace(Extent(), augmented=True))
+    found = augmented.fetch(keys, keys)
+    assert all(torch.equal(a, b) for a, b in zip(leaves(plain)[1:], leaves(found)[1:], strict=True))
+    own, first, second = found[0].frames.unflatten(1, (3, 2)).unbind(1)
+    assert torch.equal(own, plain[0].frames)
+    changed = [(a != b).flatten(1).any(1).all() for a, b in ((own, first), (own, second), (first, second))]
+    assert all(changed)
+    assert torch.equal(augmented.fetch(keys[4:], keys[4:])[0].frames, found[0].frames[4:])
+    assert not torch.equal(augmented.fetch(keys, keys + 9)[0].frames[:, 2:], found[0].frames[:, 2:])
+
+
+def test_views_show_a_part_that_may_be_mirrored_in_another_light():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 10), dtype=np.uint8)
+    same = np.array([0.5, 0.5, 1, 0, 0, 0.5, 0.5, 0.5])
+    assert np.array_equal(view_of(frames, same), frames)
+    mirrored = np.array([0.4, *same[1:]])
+    assert np.array_equal(view_of(frames, mirrored), frames[..., ::-1])
+    corner = view_of(frames, np.array([0.5, 0.5, 0, 1, 0, 0.5, 0.5, 0.5]))  # 0.6 of either side, at the bottom left
+    assert np.array_equal(np.unique(corner[0, 0, -1]), np.unique(frames[0, 0, -1, :6]))
+    dark = view_of(frames, np.array([0.5, 0, 1, 0, 0, 0.5, 0, 1]))
+    for channel, gain in enumerate((0.6, 0.6 * 0.8, 0.6 * 1.2)):
+        np.testing.assert_allclose(dark[:, channel], frames[:, channel] * gain, rtol=0, atol=0.5 + 1e-9)
+
+
 @pytest.mark.parametrize("alternation", [Alternation(), Alternation(steps=2, clip=2, phase=4, video=3)])
 def test_levels_count_in_their_epochs(numbered, alternation):
     for step in range(40):
@@ -162,10 +190,9 @@ def test_frames_are_labelled_by_the_stages_of_their_video(easy):
             frames = torch.from_numpy(Composed([procedure]).arrays(0)[0].copy())
             wanted = [n for n, length in zip(procedure.stages, procedure.lengths, strict=True) for _ in range(length)]
             rows = slice(place, place := place + len(wanted))
-            assert torch.equal(found.frames[rows], frames) and found.phases[rows].tolist() == wanted
-            assert found.videos[rows].tolist() == [number] * len(wanted)
-        assert len(found.phases) == place and found.frames.shape[1:] == (3, SIDE, SIDE)
-    assert len(easy.test) == 4
+            assert torch.equal(found.frames[rows], frames) and found.phase[rows].tolist() == wanted
+            assert found.video[rows].tolist() == [number] * len(wanted)
+        assert len(found.phase) == place and found.frames.shape[1:] == (3, SIDE, SIDE)
 
 
 def test_phases_of_composed_videos_can_be_told_by_their_frames():
@@ -182,7 +209,7 @@ def test_phases_of_composed_videos_can_be_told_by_their_frames():
     for name, found in sets.recognised.items():
         seen = found.frames.float().mean((2, 3)).numpy()
         guesses = np.linalg.norm(seen[:, None] - means, axis=2).argmin(1)
-        shares[name] = (guesses == found.phases.numpy()).mean()
+        shares[name] = (guesses == found.phase.numpy()).mean()
     assert shares["test"] > 3 / 8 and shares["other kind"] > 2 / 8, shares
     assert shares["other centre"] < shares["test"] - 0.1, shares
 
@@ -290,6 +317,8 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
         (Span(0, 4, ("one begins",), ("hold the hook", "cut, then")), Span(4, 8, ("it ends",))),
         (Span(0, 8, ("A video of one.",)),),
     )
+    # Of five frames the first is at a tenth of the video, and the second at three tenths, behind the first quarter.
+    assert read_folder(folder, frames=5)[1][0].clips[0][:2] == (0, 1)
     write(
         tmp_path / "prompts.csv",
         ("phase", "prompt"),
@@ -313,8 +342,8 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
     shades = video.frames.mean((2, 3, 4))
     assert (shades.diff() > 0.05).all()
     labels = sets.recognised["test"]
-    assert labels.phases.tolist() == [0] * 4 + [2] * 4 + [1] * 4 + [2] * 4
-    assert labels.videos.tolist() == [0] * 8 + [1] * 8
+    assert labels.phase.tolist() == [0] * 4 + [2] * 4 + [1] * 4 + [2] * 4
+    assert labels.video.tolist() == [0] * 8 + [1] * 8
     assert sets.phases == ("one begins", "two begins", "it ends")
     assert [sets.train.words.decode(row) for row in sets.prompts[2].tolist()] == ["late", "the hook … …"]
     assert sets.train.words.decode(sets.train.fetch(torch.tensor([0]))[2].phases[0, 0].tolist()) == "one begins"
@@ -331,8 +360,13 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
         )
 
 
-def test_frames_of_files_are_squares_of_the_middle(folder):
+def test_frames_of_files_are_squares_of_the_middle(folder, tmp_path):
     source = SmallVideos([folder / "one.mp4"], 4, 16)
+    bright = torch.zeros(4, 3, 48, 64, dtype=torch.uint8)
+    bright[..., 4:60] = 200
+    (tmp_path / "bright.mp4").write_bytes(encode(bright, "x264", 10))
+    frame = SmallVideos([tmp_path / "bright.mp4"], 4, 16)[0][0].float()
+    assert (frame - frame.flip(-1)).abs().max() < 30 and frame.mean() > 150
     assert source[0].shape == (4, 3, 16, 16) and source[0].dtype == torch.uint8
     assert source.keys != SmallVideos([folder / "one.mp4"], 4, 8).keys
 

@@ -1,6 +1,7 @@
 """Contrastive losses of videos and texts against loops; the towers in all engines; recognition of phases by prompts."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,19 +15,25 @@ from basinet.analysis.metrics.phase_scores import PhaseAccuracy, PhaseF1
 from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.evaluation.measuring import evaluate, measure
+from basinet.sim.experiment.config import Config
 from basinet.sim.models import MODELS
+from basinet.sim.run.folder import load_run
+from basinet.sim.run.simulation import Interrupted
+from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import Regression, VideoLanguage, video_language
 from basinet.sim.tasks.vision.procedures.contrastive import (
     children_mean,
     cosines,
     info_nce,
     mil_nce,
+    nt_xent,
     present,
     same_texts,
 )
-from basinet.sim.tasks.vision.procedures.video_language import Frames
+from basinet.sim.tasks.vision.procedures.labelled_frames import Frames
 from basinet.sim.tasks.vision.procedures.vocabulary import Words
 from tests.sim.engines.one_agent_at_a_time import check_engines
+from tests.sim.run.test_simulation import LOOKS_AT_EVERY_STEP, assert_same, carry_out, final_state
 
 F64 = torch.float64
 AGENTS, BATCH, WORDS, PHASES = 2, 4, 9, 3
@@ -34,6 +41,7 @@ SMALL = {"dimension": 5, "channels": [4], "features": 6, "width": 4, "hidden": 5
 CASES = {
     "separate heads, learned temperature": {"learned_temperature": True},
     "shared head, mean of words": {"heads": "shared", "layers": 0},
+    "augmented views, vectors of texts": {},
 }
 
 
@@ -56,7 +64,12 @@ def frames(*shape, seed=0):
     return torch.rand((*shape, 3, 8, 8), generator=generator(seed), dtype=F64)
 
 
-def made_task(count=8, **settings):
+def vectors(texts):
+    """Vectors of texts in the place of their words: 0 if there are none, and the same of the same words."""
+    return (texts.double() @ random(texts.shape[-1], 6, seed=11)).sin()
+
+
+def made_task(count=8, as_vectors=False, **settings):
     narrations, steps = words(count, 2, 5, seed=1), words(count, 3, 5, seed=2)
     narrations[1, 1] = 0  # there is no second candidate
     steps[2, 1:] = 0
@@ -70,9 +83,15 @@ def made_task(count=8, **settings):
     )
     shown, prompts = torch.arange(60), words(PHASES, 2, 6, seed=10)
     prompts[0, 1] = 0
+    vocabulary = Words(tuple("bcdefgh"))
+    if settings.get("augmented"):
+        train = ((frames(count, 3, seed=4), narrations), *train[1:])
+    if as_vectors:
+        prompts, vocabulary = vectors(prompts), None
+        train = map_nest(lambda t: t if t.is_floating_point() else vectors(t), train)
     test = Frames(frames(60, 1, seed=9), torch.randint(PHASES, (60,), generator=generator(3)), shown // 20)
     return VideoLanguage(
-        train=train, test=test, num_outputs=PHASES, words=Words(tuple("bcdefgh")), phases=("i", "ii", "iii"),
+        train=train, test=test, num_outputs=PHASES, words=vocabulary, phases=("i", "ii", "iii"),
         prompts=prompts, sets=("test", "test", "other_centre"), **settings,
     )  # fmt: skip
 
@@ -86,6 +105,12 @@ def made_model(task, case=None, seed=0):
 @pytest.fixture(scope="module")
 def task():
     return made_task()
+
+
+@pytest.fixture(scope="module")
+def tasks(task):
+    views = made_task(as_vectors=True, augmented=True)
+    return {case: views if case.startswith("augmented") else task for case in CASES}
 
 
 # The losses, against loops.
@@ -115,6 +140,16 @@ def loop_mil_nce(scores, there, same):
     return total
 
 
+def loop_nt_xent(a, b, scale, same):
+    both, count, total = [*a, *b], len(a), 0.0
+    for i, view in enumerate(both):
+        scores = [math.exp(scale * nn.functional.cosine_similarity(view, other, dim=0)) for other in both]
+        other = (i + count) % (2 * count)
+        negatives = [score for j, score in enumerate(scores) if not same[i % count, j % count]]
+        total -= math.log(scores[other] / (scores[other] + sum(negatives))) / (2 * count)
+    return total
+
+
 def test_losses_equal_loops():
     texts = words(6, 3, 4, seed=1)
     texts[3, 2], texts[0, 1:], texts[5, 2] = texts[1, 0], 0, 0
@@ -128,6 +163,8 @@ def test_losses_equal_loops():
         assert float(info_nce(scores[..., 0], same, share)) == pytest.approx(wanted, rel=1e-12)
     assert float(mil_nce(scores, there, same)) == pytest.approx(loop_mil_nce(scores, there, same), rel=1e-12)
     rows, columns = random(6, 5, seed=3), random(6, 3, 5, seed=4)
+    wanted = loop_nt_xent(rows, columns[:, 0], 3.0, same)
+    assert float(nt_xent(rows, columns[:, 0], 3.0, same)) == pytest.approx(wanted, rel=1e-12)
     cosine = nn.functional.cosine_similarity(rows[:, None, None], columns[None], dim=-1)
     torch.testing.assert_close(cosines(rows, columns, 7.0), 7 * cosine, rtol=1e-12, atol=1e-12)
     mean = torch.stack([part[mask].mean(0) for part, mask in zip(columns, there, strict=True)])
@@ -176,18 +213,34 @@ def test_terms_are_averaged_and_levels_weighted(task):
     assert only.objective(model, batch).item() == pytest.approx(first[0], rel=1e-10)
 
 
+def test_augmented_views_have_the_losses_of_clips_and_that_of_simclr():
+    task = made_task(augmented=True, levels=("clip",))
+    (frames_, narrations), model = task.train[0], made_model(task)
+    same, found, views = same_texts(narrations, 0), [], []
+    for view in range(3):
+        clip, texts = model(clip=(frames_[:, view : view + 1], narrations))["clip"]
+        scores = cosines(clip, texts, 10.0).detach()
+        first = [loop_info_nce(scores[..., 0], same, share) for share in (0.5, 0.75)]
+        found.append(np.mean([*first, loop_mil_nce(scores, present(narrations, 0), same)]))
+        views.append(clip.detach())
+    wanted = np.mean([*found, loop_nt_xent(*views[1:], 10.0, same)])
+    assert task.objective(model, task.train).item() == pytest.approx(wanted, rel=1e-10)
+
+
 # The towers.
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_engines_agree_with_autograd_one_agent_at_a_time(task, case):
+def test_engines_agree_with_autograd_one_agent_at_a_time(tasks, case):
+    task = tasks[case]
     batch = take(task.train, slice(AGENTS * BATCH))
     nothing = map_nest(lambda t: t[..., :0], batch[2])  # videos do not count at this step
     check_engines(task, made_model(task, case), (*batch[:2], nothing, batch[-1]), AGENTS)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_hessian_products_equal_differences_of_gradients(task, case):
+def test_hessian_products_equal_differences_of_gradients(tasks, case):
+    task = tasks[case]
     model = made_model(task, case)
     names = dict(model.named_parameters())
     vectors = [random(*p.shape, seed=place) for place, p in enumerate(names.values())]
@@ -206,11 +259,12 @@ def test_hessian_products_equal_differences_of_gradients(task, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_padding_and_the_rest_of_a_batch_do_not_change_an_embedding(task, case):
-    model, (video, text, steps) = made_model(task, case), task.train[1]
+def test_padding_and_the_rest_of_a_batch_do_not_change_an_embedding(tasks, case):
+    model, (video, text, steps) = made_model(tasks[case], case), tasks[case].train[1]
     found = model(phase=(video, text, steps))["phase"]
     assert [part.shape for part in found] == [(8, 5), (8, 5), (8, 3, 5)]
-    padded = model(phase=(video[:1], nn.functional.pad(text, (0, 2)), steps[:, 2]))["phase"]
+    longer = nn.functional.pad(text, (0, 0 if text.is_floating_point() else 2))
+    padded = model(phase=(video[:1], longer, steps[:, 2]))["phase"]
     for part, wanted in zip(padded, (found[0][:1], found[1], found[2][:, 2]), strict=True):
         torch.testing.assert_close(part, wanted, rtol=1e-10, atol=1e-12)
     reversed_ = model(phase=(video.flip(1), text, steps))["phase"][0]
@@ -220,7 +274,7 @@ def test_padding_and_the_rest_of_a_batch_do_not_change_an_embedding(task, case):
 
 
 def test_heads_of_other_levels_are_separate_or_shared(task):
-    for case, others in zip(CASES, (True, False), strict=True):
+    for case, others in zip(CASES, (True, False), strict=False):
         model = made_model(task, case)
         clip, phase = (model(**{level: task.train[0]})[level][0] for level in ("clip", "phase"))
         assert bool((clip != phase).any()) is others
@@ -303,6 +357,17 @@ def test_scores_are_of_each_video_and_then_averaged(task):
     )
 
 
+def test_f1_is_over_the_phases_that_occur_or_are_predicted(task):
+    """One phase is predicted where it does not occur, and one neither occurs nor is predicted."""
+    wide = replace(task, phases=tuple("abcde"), sets=("test",))
+    phase, said = torch.tensor([0, 0, 1, 1, 4, 4]), torch.tensor([0, 2, 1, 1, 0, 2])
+    metric = PhaseF1()
+    metric.reset()
+    metric.update(nn.functional.one_hot(said, 5).double(), Frames(frames(6, 1), phase, torch.zeros_like(phase)), wide)
+    assert metric.compute() == pytest.approx(f1_score(phase, said, average="macro"))
+    assert metric.compute() == pytest.approx((0.5 + 1 + 0 + 0) / 4)
+
+
 def test_scores_of_other_tasks_and_sets_are_refused(task):
     for metric, given, sentence in [
         (PhaseAccuracy(), Regression(train=(random(2, 1), random(2, 1)), num_outputs=1), "needs a task of videos and"),
@@ -332,9 +397,41 @@ def test_baselines_are_chance_and_the_most_frequent_phase(task):
     assert "chance is 0.333" in task.about_loss
 
 
+def test_baselines_of_many_frames(task):
+    count = 4100  # more than are measured at a time
+    phase = torch.arange(count) % PHASES
+    many = replace(task, test=Frames(frames(count, 1)[..., :1, :1], phase, torch.zeros_like(phase)))
+    found = many.baselines()
+    assert found["chance"]["test_phase_accuracy"] == pytest.approx(1 / PHASES, abs=5 * math.sqrt(2 / 9 / count / 32))
+    assert found["most frequent phase"]["test_phase_accuracy"] == pytest.approx(1 / PHASES, abs=1e-3)
+
+
 def test_untrained_models_are_at_chance(task):
     """On frames that are noise, each of them errs independently."""
     found = np.mean([evaluate(task, made_model(task, seed=seed))["test_phase_accuracy"] for seed in range(12)])
     counts = torch.bincount(task.test.phase).double() / 60  # a model that says one phase throughout is right so often
     spread = float(counts.sub(1 / PHASES).square().mean().sqrt()) + math.sqrt(2 / 9 / 60)
     assert found == pytest.approx(1 / PHASES, abs=4 * spread / math.sqrt(12))
+
+
+# Runs.
+
+
+def test_a_run_stopped_between_turns_of_the_levels_ends_like_an_unbroken_one(tmp_path):
+    task = {"videos": 6, "test_videos": 1, "epoch": 2, "phase_every": 2, "video_every": 3, "augmented": True}
+    changes = {
+        "task": {"name": "video_language", **task}, "model": {"name": "video_text", **SMALL, "layers": 0},
+        "topology": {"name": "ring", "agents": 2}, "schedule": "cosine", "batch_size": 3, "steps": 10,
+        "evaluate_every": 10, "replicas": 1, "analysis": [], "runtime": {"device": "cpu", "engine": "loop"},
+    }  # fmt: skip
+    carry_out(tmp_path / "whole", rhythm=LOOKS_AT_EVERY_STEP, **changes)
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, at=5, **changes)  # within the epoch of phases
+    assert 5 <= load_run(tmp_path / "broken" / "diffusion-atc").status["step"] < 10
+    carry_out(tmp_path / "broken", rhythm=LOOKS_AT_EVERY_STEP, **changes)
+    whole, broken = (tmp_path / name / "diffusion-atc" for name in ("whole", "broken"))
+    assert_same(final_state(whole), final_state(broken))
+    assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+    # However many levels count: the rate ends where training does.
+    setup = build_setup(Config.parse(load_run(whole).config), trial=False)
+    assert setup.rate_factor(10) == 0 < setup.rate_factor(9) < 0.1
