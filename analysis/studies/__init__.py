@@ -9,6 +9,7 @@ from basinet.analysis.studies.sequences.long_sequences import s3attention
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
 from basinet.analysis.studies.vision.combined_extractors import pretrained_ensemble
 from basinet.analysis.studies.vision.enlarged_images import super_resolution
+from basinet.analysis.studies.vision.pretrained_quality import quality_pretraining
 from basinet.analysis.studies.vision.rated_videos import video_quality
 from basinet.analysis.studies.vision.told_procedures import video_language
 from basinet.analysis.studies.zeroth_order import zeroth_order
@@ -23,6 +24,7 @@ STUDIES: dict[str, Study] = {
     "lozo-finetuning": lozo_finetuning,
     "pretrained-ensemble": pretrained_ensemble,
     "s3attention": s3attention,
+    "quality-pretraining": quality_pretraining,
     "super-resolution": super_resolution,
     "video-language": video_language,
     "video-quality": video_quality,

@@ -8,8 +8,12 @@ import pytest
 from basinet.analysis.studies import write_findings
 from basinet.analysis.studies.vision.enlarged_images import SCALES as IMAGES
 from basinet.analysis.studies.vision.enlarged_images import find_out as enlarge
+from basinet.analysis.studies.vision.pretrained_quality import SCALES as PRETRAINED
+from basinet.analysis.studies.vision.pretrained_quality import find_out as pretrain
 from basinet.analysis.studies.vision.rated_videos import SCALES as VIDEOS
 from basinet.analysis.studies.vision.rated_videos import find_out as rate
+from basinet.sim.run.folder import load_run
+from basinet.sim.tasks import image_quality
 from basinet.sim.vision.photos import read_photo
 from basinet.sim.vision.picture_files import Pixels, write_pixels
 
@@ -40,6 +44,31 @@ TINY_VIDEOS = replace(
     replicas=2,
     of_agents=1,
     experiment=QUICK,
+)
+
+_WIDTH = {"width": 4, "depths": [0, 0, 1], "contrast": True}
+
+TINY_PRETRAINING = replace(
+    PRETRAINED["small"],
+    pretraining=replace(
+        PRETRAINED["small"].pretraining,
+        task={**PRETRAINED["small"].pretraining.task, "degradations": ["blur", "noise"], "crops": 2, "size": 32},
+        model={"name": "masked_hivit", **_WIDTH, "decoder_width": 4},
+        agents=2,
+        batch=1,
+        steps=2,
+        replicas=1,
+        experiment={"analysis_samples": 2, "evaluate_every": 2, "evaluate_samples": 2, "runtime": QUICK["runtime"]},
+    ),
+    rating=replace(
+        PRETRAINED["small"].rating,
+        task={"name": "image_quality", "contents": 6, "levels": 1, "distortions": ["blur"], "size": 32, "patch": 32},
+        model={"name": "hivit", **_WIDTH, "hidden": 4},
+        batch=2,
+        steps=2,
+        replicas=1,
+        experiment={"evaluate_every": 2, "analysis": [], "runtime": QUICK["runtime"]},
+    ),
 )
 
 
@@ -92,3 +121,21 @@ def test_a_loss_of_the_correlation_is_another_one_on_smaller_batches(rated):
     assert "l1" in same.claim and same.agrees and "plcc" in other.claim and other.agrees
     rows = next(drawing.rows for drawing in findings.drawings if drawing.name == "batches")
     assert {row["batches"] for row in rows} == {"1 × 8", "4 × 2"}
+
+
+def test_pretraining_is_compared_with_training_from_scratch_on_photos_that_neither_has_seen(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    told: list[float] = []
+    findings = pretrain(lambda done, what: told.append(done), tmp_path / "out", TINY_PRETRAINING)
+    assert min(np.diff([0.0, *told])) > -1e-12 and told[-1] == pytest.approx(1)
+    ends, curves, flat, units = (drawing.rows for drawing in findings.drawings[:4])
+    starts = {row["start"] for row in ends}
+    assert {"from scratch", "from scratch, longer", "centralized", "diffusion ATC", "isolated", "clean"} <= starts
+    assert {row["start"] for row in curves} == starts and "isolated" not in {row["strategy"] for row in flat}
+    assert units and all(row["loss"] > 0 for row in units)
+    assert all("ridge on scene statistics" in row for row in ends)
+    configs = [load_run(path.parent).config for path in (tmp_path / "out").rglob("config.yaml")]
+    before = next(config["task"] for config in configs if config["task"]["name"] == "quality_pretraining")
+    rated = image_quality(**{name: value for name, value in TINY_PRETRAINING.rating.task.items() if name != "name"})
+    assert {*before["train_photos"]} == {*rated.columns["photo"]}
+    assert not {*before["train_photos"]} & {name[4:].split("_")[0] for name in rated.names}

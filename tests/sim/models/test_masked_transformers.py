@@ -30,6 +30,7 @@ CASES = {
     "masked": ("masked_hivit", MASKED),
     "masked, last stage": ("masked_hivit", MASKED | {"fusion": False, "decoder_depth": 2}),
     "video": ("hivit_video", {"hidden": 3, "tube": 2}),
+    "masked, contrast": ("masked_hivit", MASKED | {"contrast": True}),
 }
 
 
@@ -278,6 +279,23 @@ def test_only_the_encoder_is_left_of_what_was_pre_trained(tmp_path, case, target
     assert {name.split(".")[0] for name in misfit.unexpected} == {"fusion", "decoder"}
 
 
+def test_contrast_is_that_of_each_unit_and_channel():
+    """Beside the pixels, an encoder sees them shifted and scaled by the mean and deviation around them in the unit."""
+    _, model = made("masked, contrast")
+    _, plain = made("masked")
+    units, order, _, _ = masked_batch(2)
+    seen: list[torch.Tensor] = []
+    for encoder in (model.encoder, plain.encoder):
+        encoder.embedding.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        encoder(units, order)
+    patch = seen[0][1, 1, 6].view(4, 4, 4)  # rows 4 to 7, columns 8 to 11 of a unit
+    assert torch.equal(patch[:2].flatten(), seen[1][1, 1, 6])
+    for channel in range(2):
+        around = units[1, 1, channel, 1:8, 5:12]  # 7 × 7 pixels around row 4, column 8
+        expected = (units[1, 1, channel, 4, 8] - around.mean()) / (around.std(correction=0) + 1 / 255)
+        torch.testing.assert_close(patch[2 + channel, 0, 0], expected, rtol=1e-9, atol=1e-9)
+
+
 def test_a_video_is_rated_by_the_mean_of_its_tubes():
     task, model = made("video")
     for video, found in zip(task.train[0], model(task.train[0]), strict=True):
@@ -357,11 +375,13 @@ def test_what_has_the_right_size_or_is_no_square_is_not_resampled():
 
 
 @pytest.mark.parametrize("inflation", ["mean", "center"])
-@pytest.mark.parametrize(("tube", "frames"), [(1, 3), (2, 4), (3, 3)])
-def test_a_still_video_is_rated_as_the_image(tube, frames, inflation):
-    task, image = made("image")
+@pytest.mark.parametrize(("tube", "frames", "contrast"), [(1, 3, False), (2, 4, False), (3, 3, False), (2, 4, True)])
+def test_a_still_video_is_rated_as_the_image(tube, frames, contrast, inflation):
+    task, _ = made("image")
     shape = (frames, *task.input_shape)
-    video = HiViTVideo(shape, 1, **SMALL, hidden=3, tube=tube, inflation=inflation).double()
+    settings = SMALL | {"hidden": 3, "contrast": contrast}
+    image = moved(HiViT(task.input_shape, 1, **settings).double())
+    video = HiViTVideo(shape, 1, **settings, tube=tube, inflation=inflation).double()
     assert not load_values(video, image.state_dict())
     pictures = task.train[0]
     still = pictures[:, None].expand(-1, frames, -1, -1, -1)

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from basinet.sim.models.attention.relative_positions import RelativeAttention, numbered_distances
+from basinet.sim.models.vision.video.video_heads import LocalContrast
 
 __all__ = [
     "UNIT",
@@ -69,15 +70,18 @@ class HierarchicalEncoder(nn.Module):
     """Three stages: MLPs on patches of 4 × 4 pixels, MLPs on 2 × 2 patches merged, and attention among units of 4 × 4.
 
     Since units meet only in the third stage, those that are left out need not be computed. Pixels in [0, 1] are mapped
-    to [−2, 2] first.
+    to [−2, 2] first. The published encoder sees these only. With `contrast` it sees their local contrast, within each
+    unit, beside them: what distortions change, where brightness and colours change much more (our own).
 
     Args:
-        channels: Number of channels of an image.
+        channels: Number of channels of an image, of all its frames if there are several.
         grid: (rows, columns) of units.
         width: Features of a patch; merging doubles them, twice.
         depths: Number of blocks of each stage.
         heads: Attention heads of a block of the third stage, a divisor of its width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
+        contrast: Whether local contrast is seen beside the pixels.
+        frames: Number of frames.
 
     Attributes:
         widths: Features of a token of each stage.
@@ -92,13 +96,16 @@ class HierarchicalEncoder(nn.Module):
         depths: tuple[int, int, int],
         heads: int,
         expansions: tuple[int, int, int],
+        contrast: bool = False,
+        frames: int = 1,
     ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.frames = grid, frames
+        self.contrast = LocalContrast() if contrast else None
         self.widths = (width, 2 * width, 4 * width)
         self.positions = nn.Parameter(torch.empty(grid[0] * grid[1], self.widths[2]))
         nn.init.trunc_normal_(self.positions, std=0.02)
-        projection = nn.Linear(channels * _PATCH**2, width)
+        projection = nn.Linear((2 if contrast else 1) * channels * _PATCH**2, width)
         self.embedding = nn.Sequential(projection, nn.LayerNorm(width))
         first, second = (
             [Perceptron(self.widths[stage], expansions[stage]) for _ in range(depths[stage])] for stage in (0, 1)
@@ -124,7 +131,7 @@ class HierarchicalEncoder(nn.Module):
         Returns:
             The tokens of each stage, the last ones normalised: [B, m, 16, width], [B, m, 4, 2 width], [B, m, 4 width].
         """
-        first = self.stages[0](self.embedding(_patches(4 * units - 2)))
+        first = self.stages[0](self.embedding(_patches(self._seen(units))))
         second = self.stages[1](first)
         merging, *blocks = self.stages[2].children()
         x = merging(second).squeeze(2)
@@ -137,6 +144,14 @@ class HierarchicalEncoder(nn.Module):
         for block in blocks:
             x = block(x, distances)
         return first, second, self.norm(x)
+
+    def _seen(self, units: Tensor) -> Tensor:
+        """Scale pixels, and put their contrast beside the channels of each frame."""
+        if self.contrast is None:
+            return 4 * units - 2
+        frames = torch.unflatten(units, -3, (self.frames, -1)).flatten(1, 2)  # [B, m · frames, channels, 16, 16]
+        both = torch.cat([4 * frames - 2, self.contrast(frames)], 2)
+        return torch.unflatten(both, 1, (-1, self.frames)).flatten(2, 3)
 
 
 class Perceptron(nn.Module):

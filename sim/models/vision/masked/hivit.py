@@ -58,6 +58,7 @@ class HiViT(nn.Module):
         depths: Number of blocks of each stage.
         heads: Attention heads, a divisor of 4 · width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
+        contrast: Whether the local contrast of each unit is seen beside its pixels, which is our own.
         hidden: Hidden units of the head.
         dropout: Probability of dropping a hidden unit of the head in training.
 
@@ -83,6 +84,7 @@ class HiViT(nn.Module):
         depths: Depths = (1, 1, 3),
         heads: Number = 4,
         expansions: Expansions = (3, 3, 2),
+        contrast: bool = False,
         hidden: Number = 64,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
@@ -96,6 +98,7 @@ class HiViT(nn.Module):
             depths=depths,
             heads=heads,
             expansions=expansions,
+            contrast=contrast,
         )
         self.head = rating_head(4 * width, hidden, dropout, num_outputs)
 

@@ -62,6 +62,7 @@ class HiViTVideo(nn.Module):
         depths: Number of blocks of each stage.
         heads: Attention heads, a divisor of 4 · width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
+        contrast: Whether the local contrast of each unit is seen beside its pixels, which is our own.
         hidden: Hidden units of the head.
         dropout: Probability of dropping a hidden unit of the head in training.
         tube: Number of frames of a patch, a divisor of the number of frames.
@@ -90,6 +91,7 @@ class HiViTVideo(nn.Module):
         depths: Depths = (1, 1, 3),
         heads: Number = 4,
         expansions: Expansions = (3, 3, 2),
+        contrast: bool = False,
         hidden: Number = 64,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         tube: Number = 2,
@@ -108,6 +110,8 @@ class HiViTVideo(nn.Module):
             depths=depths,
             heads=heads,
             expansions=expansions,
+            contrast=contrast,
+            frames=tube,
         )
         self.head = rating_head(4 * width, hidden, dropout, num_outputs)
 

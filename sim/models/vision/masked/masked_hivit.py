@@ -37,6 +37,7 @@ class MaskedHiViT(nn.Module):
         depths: Number of blocks of each stage.
         heads: Attention heads, a divisor of 4 · width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
+        contrast: Whether the local contrast of each unit is seen beside its pixels, which is our own.
         fusion: Whether the decoder gets the tokens of all stages, or only those of the last one.
         decoder_width: Features of a token of the decoder, a multiple of `heads`.
         decoder_depth: Number of blocks of the decoder.
@@ -65,6 +66,7 @@ class MaskedHiViT(nn.Module):
         depths: Depths = (1, 1, 3),
         heads: Number = 4,
         expansions: Expansions = (3, 3, 2),
+        contrast: bool = False,
         fusion: bool = True,
         decoder_width: Number = 48,
         decoder_depth: Number = 1,
@@ -73,7 +75,7 @@ class MaskedHiViT(nn.Module):
         super().__init__()
         channels, grid = _check(input_shapes, grid)
         self.encoder = HierarchicalEncoder(
-            channels, grid, width=width, depths=depths, heads=heads, expansions=expansions
+            channels, grid, width=width, depths=depths, heads=heads, expansions=expansions, contrast=contrast
         )
         stages = range(3) if fusion else (2,)
         self.fusion = nn.ModuleDict(
