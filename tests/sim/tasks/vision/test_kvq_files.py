@@ -15,7 +15,6 @@ from basinet.sim.tasks.vision.videos import kvq_files, video_views
 from basinet.sim.tasks.vision.videos.clips import Clips
 from basinet.sim.tasks.vision.videos.video_quality import Reading, VideoQuality
 from basinet.sim.tasks.vision.videos.video_views import both_rates
-from basinet.sim.vision import video_files
 from basinet.sim.vision.codecs import encode
 from basinet.sim.vision.video_files import read_frames
 
@@ -83,7 +82,7 @@ def test_the_layout_of_kvq_is_read(kvq, cache, pairs):
     assert task.columns["kind"].tolist() == ["kind 0", "kind 1", "kind 0", "kind 1"]
     assert task.pairs["nonsource"].tolist() == [[0, 1, 1]] and task.pairs["source"].tolist() == [[1, 2, 2], [0, 2, 1]]
     measured = task.test.to("cpu", torch.float32).read(torch.tensor([1]))
-    read = task.reading.inputs(video_files.read_frames(kvq / "videos" / "5.mp4", 4), "5.mp4")
+    read = task.reading.inputs(read_frames(kvq / "videos" / "5.mp4", 4), "5.mp4")
     torch.testing.assert_close(read[0][None], measured[0])
     assert "ridge on scene statistics" in task.baselines()
 
