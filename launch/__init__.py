@@ -6,11 +6,11 @@ from basinet.exports import lazy
 
 if TYPE_CHECKING:
     from basinet.launch.api import run
-    from basinet.launch.challenging import challenge
-    from basinet.launch.generating import generate
+    from basinet.launch.finished.challenging import challenge
+    from basinet.launch.finished.generating import generate
+    from basinet.launch.finished.scoring_files import score
+    from basinet.launch.finished.upscaling import upscale
     from basinet.launch.results import Results, compare, export, load
-    from basinet.launch.scoring_files import score
-    from basinet.launch.upscaling import upscale
 
 __all__ = [
     "Results",
@@ -28,10 +28,10 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "basinet.launch.api": ("run",),
-        "basinet.launch.challenging": ("challenge",),
-        "basinet.launch.generating": ("generate",),
+        "basinet.launch.finished.challenging": ("challenge",),
+        "basinet.launch.finished.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
-        "basinet.launch.scoring_files": ("score",),
-        "basinet.launch.upscaling": ("upscale",),
+        "basinet.launch.finished.scoring_files": ("score",),
+        "basinet.launch.finished.upscaling": ("upscale",),
     },
 )

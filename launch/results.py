@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from basinet.analysis.report.page import list_html
 from basinet.analysis.report.report import summary_html
 from basinet.analysis.statistics.summary import summarize
-from basinet.launch.finished_models import check_made, model_of, setup_of
+from basinet.launch.finished.finished_models import check_made, model_of, setup_of
 from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.experiment import Experiment

@@ -8,11 +8,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from basinet.launch.api import run
-    from basinet.launch.challenging import challenge
-    from basinet.launch.generating import generate
+    from basinet.launch.finished.challenging import challenge
+    from basinet.launch.finished.generating import generate
     from basinet.launch.results import Results, compare, export, load
-    from basinet.launch.scoring_files import score
-    from basinet.launch.upscaling import upscale
+    from basinet.launch.finished.scoring_files import score
+    from basinet.launch.finished.upscaling import upscale
     from basinet.sim.experiment.experiment import Experiment
     from basinet.sim.experiment.pipeline import Pipeline
     from basinet.sim.run.simulation import Interrupted, RunFailed
@@ -48,11 +48,11 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "basinet.launch.api": ("run",),
-        "basinet.launch.challenging": ("challenge",),
-        "basinet.launch.generating": ("generate",),
+        "basinet.launch.finished.challenging": ("challenge",),
+        "basinet.launch.finished.generating": ("generate",),
         "basinet.launch.results": ("Results", "compare", "export", "load"),
-        "basinet.launch.scoring_files": ("score",),
-        "basinet.launch.upscaling": ("upscale",),
+        "basinet.launch.finished.scoring_files": ("score",),
+        "basinet.launch.finished.upscaling": ("upscale",),
         "basinet.sim.experiment.experiment": ("Experiment",),
         "basinet.sim.experiment.pipeline": ("Pipeline",),
         "basinet.sim.run.simulation": ("Interrupted", "RunFailed"),

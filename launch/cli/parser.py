@@ -22,9 +22,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"basinet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, help: str, *, table: bool = False) -> argparse.ArgumentParser:
+    def command(name: str, help: str, *, table: bool = False, of: str = "") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(command=name.replace("-", "_"))
+        sub.set_defaults(command=of + name)
         if table:
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         return sub
@@ -77,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     report = command("report", "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
 
-    export = command("export", "write a trained model of a finished run to a file, as a state dict")
+    export = command("export", "write a trained model of a finished run to a file, as a state dict", of="models.")
     export.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
     export.add_argument("out", nargs="?", type=Path, metavar="FILE", help="the file, .pt or .safetensors")
     _add_point(export)
@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--merge", action="store_true", help="fold adapters into the layers")
     export.add_argument("--out", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="the same as FILE")
 
-    generate = command("generate", "let the language model of a finished run continue a text")
+    generate = command("generate", "let the language model of a finished run continue a text", of="models.")
     generate.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
     generate.add_argument("--prompt", default="", metavar="TEXT", help="the text (default: begin a new one)")
     generate.add_argument("--tokens", type=int, default=200, metavar="N", help="most tokens to generate (default 200)")
@@ -101,7 +101,9 @@ def make_parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
     _add_point(generate)
 
-    challenge = command("challenge", "rank submissions, or finished runs, by the protocol of a challenge", table=True)
+    challenge = command(
+        "challenge", "rank submissions, or finished runs, by the protocol of a challenge", table=True, of="models."
+    )
     challenge.add_argument("name", metavar="CHALLENGE", help="super-resolution or video-quality")
     challenge.add_argument(
         "submissions",
@@ -122,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
     challenge.add_argument("--out", type=Path, metavar="DIR", help="where tables, figure and report go (default none)")
     challenge.add_argument("--quiet", action="store_true", help="show no progress")
 
-    scoring = command("score", "rate the images or videos of a folder by the model of a finished run")
+    scoring = command("score", "rate the images or videos of a folder by the model of a finished run", of="models.")
     scoring.add_argument("folder", type=Path, metavar="DIR", help="folder of the images or videos")
     scoring.add_argument(
         "--model", type=Path, required=True, metavar="RUN", help="folder of a run that rates such files"
@@ -135,7 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
     scoring.add_argument("--quiet", action="store_true", help="show no progress")
     _add_point(scoring)
 
-    upscale = command("upscale", "enlarge images by the network of a finished run")
+    upscale = command("upscale", "enlarge images by the network of a finished run", of="models.")
     upscale.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, and folders of such")
     upscale.add_argument(
         "--model", type=Path, required=True, metavar="RUN", help="folder of a run, or a file that export wrote"
@@ -152,7 +154,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_point(upscale)
     _add_afresh(upscale)
 
-    shrink = command("shrink", "shrink images as the training data of super-resolution are made")
+    shrink = command("shrink", "shrink images as the training data of super-resolution are made", of="models.")
     shrink.add_argument("folder", type=Path, metavar="DIR", help="folder of images")
     shrink.add_argument("out", type=Path, metavar="OUT", help="where the small images go: 0001.png becomes 0001x4.png")
     shrink.add_argument("--factor", type=_positive, default=4, metavar="N", help="by how much (default 4)")

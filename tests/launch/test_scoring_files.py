@@ -305,7 +305,7 @@ def test_mistakes_are_said_in_a_sentence(case, wrong, trained, files, some, tmp_
     elif case == "out":
         out = tmp_path
     elif case == "other task":
-        monkeypatch.setattr("basinet.launch.scoring_files.RATED", ("image_quality", "image_aesthetics"))
+        monkeypatch.setattr("basinet.launch.finished.scoring_files.RATED", ("image_quality", "image_aesthetics"))
     elif case == "pairs of images":
         folder, more = files / "images", ["--pairs", str(tmp_path / "pairs.csv")]
     assert main(["score", str(folder), "--model", str(run), "--out", str(out), *more]) == 2

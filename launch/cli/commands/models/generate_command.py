@@ -3,7 +3,7 @@
 import argparse
 
 from basinet.launch.cli.output import DONE, write
-from basinet.launch.generating import generate
+from basinet.launch.finished.generating import generate
 
 __all__ = ["execute"]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from basinet.launch.cli.output import DONE, FAILED, say
+from basinet.launch.finished.upscaling import upscale
 from basinet.launch.progress_bar import bar
-from basinet.launch.upscaling import upscale
 from basinet.sim.vision.picture_folders import Changed
 
 __all__ = ["execute", "tell"]

@@ -2,9 +2,9 @@
 
 import argparse
 
-from basinet.launch.challenging import challenge
 from basinet.launch.cli.output import DONE, FAILED, say, write, write_json
 from basinet.launch.cli.tables import write_table
+from basinet.launch.finished.challenging import challenge
 from basinet.launch.progress_bar import bar
 
 __all__ = ["execute"]

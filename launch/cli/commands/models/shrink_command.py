@@ -2,7 +2,7 @@
 
 import argparse
 
-from basinet.launch.cli.commands.upscale_command import tell
+from basinet.launch.cli.commands.models.upscale_command import tell
 from basinet.launch.progress_bar import bar
 from basinet.sim.vision.picture_folders import shrink_folder
 

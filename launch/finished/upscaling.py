@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.launch.finished_models import read_exported
+from basinet.launch.finished.finished_models import read_exported
 from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest

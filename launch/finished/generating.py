@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from basinet.launch.finished_models import check_made
+from basinet.launch.finished.finished_models import check_made
 from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.language.decoder import Llama

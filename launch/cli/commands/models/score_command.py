@@ -3,8 +3,8 @@
 import argparse
 
 from basinet.launch.cli.output import DONE, FAILED, say, write
+from basinet.launch.finished.scoring_files import score
 from basinet.launch.progress_bar import bar
-from basinet.launch.scoring_files import score
 from basinet.sim.experiment.component import ExperimentError
 
 __all__ = ["execute"]

@@ -1,0 +1,1 @@
+"""What trained models of finished runs are used for."""
