@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from basinet.sim.models.attention.heads import join_heads, split_heads
 
-__all__ = ["RelativeAttention", "fitted_to_grid", "numbered_distances", "table_size"]
+__all__ = ["RelativeAttention", "fitted_to_grid", "numbered_distances", "sines_and_cosines", "table_size"]
 
 
 def table_size(grid: tuple[int, int]) -> int:
@@ -20,6 +20,29 @@ def table_size(grid: tuple[int, int]) -> int:
         (2 rows − 1) (2 columns − 1).
     """
     return (2 * grid[0] - 1) * (2 * grid[1] - 1)
+
+
+def sines_and_cosines(grid: tuple[int, int], width: int) -> Tensor:
+    """Compute positions whose inner products depend on the distances between places alone.
+
+    Args:
+        grid: (rows, columns).
+        width: Number of features. Four at a time are the sine and the cosine of row and column times a rate, which
+            falls from 1 to almost 1/10,000; up to three that are left are 0.
+
+    Returns:
+        [rows · columns, width], on the processor.
+
+    References:
+        K. He, X. Chen, S. Xie, Y. Li, P. Dollár, R. Girshick: Masked autoencoders are scalable vision learners, CVPR
+        2022, arXiv:2111.06377.
+    """
+    quarter = width // 4
+    rates = 10_000.0 ** (-torch.arange(quarter, device="cpu") / max(1, quarter))
+    places = torch.cartesian_prod(*(torch.arange(length, device="cpu") for length in grid))  # [places, 2]
+    angles = places[..., None] * rates  # [places, 2, quarter]
+    found = torch.cat([angles.sin(), angles.cos()], -1).flatten(1)
+    return nn.functional.pad(found, (0, width - 4 * quarter))
 
 
 def fitted_to_grid(name: str, value: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -75,18 +98,26 @@ class RelativeAttention(nn.Module):
         width: Number of features of all heads together.
         heads: Number of heads, a divisor of the width.
         grid: (rows, columns) of the places that tokens may have.
+        locality: Strength α ≥ 0 with which heads look at one neighbour each at first, the one to the left, above, to
+            the right or below in turn: tables begin with −α times the squared distance to it.
 
     Raises:
         ValueError: `heads` does not divide `width`.
+
+    References:
+        S. d'Ascoli, H. Touvron, M. Leavitt, A. Morcos, G. Biroli, L. Sagun: ConViT: Improving vision transformers with
+        soft convolutional inductive biases, ICML 2021, arXiv:2103.10697 (locality).
     """
 
-    def __init__(self, width: int, heads: int, grid: tuple[int, int]) -> None:
+    def __init__(self, width: int, heads: int, grid: tuple[int, int], locality: float = 0.0) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"heads: got {heads}, which does not divide the width {width}")
         self.heads, self.scale = heads, math.sqrt(width // heads)
         self.table = nn.Parameter(torch.empty(table_size(grid), heads))
         nn.init.trunc_normal_(self.table, std=0.02)
+        if locality > 0:
+            self.table.data -= locality * _from_neighbours(grid, heads).to(self.table.device)
         self.projections, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor, distances: Tensor) -> Tensor:
@@ -105,3 +136,14 @@ class RelativeAttention(nn.Module):
         scores = (query / self.scale) @ key.mT + near.transpose(-1, -2).transpose(-2, -3)
         out: Tensor = self.output(join_heads(scores.softmax(-1) @ value))
         return out
+
+
+_NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+"""Rows and columns from the neighbours on the left, above, on the right and below to a place."""
+
+
+def _from_neighbours(grid: tuple[int, int], heads: int) -> Tensor:
+    """Square the distance between a place's neighbour, of each head, and places at all distances [distances, heads]."""
+    distances = torch.cartesian_prod(*(torch.arange(1 - length, length, device="cpu") for length in grid))
+    neighbours = torch.tensor([_NEIGHBOURS[head % len(_NEIGHBOURS)] for head in range(heads)], device="cpu")
+    return (distances[:, None] - neighbours).square().sum(-1)

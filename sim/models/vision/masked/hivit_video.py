@@ -12,6 +12,7 @@ from basinet.sim.models.vision.masked.hierarchical_encoder import (
     Depths,
     Expansions,
     HierarchicalEncoder,
+    Locality,
     Number,
     grid_of,
     units_of,
@@ -63,6 +64,8 @@ class HiViTVideo(nn.Module):
         heads: Attention heads, a divisor of 4 · width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
         contrast: Whether the local contrast of each unit is seen beside its pixels, which is our own.
+        locality: Strength with which each head's attention is drawn to one neighbour of a unit at first, which is our
+            own here.
         hidden: Hidden units of the head.
         dropout: Probability of dropping a hidden unit of the head in training.
         tube: Number of frames of a patch, a divisor of the number of frames.
@@ -92,6 +95,7 @@ class HiViTVideo(nn.Module):
         heads: Number = 4,
         expansions: Expansions = (3, 3, 2),
         contrast: bool = False,
+        locality: Locality = 0.0,
         hidden: Number = 64,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         tube: Number = 2,
@@ -111,6 +115,7 @@ class HiViTVideo(nn.Module):
             heads=heads,
             expansions=expansions,
             contrast=contrast,
+            locality=locality,
             frames=tube,
         )
         self.head = rating_head(4 * width, hidden, dropout, num_outputs)
