@@ -29,7 +29,7 @@ from basinet.sim.tasks.vision.quality.batch_losses import plcc_loss
 from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
 from basinet.sim.tasks.vision.videos.video_rating import VideoRating, rated_videos
 from basinet.sim.tasks.vision.videos.video_views import Rated, kept_videos
-from basinet.sim.vision.extractors.extracted import features
+from basinet.sim.vision.extractors.extracted import CLIP, features, made_for
 from basinet.sim.vision.extractors.pool import POOL
 
 __all__ = ["PretrainedEnsemble", "ensemble_of", "pretrained_ensemble"]
@@ -166,6 +166,7 @@ def ensemble_of(
     select: Select = "all",
     top: int | None = None,
     chosen: Chosen | None = None,
+    contents: Mapping[str, str] | None = None,
     clusters: Clusters = "fixed",
     num_clusters: int = 4,
     loss: Literal["l1", "plcc"] = "l1",
@@ -180,6 +181,7 @@ def ensemble_of(
         select: See `pretrained_ensemble`.
         top: See `pretrained_ensemble`.
         chosen: The extractors, if they have been chosen by other videos.
+        contents: Digests of what the extractors are, by their names, by which later uses of a model are checked.
         clusters: See `pretrained_ensemble`.
         num_clusters: See `pretrained_ensemble`.
         loss: See `pretrained_ensemble`.
@@ -201,11 +203,9 @@ def ensemble_of(
         raise ValueError(f"num_clusters is {num_clusters}, and too many training scores are equal; {allowed}")
     if chosen is None:
         chosen = _choose({name: part[train] for name, part in found.items()}, rated, edges, select, top)
-    for extractor in chosen.used:
-        if (length := found[extractor.name].shape[-1]) != extractor.length:
-            raise ValueError(
-                f"standards: {extractor.name} has {extractor.length} features there, and {length} are found here"
-            )
+        known = contents or {}
+        chosen = chosen._replace(ranked=tuple(e._replace(content=known.get(e.name, "")) for e in chosen.ranked))
+    chosen.check_lengths({name: part.shape[-1] for name, part in found.items()})
     data: dict[str, Any] = {
         where: (
             *(
@@ -355,10 +355,13 @@ def pretrained_ensemble(
     files = {"path": path, "train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
     rated = rated_videos(pretrained_ensemble, frames=frames, contents=contents, size=size, test=test, **files)
     folder = cache_folder() if cache is None else Path(cache)
+    made = made_for(extractors, folder)
+    if chosen is not None and standards is not None:
+        chosen.check_made(made, standards)
     source = kept_videos(rated.source, folder)
     # Videos of a part that is not used have no features.
     rows = torch.cat([*rated.rows.values()])
-    found = features(extractors, source, rows=rows, frames=key_frames, cache=folder)
+    found = features(extractors, source, rows=rows, frames=key_frames, cache=folder, made=made)
     ends = torch.split(torch.arange(len(rows)), [len(part) for part in rated.rows.values()])
     used = rated._replace(rows=dict(zip(rated.rows, ends, strict=True)), scores=rated.scores[rows])
     return ensemble_of(
@@ -367,6 +370,7 @@ def pretrained_ensemble(
         select=select,
         top=top,
         chosen=chosen,
+        contents={name: made[name.removesuffix(CLIP)].content for name in extractors},
         clusters=clusters,
         num_clusters=num_clusters,
         loss=loss,
