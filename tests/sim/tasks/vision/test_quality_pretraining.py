@@ -16,7 +16,7 @@ from basinet.sim.data.rows import take
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.models import MODELS
 from basinet.sim.tasks import quality_pretraining
-from basinet.sim.vision.curation import coverage, objects
+from basinet.sim.vision.curation import coverage, estimated, objects
 from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 
 FEW = {"train_photos": ["coffee", "clock"], "test_photos": ["coins"], "crops": 4}
@@ -245,10 +245,23 @@ def test_curation_is_told(task, clean):
 def test_curation_estimates_the_crops_as_they_are(task, clean):
     for name, estimate in (("coverage", coverage), ("objects", objects)):
         expected = [estimate(crop) for crop in clean.train.clean(torch.arange(8))]
-        for found in (task, clean):
-            assert found.curation.estimates[name].tolist() == expected
+        assert task.curation.estimates[name].tolist() == expected
     alone = quality_pretraining(**FEW, curation=["objects"])
     assert [*alone.curation.estimates] == ["objects"]
+
+
+def test_crops_are_estimated_once_and_only_if_some_are_left_out(task, clean, tmp_path, monkeypatch):
+    assert clean.curation.is_kept.all() and not clean.curation.estimates
+    assert clean.curated()[0] == {"photo": "coffee", "crops": 4, "kept": 4}
+    quality_pretraining(**FEW, cache=str(tmp_path))
+    calls = []
+    estimates = "basinet.sim.tasks.vision.quality.quality_pretraining.estimated"
+    monkeypatch.setattr(estimates, lambda *given: calls.append(given) or estimated(*given))
+    again = quality_pretraining(**FEW, degradations=["noise"], cache=str(tmp_path))
+    assert not calls and again.curated() == task.curated()
+    assert (again.curation.is_kept == task.curation.is_kept).all()
+    quality_pretraining(**FEW | {"crops": 2}, cache=str(tmp_path))
+    assert len(calls) == 4
 
 
 def test_tests_show_other_photos():
