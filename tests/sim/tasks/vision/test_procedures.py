@@ -15,6 +15,7 @@ from basinet.sim.tasks import Task
 from basinet.sim.tasks.vision.procedures.clip_views import view_of
 from basinet.sim.tasks.vision.procedures.composed import KINDS, SIDE, Composed, compose, region_of, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_intervals, read_prompts
+from basinet.sim.tasks.vision.procedures.labelled_frames import Labelled
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
 from basinet.sim.tasks.vision.procedures.procedure_stages import DIFFICULTIES
 from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Span, Told, ToldVideos
@@ -190,9 +191,29 @@ def test_frames_are_labelled_by_the_stages_of_their_video(easy):
             frames = torch.from_numpy(Composed([procedure]).arrays(0)[0].copy())
             wanted = [n for n, length in zip(procedure.stages, procedure.lengths, strict=True) for _ in range(length)]
             rows = slice(place, place := place + len(wanted))
-            assert torch.equal(found.frames[rows], frames) and found.phase[rows].tolist() == wanted
-            assert found.video[rows].tolist() == [number] * len(wanted)
-        assert len(found.phase) == place and found.frames.shape[1:] == (3, SIDE, SIDE)
+            read = found.fetch(torch.arange(len(found))[rows])
+            assert torch.equal(read.frames[:, 0], frames) and read.phase.tolist() == wanted
+            assert read.video.tolist() == [number] * len(wanted)
+        assert len(found) == place and frames.shape[1:] == (3, SIDE, SIDE)
+
+
+def test_labelled_frames_are_read_when_they_are_needed():
+    read = []
+
+    class Videos(list):
+        def arrays(self, row):
+            read.append(row)
+            return [self[row]]
+
+    drawn = np.random.default_rng(0).integers(0, 256, (3, 9, 3, 4, 5), dtype=np.uint8)
+    parts = Videos(drawn[:2]), Videos(drawn[2:])
+    spans = [[(1, 3, 0), (5, 6, 1)], [(0, 2, 1)]], [[(7, 9, 0)]]
+    found = Labelled.joined([Labelled.of(part, each) for part, each in zip(parts, spans, strict=True)])
+    assert not read and len(found) == 7
+    batch = found.fetch(torch.tensor([6, 1, 5, 2]))
+    assert read == [0, 0] and batch.phase.tolist() == [0, 0, 0, 1] and batch.video.tolist() == [2, 0, 2, 0]
+    wanted = [drawn[2, 8], drawn[0, 2], drawn[2, 7], drawn[0, 5]]
+    assert torch.equal(batch.frames[:, 0], torch.from_numpy(np.stack(wanted)))
 
 
 def test_phases_of_composed_videos_can_be_told_by_their_frames():
@@ -207,7 +228,7 @@ def test_phases_of_composed_videos_can_be_told_by_their_frames():
     means = np.stack([np.mean([c for c, s in zip(colours, stages, strict=True) if s == n], 0) for n in range(8)])
     shares = {}
     for name, found in sets.recognised.items():
-        seen = found.frames.float().mean((2, 3)).numpy()
+        seen = found.fetch(torch.arange(len(found))).frames[:, 0].float().mean((2, 3)).numpy()
         guesses = np.linalg.norm(seen[:, None] - means, axis=2).argmin(1)
         shares[name] = (guesses == found.phase.numpy()).mean()
     assert shares["test"] > 3 / 8 and shares["other kind"] > 2 / 8, shares
