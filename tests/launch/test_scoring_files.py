@@ -276,7 +276,7 @@ def test_extractors_that_changed_since_training_are_refused_or_told(trained, fil
         found = basinet.score(some, run)
     assert "standards: random has other weights than when" in caplog.text
     assert found.scores.keys() == wanted.keys() and found.scores != pytest.approx(wanted, rel=1e-5)
-    monkeypatch.setattr(torch, "__version__", "99.0")
+    monkeypatch.setattr(torch, "__version__", "99.0.0")
     assert basinet.score(some, run).scores == pytest.approx(wanted, rel=1e-5)
     monkeypatch.setattr(Wide, "filled", 0.2)
     kept = run / "standards.json"
