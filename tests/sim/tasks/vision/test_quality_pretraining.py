@@ -16,6 +16,7 @@ from basinet.sim.data.rows import take
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.models import MODELS
 from basinet.sim.tasks import quality_pretraining
+from basinet.sim.tasks.vision.quality.masked_crops import unit_pixels, unit_targets
 from basinet.sim.vision.curation import coverage, estimated, objects
 from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 
@@ -166,6 +167,24 @@ def test_normalised_targets(task):
     targets = take(task.to("cpu", torch.float64).train, slice(None))[3]
     torch.testing.assert_close(targets.mean(-1), torch.zeros(8, 12, dtype=torch.float64), rtol=0, atol=1e-9)
     assert (targets.square().mean(-1) <= 1 + 1e-9).all() and targets.square().mean(-1).median() > 0.99
+
+
+@pytest.mark.parametrize("normalised", [True, "channels", False])
+def test_pixels_are_those_of_their_targets(normalised):
+    """Also of a flat unit, and of one whose variance is hardly larger than what is added to it."""
+    units = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    units *= torch.tensor([1, 1e-3, 0]).view(3, 1, 1, 1)
+    targets = unit_targets(units, normalised=normalised)
+    torch.testing.assert_close(unit_pixels(targets, units, normalised=normalised), units, rtol=1e-12, atol=1e-12)
+    of_others = unit_pixels(torch.ones(3, 768, dtype=torch.float64), units, normalised=normalised)
+    together = {True: (1, 2, 3), "channels": (2, 3)}
+    if normalised:
+        mean, variance = (getattr(units, name)(together[normalised], keepdim=True) for name in ("mean", "var"))
+        count = 256 * (3 if normalised is True else 1)
+        expected = mean + (variance * (count - 1) / count + 1e-6).sqrt()
+        torch.testing.assert_close(of_others, expected.expand_as(units), rtol=1e-12, atol=0)
+    else:
+        assert (of_others == 1).all()
 
 
 def test_targets_may_be_normalised_in_each_channel():
