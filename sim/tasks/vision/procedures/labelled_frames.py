@@ -74,7 +74,8 @@ class Labelled(Stored):
             for first, end, number in own
             for frame in range(first, end)
         ]
-        return cls(source, *torch.tensor(found).unbind(1))
+        frame, phase, video = torch.tensor(found).unbind(1)
+        return cls(source, frame, phase, video)
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -86,7 +87,8 @@ class Labelled(Stored):
         Returns:
             All frames; videos are numbered on from set to set.
         """
-        places, videos = [], []
+        places: list[tuple[Views, int]] = []
+        videos = []
         for part in parts:
             videos.append(part.video + len(places))
             places += [(part.source, row) for row in range(part.videos)]

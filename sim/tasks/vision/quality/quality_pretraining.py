@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -303,10 +304,8 @@ class _Estimates:
     @property
     def key(self) -> str:
         """A digest of what they depend on, if images are kept in files."""
-        from skimage import __version__ as skimage
-
         pictures: Any = self.crops.pictures
-        made = [_REVISION, torch.__version__, skimage]
+        made = [_REVISION, torch.__version__, version("scikit-image")]
         return digest([pictures.folder.name, self.crops.places, self.crops.side, self.criteria, made])
 
     def __len__(self) -> int:
