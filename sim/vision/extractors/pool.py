@@ -95,17 +95,21 @@ def _own(name: str, revision: str) -> Extractor:
         if file or not callable(given):
             wanted = "modules of torch, which have weights" if file else "functions and modules of torch"
             raise ValueError(f"extractors: {path} is a {type(given).__name__}; allowed are {wanted}")
-        content = digest(given)
-        # What cannot be copied, such as a session of another library, has a new digest each time.
-        content = content if digest(given) == content else digest(type(given))
-        return Extractor(name, given, digest([given, revision]), content)
+        return Extractor(name, given, digest([given, revision]), _content(given, type(given)))
     network = deepcopy(given).eval().requires_grad_(False).float()
     if file:
         try:
             network.load_state_dict(read_weights(Path(file), "extractors"))
         except RuntimeError as error:
             raise ValueError(f"extractors: {file} does not fit {path}: {first_line(error)}") from error
-    return Extractor(name, network, digest([network, revision]), digest([_parts(network), network.state_dict()]))
+    content = _content([_parts(network), network.state_dict()], type(network))
+    return Extractor(name, network, digest([network, revision]), content)
+
+
+def _content(given: Any, kind: type) -> str:
+    """Digest an object; one that cannot be copied, which has a new digest each time, by its class alone."""
+    found = digest(given)
+    return found if digest(given) == found else digest(kind)
 
 
 def _parts(network: nn.Module) -> list[tuple[str, type, dict[str, Any]]]:
