@@ -17,6 +17,7 @@ from basinet.sim.experiment.source import is_installed_file
 __all__ = [
     "ExperimentError",
     "complaint",
+    "count_of",
     "first_line",
     "in_words",
     "naming",
@@ -83,6 +84,23 @@ def shown(value: Any) -> str:
         ("[1, 2.5, 'x']", 60)
     """
     return _cut(_REPR.repr(value), 100)
+
+
+def count_of(count: int, noun: str) -> str:
+    """Write a number of things.
+
+    Args:
+        count: How many there are.
+        noun: What one of them is called, with a regular plural.
+
+    Returns:
+        The number and the noun.
+
+    Example:
+        >>> count_of(1, "sample"), count_of(3, "sample")
+        ('1 sample', '3 samples')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from basinet.sim.data.memory_map import cache_folder
 from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.left_out import check_left_out
 from basinet.sim.tasks.task import TASKS, Batch
@@ -115,6 +116,11 @@ class PretrainedEnsemble(VideoRating):
         return f"{about}, and ICID, {_READING}, counts {self.icid:g}, for {self.clusters} clusters {kind}"
 
     @property
+    def least_batch(self) -> int:
+        """Smallest number of samples that a batch needs: one for each of its clusters, if it has its own."""
+        return max(self.clusters if self.icid and self.edges is None else 1, super().least_batch)
+
+    @property
     def model_arguments(self) -> dict[str, Any]:
         """What the makers of models may ask for: besides the usual, the number of centres, and the indices."""
         return {
@@ -204,7 +210,7 @@ def ensemble_of(
     for extractor in chosen.used:
         if (length := found[extractor.name].shape[-1]) != extractor.length:
             raise ValueError(
-                f"standards: {extractor.name} has {extractor.length} features there, and {length} are found here"
+                f"standards: {extractor.name} has {count_of(extractor.length, 'feature')} there, and {length} here"
             )
     data: dict[str, Any] = {
         where: (

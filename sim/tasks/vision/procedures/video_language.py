@@ -117,6 +117,11 @@ class VideoLanguage(Task):
         return {**super().model_arguments, "vocabulary": size, "padding": PADDING}
 
     @property
+    def least_batch(self) -> int:
+        """Smallest number of samples that a batch needs: two, which are each other's negatives."""
+        return 2
+
+    @property
     def about_loss(self) -> str:
         """The loss, what it is measured on, and what chance is, in words."""
         words = super().about_loss

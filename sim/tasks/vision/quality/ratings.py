@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.sim.experiment.mistakes import reason_of, shown
+from basinet.sim.experiment.mistakes import count_of, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
 
 __all__ = ["HIGHEST", "KONIQ", "KVQ", "LOWEST", "Layout", "Ratings", "read_ratings", "read_votes"]
@@ -110,8 +110,8 @@ def read_votes(file: Path, folder: Path, task: str) -> Ratings:
     for where, row in rows:
         if len(row) < 2 + _VOTES:
             raise ValueError(
-                f"{task}: {where} of {file} has {len(row)} values; needed are at least {2 + _VOTES}: a number, the name"
-                f" of an image without .jpg, and {_VOTES} counts of votes"
+                f"{task}: {where} of {file} has {count_of(len(row), 'value')}; needed are at least {2 + _VOTES}: a"
+                f" number, the name of an image without .jpg, and {_VOTES} counts of votes"
             )
         counts = row[2 : 2 + _VOTES]
         if wrong := next((word for word in counts if not (word.isascii() and word.isdigit())), None):

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -153,6 +154,11 @@ def test_losses_are_those_of_videos(cache, loss):
     torch.testing.assert_close(task.loss(outputs, batch), wanted[loss])
     assert task.mean_over == ("samples" if loss == "l1" else "batch")
     assert ("makes another objective" in task.about_loss) == (loss != "l1")
+    assert task.least_batch == (1 if loss == "l1" else 2)
+    if loss != "l1":
+        alone = replace(task, train=tuple(part[:1] for part in batch), columns={})
+        with pytest.raises(ValueError, match=r"^train has 1 sample, .* compares the samples of a batch; .* least 2$"):
+            alone.check()
 
 
 @pytest.mark.parametrize("loss", ["l1", "plcc", "rank", "plcc_rank"])

@@ -226,6 +226,7 @@ def test_the_objective_is_a_mean_over_samples_or_says_that_it_is_none(features, 
     assert ("which is no mean over samples" in task.about_loss) != adds_up
     assert ("our reading" in task.about_loss) == ("no icid" not in case)
     assert task.about_loss.count("tests tell little") == 1
+    assert task.least_batch == {"batch": 4, "plcc": 2, "no icid, plcc": 2}.get(case, 1)
 
 
 CASES = {

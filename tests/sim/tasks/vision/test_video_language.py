@@ -192,6 +192,13 @@ def test_duplicates_have_no_influence_on_each_other():
         assert gradient[1, 2] == gradient[2, 1] == 0 and (gradient[0, 1:] != 0).all()
 
 
+def test_a_batch_of_one_has_no_negatives_and_is_too_small(task):
+    alone = take(task.train, slice(0, 1))
+    model = made_model(task)
+    assert task.objective(model, alone).item() == pytest.approx(0, abs=1e-6)
+    assert task.least_batch == 2
+
+
 def test_terms_are_averaged_and_levels_weighted(task):
     model, batch = made_model(task), task.train
     found = model(clip=batch[0], phase=batch[1], video=batch[2])
