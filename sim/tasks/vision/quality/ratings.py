@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 from basinet.sim.experiment.mistakes import count_of, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
 
-__all__ = ["HIGHEST", "KONIQ", "KVQ", "LOWEST", "Layout", "Ratings", "read_ratings", "read_votes"]
+__all__ = [
+    "GROUPS",
+    "HIGHEST",
+    "KONIQ",
+    "KVQ",
+    "LOWEST",
+    "Layout",
+    "Ratings",
+    "check_apart",
+    "read_ratings",
+    "read_votes",
+]
 
 LOWEST, HIGHEST = 1.0, 5.0
 """The scale of mean opinion scores."""
@@ -23,6 +34,9 @@ Layout = tuple[str, str]
 
 KVQ: Layout = ("filename", "score")
 KONIQ: Layout = ("image_name", "MOS")
+
+GROUPS = ("photo", "content")
+"""Columns that say what samples show, of which several may be versions."""
 
 _VOTES = 10
 """Counts of the votes for 1, 2, … in a row of AVA."""
@@ -43,6 +57,44 @@ class Ratings:
     scores: NDArray[np.float64] | None
     columns: Mapping[str, NDArray[Any]]
     places: tuple[str, ...]
+
+    def shown(self, file: str, columns: Sequence[str], rows: Iterable[int] | None = None) -> dict[tuple[str, str], str]:
+        """Find what is shown, as far as columns say it.
+
+        Args:
+            file: The file, for messages.
+            columns: Names of the columns.
+            rows: The rows that count; None for all.
+
+        Returns:
+            Line and file of the first row with each entry, by the column and the entry; blank ones are left out.
+        """
+        rows = [*(range(len(self.names)) if rows is None else rows)]
+        found: dict[tuple[str, str], str] = {}
+        for name in columns:
+            for row in rows if name in self.columns else ():
+                if entry := str(self.columns[name][row]):
+                    found.setdefault((name, entry), f"{self.places[row]} of {file}")
+        return found
+
+
+def check_apart(task: str, train: Mapping[tuple[str, str], str], test: Mapping[tuple[str, str], str]) -> None:
+    """Raise if something is shown in training and in tests.
+
+    Args:
+        task: Who asks, for error messages.
+        train: What `Ratings.shown` finds in training.
+        test: The same of tests.
+
+    Raises:
+        ValueError: An entry is in both.
+    """
+    for (column, entry), where in train.items():
+        if (column, entry) in test:
+            raise ValueError(
+                f"{task}: the {column} {entry!r} is shown in training, {where}, and in tests, {test[column, entry]};"
+                " allowed is one of them"
+            )
 
 
 def read_ratings(
