@@ -390,6 +390,14 @@ def test_scores_of_other_tasks_and_sets_are_refused(task):
         metric.update(None, task.train, task)
 
 
+def test_phases_that_no_test_shows_are_named(task):
+    assert "in no test video" not in task.about_loss
+    count = len(task.phases)
+    more = replace(task, phases=(*task.phases, "sewing"))
+    wanted = f"; {count + 1} phases, 1 of them in no test video ('sewing'), so that chance is {1 / (count + 1):.3g}"
+    assert more.about_loss.endswith(wanted)
+
+
 def test_baselines_are_chance_and_the_most_frequent_phase(task):
     found = task.baselines()
     assert found["chance"]["test_phase_accuracy"] == pytest.approx(1 / PHASES, abs=5 * math.sqrt(2 / 9 / 40 / 32))
