@@ -213,7 +213,9 @@ def _is_users(file: str) -> bool:
     """Return whether a source file is the user's own: not part of Basinet, Python or an installed package."""
     if file.startswith("<"):
         return file.startswith(("<stdin", "<string", "<ipython"))
-    return not (is_installed_file(file) or Path(file).is_relative_to(_BASINET))
+    path = Path(file)
+    compiled = not path.is_absolute() and not path.exists()  # such modules name a file of where they were built
+    return not (compiled or is_installed_file(file) or path.is_relative_to(_BASINET))
 
 
 def place_of(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from basinet.sim.experiment.mistakes import count_of, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
+from basinet.topologies.policies.matrix_files import decode
 
 __all__ = [
     "GROUPS",
@@ -154,8 +155,8 @@ def read_votes(file: Path, folder: Path, task: str) -> Ratings:
             counts, or no votes.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
+        lines = decode(file.read_bytes(), file, task).splitlines()
+    except OSError as error:
         raise ValueError(f"{task}: {file} cannot be read: {reason_of(error)}") from error
     rows = [(f"line {number}", line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     means = []

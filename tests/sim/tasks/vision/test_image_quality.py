@@ -340,6 +340,12 @@ def test_bad_votes_are_named(folder, cache, name):
         of_files(folder, cache, image_aesthetics, scores=str(folder / "bad.txt"))
 
 
+def test_votes_are_utf_8(folder, cache):
+    (folder / "bad.txt").write_bytes("1 ö 1".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^image_aesthetics: line 1 of '.*bad.txt' is not text in UTF-8"):
+        of_files(folder, cache, image_aesthetics, scores=str(folder / "bad.txt"))
+
+
 def test_images_that_cannot_be_read_are_named(folder, cache):
     (folder / "images" / "text.jpg").write_text("no image")
     file = write_csv(folder / "text.csv", [("filename", "score"), *((f"{n}.jpg", 2) for n in (0, 1, 2, 3, "text"))])

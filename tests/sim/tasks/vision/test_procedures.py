@@ -12,6 +12,7 @@ import torch
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import some
 from basinet.sim.data.sampling import make_sampler
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.vision.procedures.clip_views import view_of
 from basinet.sim.tasks.vision.procedures.composed import KINDS, SIDE, Composed, compose, region_of, tell
@@ -389,6 +390,12 @@ def test_frames_of_files_are_squares_of_the_middle(folder, tmp_path):
     assert (frame - frame.flip(-1)).abs().max() < 30 and frame.mean() > 150
     assert source[0].shape == (4, 3, 16, 16) and source[0].dtype == torch.uint8
     assert source.keys != SmallVideos([folder / "one.mp4"], 4, 8).keys
+
+
+def test_a_broken_video_is_told_without_a_line_of_a_package(tmp_path, make_setup):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(ExperimentError, match=r"^task: video_language: .*bad.mp4 cannot be read as a video: [^()]+$"):
+        make_setup(task={"name": "video_language", "path": str(tmp_path)}, model="video_text")
 
 
 INTERVALS = {
