@@ -106,11 +106,11 @@ def scores_in(file: Path) -> dict[str, float]:
     if not file.is_file():
         raise Refused("it is no CSV file" if file.exists() else "there is no such file")
     try:
-        text = io.StringIO(decode(file.read_bytes(), file.name, "it is no CSV file in UTF-8"), newline="")
+        lines = io.StringIO(decode(file.read_bytes(), file.name, "it is no CSV file in UTF-8"), newline="")
     except ValueError as error:
         raise Refused(str(error)) from None
     try:
-        header, *rows = [row for row in csv.reader(text, strict=True) if row] or [[]]
+        header, *rows = [row for row in csv.reader(lines, strict=True) if row] or [[]]
     except csv.Error as error:
         raise Refused(f"it is no CSV file in UTF-8: {error}") from None
     header = [column.strip() for column in header]
