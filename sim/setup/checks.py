@@ -53,7 +53,7 @@ def check_batch(config: Config, task: Task) -> None:
     """
     least = task.least_batch
     for key in ("batch_size", "evaluate_samples", "analysis_samples"):
-        given = getattr(config, key)
+        given = getattr(config, key) if key != "analysis_samples" or config.analysis else None
         if given is not None and given < least:
             raise ExperimentError(
                 f"{key}: got {given}, but the loss of {config.task.component.name} compares the samples of a batch;"
