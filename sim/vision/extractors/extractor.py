@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import count_of, first_line
 from basinet.sim.vision.extractors.pretrained import one_thread
 
 __all__ = ["Extractor"]
@@ -76,8 +76,8 @@ class Extractor:
             if not isinstance(part, Tensor) or part.ndim not in (2, 3, 4) or len(part) != len(frames):
                 kind = f"a tensor of shape {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
                 raise ValueError(
-                    f"extractors: {self.name} returns {kind} for {len(frames)} images; allowed are tensors of shape"
-                    " (images, channels, height, width), (images, tokens, features) and (images, features)"
+                    f"extractors: {self.name} returns {kind} for {count_of(len(frames), 'image')}; allowed are tensors"
+                    " of shape (images, channels, height, width), (images, tokens, features) and (images, features)"
                 )
         layers = [part.detach().cpu().float() for part in parts]
         if not all(bool(layer.isfinite().all()) for layer in layers):

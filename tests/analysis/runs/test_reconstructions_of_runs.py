@@ -131,7 +131,7 @@ def test_what_cannot_be_drawn_is_said(runs, clean, caplog):
     (drawing,) = pretraining_drawings(clean)  # all crops are kept
     assert drawing.name == "reconstructions"
     both = pretraining_drawings([*runs, *clean])[0]
-    assert "Of 3 runs, 2 are drawn, which are tested on the same crops." in both.caption
+    assert "Drawn: 2 of 3 runs, which are tested on the same crops." in both.caption
     gone = dataclasses.replace(runs[0], path=runs[0].path.with_name("nowhere"))
     assert pretraining_drawings([gone]) == [] and "reconstructions are not drawn" in caplog.text
     assert pretraining_drawings([]) == []
