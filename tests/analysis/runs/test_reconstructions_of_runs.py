@@ -96,6 +96,7 @@ def test_the_report_shows_them(runs, tmp_path):
     assert "Of 6 crops of the training images, curation has kept the 3 with" in curation.caption
     headings, cells = curation.table
     assert headings[1:] == ["image", "crops", "kept", "resolution", "coverage", "objects"]
+    assert all(row[4].endswith(" MP") for row in cells) and "resolution 0." in curation.finding
     assert sum(int(row[3]) for row in cells) == 3 and cells[0][0] == "some or all kept"
     for image in curation.figure.axes[0].images:
         assert image.get_array().shape == (32, 32, 3)
