@@ -114,6 +114,11 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["list", "optimizers", "sdg"], "there is no 'sdg' among the optimizers; allowed: .*did you mean 'sgd'"),
         (["list", "measures", "trace"], "there is no 'trace' among the measures; allowed: .*did you mean"),
         (["list", "tasks", "models", "sdg"], "list: got tasks models sdg; allowed are kinds, or a kind and one name"),
+        (
+            ["list", "linear"],
+            "list: 'linear' is no kind, but a name among schedules and models; allowed: basinet list s",
+        ),
+        (["list", "hivit", "mlp"], "'hivit' is no kind, but a name among models; allowed: basinet list models hivit"),
         (["list", "strategy"], "there is no kind 'strategy'; allowed: .*did you mean 'strategies'"),
         (
             ["run", "tiny.yaml", "schedule={name: step, name: cosine}"],
