@@ -15,16 +15,16 @@ __all__ = ["execute"]
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     if options.kind is not None and options.kind not in LISTED:
-        name, kinds = options.kind, kinds_of(options.kind)
-        if not kinds:
+        name, having = options.kind, kinds_of(options.kind)
+        if not having:
             raise ExperimentError(f"list: there is no kind '{name}'; {nearest(name, LISTED)}")
-        commands = [f"basinet list {kind} {name}" for kind in kinds]
-        if options.names or len(kinds) > 1:
+        commands = [f"basinet list {kind} {name}" for kind in having]
+        if options.names or len(having) > 1:
             raise ExperimentError(
-                f"list: '{name}' is no kind, but a name among {' and '.join(kinds)}; allowed: {', '.join(commands)}"
+                f"list: '{name}' is no kind, but a name among {' and '.join(having)}; allowed: {', '.join(commands)}"
             )
         say(commands[0])
-        _show_component(describe_component(kinds[0], name), options.json)
+        _show_component(describe_component(having[0], name), options.json)
         return DONE
     kinds = [options.kind, *options.names] if options.kind else LISTED
     if not {*kinds} <= {*LISTED}:
