@@ -141,11 +141,11 @@ def plot_confusion(
 def _name_ticks(ax: Axes, phases: Sequence[str], which: Literal["x", "y"], share: float) -> None:
     """Name the ticks of an axis by phases, shortened to a share of the panel, which they may take."""
     size = FontProperties(size="small").get_size_in_points()
-    width, height = (72 * share * length for length in cell_of(ax))
-    names = [shorten(name, width if which == "y" else height, size) for name in phases]
-    ticks: dict[str, Any] = {"ticks": range(len(phases)), "labels": names, "fontsize": size}
+    width, height = (72 * length for length in cell_of(ax))
     if which == "y":
-        ax.set_yticks(**ticks)
+        ax.set_yticks(range(len(phases)), [shorten(name, share * width, size) for name in phases], fontsize=size)
+    elif sum(text_width(name, size) for name in phases) < width / 2:
+        ax.set_xticks(range(len(phases)), phases, fontsize=size)
     else:
-        beside = sum(text_width(name, size) for name in names) < 72 * cell_of(ax)[0] / 2
-        ax.set_xticks(**ticks, rotation=0 if beside else 90)
+        names = [shorten(name, share * height, size) for name in phases]
+        ax.set_xticks(range(len(phases)), names, fontsize=size, rotation=90)
