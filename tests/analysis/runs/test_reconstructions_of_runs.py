@@ -90,6 +90,8 @@ def test_the_report_shows_them(runs, tmp_path):
     for name in ("reconstructions", "curation"):
         assert illegible(drawn[name].figure) == []
         assert figure_html(drawn[name], tmp_path)
+    lines = {line.get_label().replace("\n", " ") for line in drawn["test_detail_r2"].figure.axes[0].lines}
+    assert "mean of the training pixels and mean of the visible units" in lines  # both are 0 by definition
     assert "normalised in each unit" in drawn["reconstructions"].caption
     assert len(drawn["reconstructions"].rows) == 2 * 4
     curation = drawn["curation"]
