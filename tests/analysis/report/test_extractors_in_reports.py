@@ -56,7 +56,7 @@ def test_extractors_without_a_ridge_are_ranked_by_the_index_alone(runs, tmp_path
     chosen = Chosen.read(runs[0].path / "standards.json")
     alone = chosen._replace(ranked=tuple(one._replace(ridge_srocc=math.nan) for one in chosen.ranked))
     (tmp_path / "standards.json").write_text(alone.content)
-    drawing = extractor_drawing([runs[0].__class__(**{**vars(runs[0]), "path": tmp_path})])
+    drawing = extractor_drawing([dataclasses.replace(runs[0], path=tmp_path)])
     assert len(drawing.rows) == 3 and "smallest Davies–Bouldin index" in drawing.finding
     assert "correlation" not in drawing.finding and "ridge" not in drawing.finding
 

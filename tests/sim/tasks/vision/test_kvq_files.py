@@ -82,7 +82,8 @@ def test_the_layout_of_kvq_is_read(kvq, cache, pairs):
     assert task.columns["kind"].tolist() == ["kind 0", "kind 1", "kind 0", "kind 1"]
     assert task.pairs["nonsource"].tolist() == [[0, 1, 1]] and task.pairs["source"].tolist() == [[1, 2, 2], [0, 2, 1]]
     measured = task.test.to("cpu", torch.float32).read(torch.tensor([1]))
-    torch.testing.assert_close(task.batch_of(kvq / "videos" / "5.mp4")[0], measured[0])
+    read = task.reading.inputs(read_frames(kvq / "videos" / "5.mp4", 4), "5.mp4")
+    torch.testing.assert_close(read[0][None], measured[0])
     assert "ridge on scene statistics" in task.baselines()
 
 
