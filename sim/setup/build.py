@@ -138,7 +138,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
         setup = replace(setup, clones_inputs=True)
     size, remembered = share("trial", setup.tried, lambda: try_parts(setup))
-    about = share("start", (tuple(setup.tried), seed), lambda: _differences(setup))
+    about = share("start", (tuple(setup.tried), seed), lambda: _about_start(setup))
     setup = replace(setup, num_parameters=size, remembered=remembered, about_start=about)
     share("mixing", (config.strategy, sequence), lambda: try_mixing(setup))
     check_size(config, task, num_agents, size, remembered)
@@ -146,13 +146,13 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     return setup
 
 
-def _differences(setup: Setup) -> str:
-    """Describe what does not fit between the start and the model."""
+def _about_start(setup: Setup) -> str:
+    """Describe how much the model takes of the start, and what not."""
     start = setup.config.start
     if start is None or not start.is_read:
         return ""
     model = setup.template()
-    return start.differences(move_model(model, "cpu", setup.dtype), setup.layout(model))
+    return start.summary(move_model(model, "cpu", setup.dtype), setup.layout(model))
 
 
 def _graphs(config: Config) -> list[nx.Graph]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from basinet.sim.vision.colours import luma
 from basinet.sim.vision.distortions import gaussian_blur
 
-__all__ = ["Criterion", "Curation", "coverage", "curate", "estimated", "objects"]
+__all__ = ["Criterion", "Curation", "coverage", "curate", "estimate_in_words", "estimated", "objects"]
 
 Criterion = Literal["resolution", "coverage", "objects"]
 
@@ -114,6 +114,22 @@ def estimated(image: Tensor, resolution: int, criteria: Sequence[Criterion]) -> 
         "objects": lambda: objects(image),
     }
     return [float(measures[name]()) for name in criteria]
+
+
+def estimate_in_words(name: Criterion, value: float) -> str:
+    """Round an estimate of an image, or a mean of several.
+
+    Args:
+        name: The criterion.
+        value: The estimate.
+
+    Returns:
+        Such as "0.24 MP" of 240,000 pixels, "0.79" of a coverage, and "3" or "3.1" objects.
+    """
+    if name == "resolution":
+        size = value / 1e6
+        return f"{size:.2f} MP" if size >= 0.1 else f"{size:.2g} MP"
+    return f"{value:.2f}" if name == "coverage" else f"{round(value, 1):g}"
 
 
 def curate(estimates: Mapping[Criterion, NDArray[np.float64]], share: float) -> Curation:

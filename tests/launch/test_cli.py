@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from basinet import __version__
+from basinet.analysis.metrics import METRICS
 from basinet.launch.cli import main
 from basinet.launch.cli.built_in import BUILT_IN
 from tests.processes import HANGS
@@ -114,6 +115,11 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["list", "optimizers", "sdg"], "there is no 'sdg' among the optimizers; allowed: .*did you mean 'sgd'"),
         (["list", "measures", "trace"], "there is no 'trace' among the measures; allowed: .*did you mean"),
         (["list", "tasks", "models", "sdg"], "list: got tasks models sdg; allowed are kinds, or a kind and one name"),
+        (
+            ["list", "linear"],
+            "list: 'linear' is no kind, but a name among schedules and models; allowed: basinet list s",
+        ),
+        (["list", "hivit", "mlp"], "'hivit' is no kind, but a name among models; allowed: basinet list models hivit"),
         (["list", "strategy"], "there is no kind 'strategy'; allowed: .*did you mean 'strategies'"),
         (
             ["run", "tiny.yaml", "schedule={name: step, name: cosine}"],
@@ -486,8 +492,28 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_a_run_is(capsys, mo
             monitor.advanced("one", step, [{"train_loss": 0.5}])
             show(step / 100, "half")
     lines = (stream.getvalue() if notebook else capsys.readouterr().err).splitlines()
-    assert "one: step 10 of 1000  loss 0.5000 · 3.64 agent-steps/s" in lines and "study: 10 % half" in lines
+    assert "one: step 10 of 1000  train loss 0.5000 · 3.64 agent-steps/s" in lines and "study: 10 % half" in lines
     assert 5 <= sum(line.startswith("one: ") for line in lines) <= 10
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_bar_names_the_data_of_its_numbers_and_fits(monkeypatch, width):
+    from rich.console import Console
+
+    from basinet.launch.progress_bar import TerminalMonitor
+
+    def console(file, **_):
+        return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+
+    monkeypatch.setattr("basinet.launch.progress_bar.console", console)
+    judged_by = {"diffusion-atc": ("test_detail_r2", METRICS["detail_r2"]().quantity("test"))}
+    with TerminalMonitor(1, judged_by=judged_by) as monitor:
+        monitor.started("diffusion-atc", 0, 1000, 4, "stacked")
+        monitor.advanced("diffusion-atc", 350, [{"train_loss": 0.3711, "test_detail_r2": -0.0585}])
+        monitor.progress.refresh()
+    (*_, line) = [line for line in monitor.console.file.getvalue().splitlines() if "diffusion" in line]
+    said = ["diffusion-atc", "350/1000", "train loss 0.3711 · test R² of details -0.0585", "--:--"]
+    assert [part for part in said if part in line] == said and ("agent-steps/s" in line) is (width == 100)
 
 
 @pytest.mark.slow

@@ -91,12 +91,15 @@ def test_the_report_shows_them(runs, tmp_path):
     for name in ("reconstructions", "curation"):
         assert illegible(drawn[name].figure) == []
         assert figure_html(drawn[name], tmp_path)
+    lines = {line.get_label().replace("\n", " ") for line in drawn["test_detail_r2"].figure.axes[0].lines}
+    assert "mean of the training pixels and mean of the visible units" in lines  # both are 0 by definition
     assert "normalised in each unit" in drawn["reconstructions"].caption
     assert len(drawn["reconstructions"].rows) == 2 * 4
     curation = drawn["curation"]
     assert "Of 6 crops of the training images, curation has kept the 3 with" in curation.caption
     headings, cells = curation.table
     assert headings[1:] == ["image", "crops", "kept", "resolution", "coverage", "objects"]
+    assert all(row[4].endswith(" MP") for row in cells) and "resolution 0." in curation.finding
     assert sum(int(row[3]) for row in cells) == 3 and cells[0][0] == "some or all kept"
     task = pretraining_of(runs[0], Solutions("float32"))
     crops = task.candidates.clean(2 * torch.arange(6))  # in the first of two versions each

@@ -26,7 +26,7 @@ from basinet.sim.tasks.vision.quality.masked_crops import MaskedCrops, Normalise
 from basinet.sim.tasks.vision.restoration.image_pairs import made
 from basinet.sim.tasks.vision.restoration.original_parts import train_and_test
 from basinet.sim.tasks.vision.restoration.patches import Pictures
-from basinet.sim.vision.curation import Criterion, Curation, curate, estimated
+from basinet.sim.vision.curation import Criterion, Curation, curate, estimate_in_words, estimated
 from basinet.sim.vision.degradations import DEGRADATIONS, Composition
 from basinet.sim.vision.photos import PHOTOS
 
@@ -71,7 +71,10 @@ class QualityPretraining(Regression):
         found = f"squared error of the {pixels}; {int(kept.sum())} of {len(kept)} crops are trained on"
         if not self.curation.left_out:
             return found
-        means = (f"{name} {kept:.4g} ({out:.4g})" for name, (kept, out) in self.curation.means().items())
+        means = (
+            f"{name} {estimate_in_words(name, kept)} ({estimate_in_words(name, out)})"
+            for name, (kept, out) in self.curation.means().items()
+        )
         return f"{found}, with a mean {', '.join(means)} of those kept (left out)"
 
     def curated(self) -> list[dict[str, Any]]:

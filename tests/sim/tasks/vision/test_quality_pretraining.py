@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.models import MODELS
 from basinet.sim.tasks import quality_pretraining
 from basinet.sim.tasks.vision.quality.masked_crops import unit_pixels, unit_targets
-from basinet.sim.vision.curation import coverage, estimated, objects
+from basinet.sim.vision.curation import coverage, estimate_in_words, estimated, objects
 from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 
 FEW = {"train_photos": ["coffee", "clock"], "test_photos": ["coins"], "crops": 4}
+CRITERIA = {"resolution": " MP", "coverage": "", "objects": ""}
 KEYS = fold(torch.arange(3), 5)
 
 
@@ -252,7 +254,13 @@ def test_the_r2_of_details(task):
 
 
 def test_curation_is_told(task, clean):
-    assert "4 of 8 crops are trained on, with a mean resolution" in task.about_loss
+    number = r"[\d.]{1,4}"
+    means = (f"{name} {number}{unit} \\({number}{unit}\\)" for name, unit in CRITERIA.items())
+    said = f"with a mean {', '.join(means)} of those kept \\(left out\\)"
+    assert re.fullmatch(f".*; 4 of 8 crops are trained on, {said}", task.about_loss)
+    values = {"resolution": [213_800, 1_024, 12.3e6], "coverage": [0.793], "objects": [3, 3.125]}
+    said = [estimate_in_words(name, value) for name, given in values.items() for value in given]
+    assert said == ["0.21 MP", "0.001 MP", "12.30 MP", "0.79", "3", "3.1"]
     assert clean.about_loss == "squared error of the pixels of masked units; 8 of 8 crops are trained on"
     rows = task.curated()
     assert [(row["photo"], row["crops"]) for row in rows] == [("coffee", 4), ("clock", 4)]
@@ -330,3 +338,30 @@ def test_the_built_in_experiment_takes_steps(tmp_path, capsys, no_reports):
     for row in rows:
         assert row["state"] == "done"
         assert [*row["baselines"]] == ["mean of the training pixels", "mean of the visible units"]
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (
+            {"name": "mlp"},
+            "model: mlp cannot take the inputs of quality_pretraining, which are (4, 3, 16, 16), (4,) and ",
+        ),
+        (
+            {"name": "frame_network", "channels": [2]},
+            "model: frame_network cannot take the inputs of quality_pretraining",
+        ),
+        (
+            {"name": "hivit", "width": 8},
+            "model: hivit needs inputs of shape (channels, height, width), but got (4, 3, ",
+        ),
+        (
+            {"name": "ensemble_regressor"},
+            "model: ensemble_regressor needs clusters and davies_bouldin, which quality_pr",
+        ),
+    ],
+)
+def test_models_of_other_inputs_are_refused(make_setup, model, sentence):
+    with pytest.raises(ExperimentError) as error:
+        make_setup(task={"name": "quality_pretraining", **FEW}, model=model, batch_size=2)
+    assert str(error.value).startswith(sentence) and str(error.value).endswith(" such as masked_hivit")

@@ -15,6 +15,7 @@ from basinet.analysis.metrics.phase_scores import PhaseAccuracy, PhaseF1
 from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.evaluation.measuring import evaluate, measure
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.models import MODELS
 from basinet.sim.run.folder import load_run
@@ -431,6 +432,15 @@ def test_untrained_models_are_at_chance(task):
     counts = torch.bincount(task.test.phase).double() / 60  # a model that says one phase throughout is right so often
     spread = float(counts.sub(1 / PHASES).square().mean().sqrt()) + math.sqrt(2 / 9 / 60)
     assert found == pytest.approx(1 / PHASES, abs=4 * spread / math.sqrt(12))
+
+
+def test_models_of_one_input_are_refused(task, make_setup):
+    said = (
+        r"^model: mlp cannot take the inputs of .*VideoLanguage, which are clip \[\(2, 3, 8, 8\), \(2, 5\)\], phase .*"
+        " and video .*; allowed are models that take these, such as video_text$"
+    )
+    with pytest.raises(ExperimentError, match=said):
+        make_setup(task=task, batch_size=BATCH)
 
 
 # Runs.
