@@ -117,7 +117,7 @@ def test_runs_on_other_data_are_left_out_and_other_partitions_are_not(runs):
     first, second = runs
     other_seed = dataclasses.replace(second, config={**second.config, "seed": 1})
     (drawing, _) = pretraining_drawings([first, other_seed])
-    assert {row["label"] for row in drawing.rows} == {"isolated"} and "Of 2 runs, 1 are" in drawing.caption
+    assert {row["label"] for row in drawing.rows} == {"isolated"} and "Drawn: 1 of 2 runs" in drawing.caption
     partition = {"name": "by_column", "column": "photo"}
     task = {**second.config["task"], "partition": partition}
     (drawing, _) = pretraining_drawings([first, dataclasses.replace(second, config={**second.config, "task": task})])

@@ -386,16 +386,15 @@ def test_as_many_places_in_another_grid_are_not_taken_as_they_are():
     torch.testing.assert_close(flat.encoder.positions, expected, rtol=1e-10, atol=1e-10)
     assert not load_values(HiViT((1, 32, 128), 1, **SMALL, hidden=3).double(), flat.state_dict())  # its own grid
     misfit = load_values(square, tall.state_dict())
-    assert misfit.other[0] == (
-        "encoder.positions (of a grid of 2 × 8 or 8 × 2; allowed are squares, and 4 × 4 as in the model)"
-    )
+    why = "of a grid of 2 × 8 or 8 × 2; allowed are squares, and 4 × 4 as in the model"
+    assert misfit.other["encoder.positions"] == why
     assert torch.equal(square.encoder.positions, positions) and not misfit.missing
     large = HiViT((1, 80, 80), 1, **SMALL, hidden=3).double()  # its table has 81 distances, as that of 2 × 14 has
     wide = HiViT((1, 32, 224), 1, **SMALL, hidden=3).double()
     others = load_values(large, wide.state_dict()).other
-    assert len(others) == 3 and all("(of a grid of 2 × 14 or 14 × 2; " in why for why in others)
+    assert len(others) == 3 and all("of a grid of 2 × 14 or 14 × 2; " in why for why in others.values())
     alone = {"encoder.positions": positions}
-    assert "which no table of distances tells" in load_values(flat, alone).other[0]
+    assert "which no table of distances tells" in load_values(flat, alone).other["encoder.positions"]
 
 
 @pytest.mark.parametrize("inflation", ["mean", "center"])
