@@ -171,7 +171,7 @@ def load_values(
     own = needed | dict(model.named_buffers(remove_duplicate=False))  # also those that no file holds
     reinitialize = tuple(reinitialize)
     matched(reinitialize, own)
-    values = {name: value for name, value in values.items() if not fits(name, reinitialize)}
+    given, values = values, {name: value for name, value in values.items() if not fits(name, reinitialize)}
     left_out = set(optional)
     left_out = left_out if left_out.isdisjoint(values) else set()
     other: dict[str, str] = {}
@@ -180,7 +180,12 @@ def load_values(
     for name, value in values.items():
         if name in own:
             if isinstance(model, FitsValues):
-                value = model.fitted(name, value)
+                try:
+                    value = model.fitted(name, value, given)
+                except ValueError as error:
+                    other[name] = str(error)
+                    seen.setdefault(id(own[name]), (name, value))  # which is not missing
+                    continue
             first, same = seen.setdefault(id(own[name]), (name, value))
             if own[name].shape != value.shape:
                 other[name] = f"{list(value.shape)} instead of {list(own[name].shape)}"

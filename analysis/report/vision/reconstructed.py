@@ -19,6 +19,7 @@ from basinet.analysis.runs.reconstructions_of_runs import (
 from basinet.analysis.runs.solution import Solutions, replicas_of
 from basinet.analysis.statistics.ranking import leaders
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import QualityPretraining
@@ -82,7 +83,7 @@ def _reconstructed(found: Sequence[Reconstructed], count: int) -> Drawing:
         )
     drawn = len(first.predicted)
     if count > drawn:
-        caption += f" Of {count} runs, {drawn} are drawn, which are tested on the same crops."
+        caption += f" Drawn: {drawn} of {count} runs, which are tested on the same crops."
     rows: list[Row] = [
         {"label": label, "crop": place, "image": crop.name, "degradation": crop.chain, "loss": loss}
         for place, crop in enumerate(found)
@@ -104,7 +105,7 @@ def _curated(task: QualityPretraining) -> Drawing | None:
     criteria = [*curation.estimates]
     kept, count = int(curation.is_kept.sum()), len(curation.is_kept)
     caption = (
-        f"Of {count} crops of the training images, curation has kept the {kept} with the best mean rank by"
+        f"Of {count_of(count, 'crop')} of the training images, curation has kept the {kept} with the best mean rank by"
         f" {', '.join(criteria)}. Shown are some that it has kept and some that it has left out, evenly spaced over"
         " each part. The table counts them by image, with the means over all its crops."
     )

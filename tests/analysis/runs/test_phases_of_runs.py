@@ -110,7 +110,7 @@ class Fewer(Solutions):
         if run.name != "centralized":
             return found
         test = found.task.test
-        test = replace(test, frames=test.frames[:40], phase=test.phase[:40], video=test.video[:40])
+        test = replace(test, frame=test.frame[:40], phase=test.phase[:40], video=test.video[:40])
         return SimpleNamespace(task=replace(found.task, test=test), centroid=found.centroid)
 
 

@@ -193,6 +193,13 @@ def test_duplicates_have_no_influence_on_each_other():
         assert gradient[1, 2] == gradient[2, 1] == 0 and (gradient[0, 1:] != 0).all()
 
 
+def test_a_batch_of_one_has_no_negatives_and_is_too_small(task):
+    alone = take(task.train, slice(0, 1))
+    model = made_model(task)
+    assert task.objective(model, alone).item() == pytest.approx(0, abs=1e-6)
+    assert task.least_batch == 2
+
+
 def test_terms_are_averaged_and_levels_weighted(task):
     model, batch = made_model(task), task.train
     found = model(clip=batch[0], phase=batch[1], video=batch[2])
@@ -372,7 +379,11 @@ def test_f1_is_over_the_phases_that_occur_or_are_predicted(task):
 def test_scores_of_other_tasks_and_sets_are_refused(task):
     for metric, given, sentence in [
         (PhaseAccuracy(), Regression(train=(random(2, 1), random(2, 1)), num_outputs=1), "needs a task of videos and"),
-        (PhaseF1("away"), task, "phase_f1_away is of test videos of the set away; there are"),
+        (
+            PhaseF1("away"),
+            replace(task, sets=tuple("hgfedcbah")),
+            "phase_f1_away is of test videos of the set away; there are h, g, f, e, d, c, b, a$",
+        ),
     ]:
         metric.reset()
         with pytest.raises(ValueError, match=sentence):
@@ -382,6 +393,14 @@ def test_scores_of_other_tasks_and_sets_are_refused(task):
     assert math.isnan(metric.compute())
     with pytest.raises(ValueError, match=r"phase_f1 needs frames of known phases; allowed is metrics_on: \[test\]"):
         metric.update(None, task.train, task)
+
+
+def test_phases_that_no_test_shows_are_named(task):
+    assert "in no test video" not in task.about_loss
+    count = len(task.phases)
+    more = replace(task, phases=(*task.phases, "sewing"))
+    wanted = f"; {count + 1} phases, 1 of them in no test video ('sewing'), so that chance is {1 / (count + 1):.3g}"
+    assert more.about_loss.endswith(wanted)
 
 
 def test_baselines_are_chance_and_the_most_frequent_phase(task):
