@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
+def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys, request):
     assert main(["run", "tiny.yaml", "--out", "out", "--json"]) == 0
     found = capsys.readouterr()
     rows = json.loads(found.out)
@@ -65,6 +65,7 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
     assert "finished before" in capsys.readouterr().err
     assert main(["compare", "out", "out/centralized"]) == 0
     assert main(["report", "out"]) == 0
+    request.getfixturevalue("no_reports")  # the others are not looked at
     assert main(["analyze", "out/centralized", "--only", "hessian_trace", "--agents"]) == 0
     lines = [json.loads(line) for line in (out / "centralized" / "metrics.jsonl").read_text().splitlines()]
     assert sum("agent" in row for row in lines) == 2 * 4
@@ -168,7 +169,7 @@ def test_two_processes_do_not_share_a_folder(folder, no_reports, capsys, monkeyp
         assert main(["report", "out"]) == 0  # one may look at what is at work
 
 
-def test_damaged_folders_are_named(folder, capsys):
+def test_damaged_folders_are_named(folder, capsys, no_reports):
     assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
     for name in ("experiment.yaml", "diffusion-atc/status.json", "diffusion-atc/config.yaml"):
         path = Path("out") / name
@@ -426,7 +427,7 @@ def test_a_disk_that_takes_no_checkpoint_fails_the_run_which_says_so(folder, pro
     assert not list(folder.rglob("*.partial"))
 
 
-def test_a_run_that_fails_is_named_once_with_where_it_goes_on(folder, capsys):
+def test_a_run_that_fails_is_named_once_with_where_it_goes_on(folder, capsys, no_reports):
     Path("failing.py").write_text(
         "import torch\n\n\nclass Fails(torch.optim.SGD):\n    taken = 0\n\n    def step(self, closure=None):\n"
         "        Fails.taken += 1\n        if Fails.taken > 40:\n            raise ArithmeticError('too much of it')\n"
