@@ -17,7 +17,7 @@ from basinet.analysis.studies.flatness_tradeoff.comparisons import larger
 from basinet.analysis.studies.flatness_tradeoff.trainings import by_case, carry_out
 from basinet.analysis.studies.study import Check, Count, Findings, Progress
 from basinet.analysis.studies.vision.scale import IID, Scale, Steps
-from basinet.analysis.studies.vision.strategies_compared import CONSENSUS, DIFFUSION, NO_AGENTS
+from basinet.analysis.studies.vision.strategies_compared import ALONE, CONSENSUS, DIFFUSION, LOCAL, NO_AGENTS
 from basinet.analysis.studies.vision.transfer_figures import transfer_drawings
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
@@ -30,7 +30,10 @@ _METRIC, _RIDGE = "test_srocc", "ridge on scene statistics"
 
 _FLATNESS = {"hessian_top_eigenvalue": "λ_max", "hessian_trace": "trace"}
 
-_METHODS = [NO_AGENTS, "consensus", "diffusion"]
+_PERIOD = 8
+"""Steps of an agent between averages, in local SGD."""
+
+_METHODS = [NO_AGENTS, "consensus", "diffusion", {"name": "local_sgd", "period": _PERIOD}, ALONE]
 
 _SCRATCH, _FROZEN, _RANDOM = "from scratch", "frozen", "frozen, random"
 _L1, _SCRATCH_L1 = "centralized, l1", "from scratch, l1"
@@ -62,7 +65,7 @@ _EVERY = {"schedule": {"name": "one_cycle", "rise": 0.2}}
 SCALES = {
     "small": Size(
         about="A HiViT of 16, 32 and 64 features and one block in each stage, which sees local contrast beside pixels,"
-        " and whose attention begins at neighbours. Some eight processor minutes.",
+        " and whose attention begins at neighbours. Some eleven processor minutes.",
         pretraining=Scale(
             about="pre-training",
             task={
@@ -209,8 +212,9 @@ def find_out(progress: Progress, folder: Path, size: Size) -> Findings:
             " is predicted (degraded units), how many are masked and how strongly they are degraded is our reading of"
             " QPT V2, whose text and tables were not available: nothing here is compared with published numbers.",
             f"Fine-tuning: {rating.steps} steps of one model with batches of {rating.batch} images at the rate"
-            f" {rating.rate:g}, from the encoder that pre-training found and a new head. Frozen: only the"
-            f" head is trained. {rating.replicas} replicas under seed 1, paired: they share heads and samples, and each"
+            f" {rating.rate:g}, from the encoder that pre-training found and a new head; of {ALONE} agents, from that of"
+            f" the first, which has seen one degradation. Local SGD averages every {_PERIOD} steps. Frozen: only the head"
+            f" is trained. {rating.replicas} replicas under seed 1, paired: they share heads and samples, and each"
             " begins with the pre-training of the same number.",
             f"The score is the SROCC on test images of other photos ({', '.join(seen['test_photos'])}), which neither"
             " pre-training nor fine-tuning has seen. These are one fold: intervals are about seeds, not about photos."
@@ -248,7 +252,8 @@ def _photos(settings: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _start(run: Run) -> dict[str, Any]:
     """Return the key of a training that starts from the encoder of another."""
-    return {"start": {"run": str(run.path), "reinitialize": ["head.*"], "strict": False}}
+    point = {"point": 0} if strategy_label(run.config) == ALONE else {}
+    return {"start": {"run": str(run.path), **point, "reinitialize": ["head.*"], "strict": False}}
 
 
 def _checks(central: Run, scores: Mapping[str, Any], ridge: float) -> Iterator[Check]:
@@ -264,6 +269,8 @@ def _checks(central: Run, scores: Mapping[str, Any], ridge: float) -> Iterator[C
         ("pre-training by diffusion and fine-tuning beat as much fine-tuning from scratch", DIFFUSION, _SCRATCH),
         ("centralised pre-training transfers better than that by diffusion", NO_AGENTS, DIFFUSION),
         ("pre-training by diffusion transfers better than that by consensus", DIFFUSION, CONSENSUS),
+        ("pre-training by diffusion transfers better than that by local SGD", DIFFUSION, LOCAL),
+        ("pre-training by diffusion transfers better than that of one agent alone", DIFFUSION, ALONE),
     ):
         yield larger(f"{claim} (difference in SROCC)", scores[a], scores[b])
     for label in (NO_AGENTS, _SCRATCH):
@@ -282,7 +289,8 @@ def _named(label: str) -> str:
 def _flat(methods: Mapping[str, Run], scores: Mapping[str, Any]) -> list[Row]:
     """Return how flat the loss of pre-training is at each centroid, and what fine-tuning from there scores."""
     rows: list[Row] = []
-    for label, run in methods.items():
+    centroids = {label: run for label, run in methods.items() if label != ALONE}
+    for label, run in centroids.items():
         measured = {name: all_finals(run, name) for name in _FLATNESS}
         for replica, score in enumerate(scores[label].tolist()):
             found = {name: values[replica] for name, values in measured.items()}

@@ -1,6 +1,7 @@
 """Attention with a learned number for each distance between two places of a grid."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ def sines_and_cosines(grid: tuple[int, int], width: int) -> Tensor:
     return nn.functional.pad(found, (0, width - 4 * quarter))
 
 
-def fitted_to_grid(name: str, value: Tensor, grid: tuple[int, int]) -> Tensor:
+def fitted_to_grid(name: str, value: Tensor, grid: tuple[int, int], values: Mapping[str, Tensor]) -> Tensor:
     """Resample what was learned for the places of a square grid, if a model has another grid.
 
     Positions and tables are interpolated by bicubic convolution, as is usual in fine-tuning at another image size.
@@ -54,20 +55,44 @@ def fitted_to_grid(name: str, value: Tensor, grid: tuple[int, int]) -> Tensor:
         name: Name of the parameter.
         value: Its value in another model.
         grid: (rows, columns) of the model.
+        values: All values of that model, of which the numbers of places and of distances together tell its grid, up to
+            rows and columns that are exchanged.
 
     Returns:
-        Positions [places, width] or a table [distances, heads] for the grid; other values, and those of a grid that is
-        no square, as they are.
+        Positions [places, width] or a table [distances, heads] for the grid; other values, and those of the same grid,
+        as they are.
+
+    Raises:
+        ValueError: They are of another grid that is no square, or may be.
     """
     kind = name.rpartition(".")[2]
     if kind not in ("positions", "table") or value.ndim != 2:
         return value
     shape = grid if kind == "positions" else (2 * grid[0] - 1, 2 * grid[1] - 1)
-    side = math.isqrt(len(value))
-    if side**2 != len(value) or len(value) == math.prod(shape):
+    side, sides = math.isqrt(len(value)), _sides(name.partition(".")[0], values)
+    if sides is None and side**2 == len(value) == math.prod(shape) and grid[0] != grid[1]:
+        raise ValueError(f"of a grid that is {grid[0]} × {grid[1]} or a square, which no table of distances tells")
+    if sides == tuple(sorted(grid)) or (sides is None and (side**2 != len(value) or len(value) == math.prod(shape))):
         return value
+    if sides is not None and sides[0] != sides[1]:
+        raise ValueError(
+            f"of a grid of {sides[0]} × {sides[1]} or {sides[1]} × {sides[0]}; allowed are squares, and"
+            f" {grid[0]} × {grid[1]} as in the model"
+        )
     square = torch.unflatten(value.mT, 1, (side, side))
     return nn.functional.interpolate(square[None], shape, mode="bicubic", align_corners=False)[0].flatten(1).mT
+
+
+def _sides(part: str, values: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Find the sides of a grid, the shorter one first, from the sizes of positions and of a table of distances."""
+    own = [(name.rpartition(".")[2], value) for name, value in values.items() if name.startswith(f"{part}.")]
+    counts = {kind: len(value) for kind, value in own if value.ndim == 2}
+    if not counts.keys() >= {"positions", "table"}:
+        return None
+    places, total = counts["positions"], (4 * counts["positions"] + 1 - counts["table"]) // 2
+    shorter = (total - math.isqrt(max(0, total**2 - 4 * places))) // 2
+    sides = shorter, total - shorter
+    return sides if math.prod(sides) == places and table_size(sides) == counts["table"] else None
 
 
 def numbered_distances(places: Tensor, grid: tuple[int, int]) -> Tensor:

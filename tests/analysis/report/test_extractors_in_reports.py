@@ -30,7 +30,7 @@ def test_both_rankings_are_drawn_with_the_controls(runs):
     drawing = extractor_drawing(runs)
     chosen = Chosen.read(runs[0].path / "standards.json")
     by_name = {extractor.name: extractor for extractor in chosen.ranked}
-    assert len(drawing.rows) == 3 and "runs have judged" not in drawing.caption
+    assert len(drawing.rows) == 3 and "Judged or chosen otherwise" not in drawing.caption
     for metric, sign, rank in (("davies_bouldin", 1, "davies_bouldin_rank"), ("ridge_srocc", -1, "ridge_rank")):
         order = sorted(by_name, key=lambda name: sign * getattr(by_name[name], metric))
         assert [row["extractor"] for row in sorted(drawing.rows, key=lambda row: row[rank])] == order
@@ -56,7 +56,7 @@ def test_extractors_without_a_ridge_are_ranked_by_the_index_alone(runs, tmp_path
     chosen = Chosen.read(runs[0].path / "standards.json")
     alone = chosen._replace(ranked=tuple(one._replace(ridge_srocc=math.nan) for one in chosen.ranked))
     (tmp_path / "standards.json").write_text(alone.content)
-    drawing = extractor_drawing([runs[0].__class__(**{**vars(runs[0]), "path": tmp_path})])
+    drawing = extractor_drawing([dataclasses.replace(runs[0], path=tmp_path)])
     assert len(drawing.rows) == 3 and "smallest Davies–Bouldin index" in drawing.finding
     assert "correlation" not in drawing.finding and "ridge" not in drawing.finding
 

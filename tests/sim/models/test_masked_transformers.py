@@ -384,7 +384,7 @@ def test_tied_values_are_compared_as_they_fit():
             super().__init__()
             self.first = self.second = nn.Linear(2, 1, bias=False)
 
-        def fitted(self, name, value):
+        def fitted(self, name, value, values):
             return value.repeat(1, 2)
 
     one = torch.ones(1, 1)
@@ -410,10 +410,33 @@ def test_what_was_learned_at_another_size_is_resampled(name):
 
 
 def test_what_has_the_right_size_or_is_no_square_is_not_resampled():
-    for count, grid in ((16, (4, 4)), (16, (2, 8)), (6, (4, 4))):
+    for count, grid in ((16, (4, 4)), (10, (2, 5)), (6, (4, 4))):
         value = random(count, 3)
-        assert fitted_to_grid("encoder.positions", value, grid) is value
-    assert fitted_to_grid("encoder.norm.weight", value, (4, 4)) is value
+        assert fitted_to_grid("encoder.positions", value, grid, {"encoder.positions": value}) is value
+    assert fitted_to_grid("encoder.norm.weight", value, (4, 4), {}) is value
+
+
+def test_as_many_places_in_another_grid_are_not_taken_as_they_are():
+    square, flat, tall = (
+        moved(HiViT((1, 16 * rows, 16 * columns), 1, **SMALL, hidden=3).double())
+        for rows, columns in ((4, 4), (2, 8), (8, 2))
+    )
+    positions = square.encoder.positions.detach().clone()
+    assert not load_values(flat, square.state_dict())
+    rows, columns = interpolation(4, 2), interpolation(4, 8)
+    expected = torch.einsum("is,jt,stw->ijw", rows, columns, positions.view(4, 4, -1)).flatten(0, 1)
+    torch.testing.assert_close(flat.encoder.positions, expected, rtol=1e-10, atol=1e-10)
+    assert not load_values(HiViT((1, 32, 128), 1, **SMALL, hidden=3).double(), flat.state_dict())  # its own grid
+    misfit = load_values(square, tall.state_dict())
+    why = "of a grid of 2 × 8 or 8 × 2; allowed are squares, and 4 × 4 as in the model"
+    assert misfit.other["encoder.positions"] == why
+    assert torch.equal(square.encoder.positions, positions) and not misfit.missing
+    large = HiViT((1, 80, 80), 1, **SMALL, hidden=3).double()  # its table has 81 distances, as that of 2 × 14 has
+    wide = HiViT((1, 32, 224), 1, **SMALL, hidden=3).double()
+    others = load_values(large, wide.state_dict()).other
+    assert len(others) == 3 and all("of a grid of 2 × 14 or 14 × 2; " in why for why in others.values())
+    alone = {"encoder.positions": positions}
+    assert "which no table of distances tells" in load_values(flat, alone).other["encoder.positions"]
 
 
 @pytest.mark.parametrize("inflation", ["mean", "center"])

@@ -1,5 +1,6 @@
 """A hierarchical vision transformer that rates images."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -113,6 +114,6 @@ class HiViT(nn.Module):
         scores: Tensor = self.head(tokens.mean(1))
         return scores
 
-    def fitted(self, name: str, value: Tensor) -> Tensor:
+    def fitted(self, name: str, value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Resample what was learned on images of another size; see `FitsValues`."""
-        return fitted_to_grid(name, value, self.encoder.grid)
+        return fitted_to_grid(name, value, self.encoder.grid, values)

@@ -1,5 +1,6 @@
 """A hierarchical vision transformer that rates videos, with the weights of one that rates images, inflated in time."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -127,12 +128,12 @@ class HiViTVideo(nn.Module):
         scores: Tensor = self.head(torch.unflatten(tokens, 0, tubes.shape[:2]).mean((1, 2)))
         return scores
 
-    def fitted(self, name: str, value: Tensor) -> Tensor:
+    def fitted(self, name: str, value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Inflate an image's embedding, and resample what was learned on frames of another size; see `FitsValues`."""
         of_image = name == _EMBEDDING and self.tube * value.shape[-1] == self.get_parameter(name).shape[-1]
         if of_image:
             return inflated(value, self.tube, self.inflation)
-        return fitted_to_grid(name, value, self.encoder.grid)
+        return fitted_to_grid(name, value, self.encoder.grid, values)
 
 
 _EMBEDDING = "encoder.embedding.0.weight"

@@ -1,7 +1,7 @@
 """The model that pre-trains a hierarchical vision transformer: it predicts the pixels of units that it does not see."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -112,9 +112,9 @@ class MaskedHiViT(nn.Module):
         pixels: Tensor = self.decoder(fused, places, wanted)
         return pixels
 
-    def fitted(self, name: str, value: Tensor) -> Tensor:
+    def fitted(self, name: str, value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Resample what was learned on images of another size; see `FitsValues`."""
-        return fitted_to_grid(name, value, self.encoder.grid)
+        return fitted_to_grid(name, value, self.encoder.grid, values)
 
 
 class _Decoder(nn.Module):

@@ -82,7 +82,8 @@ def test_the_layout_of_kvq_is_read(kvq, cache, pairs):
     assert task.columns["kind"].tolist() == ["kind 0", "kind 1", "kind 0", "kind 1"]
     assert task.pairs["nonsource"].tolist() == [[0, 1, 1]] and task.pairs["source"].tolist() == [[1, 2, 2], [0, 2, 1]]
     measured = task.test.to("cpu", torch.float32).read(torch.tensor([1]))
-    torch.testing.assert_close(task.batch_of(kvq / "videos" / "5.mp4")[0], measured[0])
+    read = task.reading.inputs(read_frames(kvq / "videos" / "5.mp4", 4), "5.mp4")
+    torch.testing.assert_close(read[0][None], measured[0])
     assert "ridge on scene statistics" in task.baselines()
 
 
@@ -201,12 +202,18 @@ def test_other_bad_files_are_named(kvq, cache):
     (kvq / "text.xlsx").write_text("no sheets")
     (kvq / "videos" / "text.mp4").write_text("no video\n" * 99)
     write_csv(kvq / "text.csv", [HEAD, ("0.mp4", 2), ("text.mp4", 2)])
+    write_csv(kvq / "contents.csv", [(*HEAD, "content"), ("0.mp4", 2, "a"), ("1.mp4", 2, "b")])
+    write_csv(kvq / "held.csv", [(*HEAD, "content"), ("4.mp4", 2, "b"), ("5.mp4", 2, "c")])
     for changes, sentence in (
         ({"pairs": "sheet.xlsx"}, "is of 'other'; allowed are nonsource and source"),
         ({"pairs": "text.xlsx"}, "text.xlsx is no Excel file"),
         ({"test_scores": None}, "pairs is .*which is for test videos"),
         ({"test_scores": None, "pairs": None, "train_scores": None}, "train_scores is missing"),
         ({"train_scores": "none.csv"}, "none.csv cannot be read"),
+        (
+            {"train_scores": "contents.csv", "test_scores": "held.csv"},
+            "the content 'b' is shown in training, line 3 of .*, and in tests, line 2 of .*; allowed is one of them",
+        ),
     ):
         with pytest.raises(ValueError, match=sentence):
             of_files(kvq, cache, **changes)
