@@ -212,9 +212,9 @@ def find_out(progress: Progress, folder: Path, size: Size) -> Findings:
             " is predicted (degraded units), how many are masked and how strongly they are degraded is our reading of"
             " QPT V2, whose text and tables were not available: nothing here is compared with published numbers.",
             f"Fine-tuning: {rating.steps} steps of one model with batches of {rating.batch} images at the rate"
-            f" {rating.rate:g}, from the encoder that pre-training found and a new head; of {ALONE} agents, from that of"
-            f" the first, which has seen one degradation. Local SGD averages every {_PERIOD} steps. Frozen: only the head"
-            f" is trained. {rating.replicas} replicas under seed 1, paired: they share heads and samples, and each"
+            f" {rating.rate:g}, from the encoder that pre-training found and a new head; of {ALONE} agents, from that"
+            f" of the first, which has seen one degradation. Local SGD averages every {_PERIOD} steps. Frozen: only the"
+            f" head is trained. {rating.replicas} replicas under seed 1, paired: they share heads and samples, and each"
             " begins with the pre-training of the same number.",
             f"The score is the SROCC on test images of other photos ({', '.join(seen['test_photos'])}), which neither"
             " pre-training nor fine-tuning has seen. These are one fold: intervals are about seeds, not about photos."
