@@ -215,7 +215,7 @@ def _check_inputs(setup: Setup, model: nn.Module, batch: Batch, error: Exception
     """Raise if a model takes fewer or more inputs than the task has, or others by name."""
     task, name = setup.task, setup.model_component.name
     inputs = asked(task.outputs, model, batch)
-    if takes_all(model, *inputs):
+    if not any(inputs) or takes_all(model, *inputs):  # or the task has refused the model itself
         return
     usual = MODELS.get(task.model)
     such = f", such as {task.model}" if isinstance(usual, type) and takes_all(usual, *inputs) else ""
