@@ -65,7 +65,7 @@ _EVERY = {"schedule": {"name": "one_cycle", "rise": 0.2}}
 SCALES = {
     "small": Size(
         about="A HiViT of 16, 32 and 64 features and one block in each stage, which sees local contrast beside pixels,"
-        " and whose attention begins at neighbours. Some eleven processor minutes.",
+        " and whose attention begins at neighbours. Some thirteen processor minutes.",
         pretraining=Scale(
             about="pre-training",
             task={
