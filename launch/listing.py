@@ -26,6 +26,7 @@ __all__ = [
     "describe_keys",
     "describe_settings",
     "first_lines",
+    "kinds_of",
     "list_components",
     "source_in",
 ]
@@ -75,6 +76,18 @@ def list_components(kinds: Iterable[str]) -> dict[str, dict[str, dict[str, str |
         }
         for kind in kinds
     }
+
+
+def kinds_of(name: str) -> list[str]:
+    """Return the kinds that have a component of a name.
+
+    Args:
+        name: The component.
+
+    Returns:
+        The kinds.
+    """
+    return [kind for kind, known in _KINDS.items() if name in known.registry]
 
 
 def describe_component(kind: str, name: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def about(setups: Iterable[Setup]) -> list[str]:
         setups: The parts of each run.
 
     Returns:
-        Lines about their losses, and about what does not fit between a start and the model.
+        Lines about their losses, and about what their models take of their starts.
     """
     setups = list(setups)
     losses = [f"loss: {setup.task.about_loss}" for setup in setups]

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from basinet.launch.terminal import console, messages
 from basinet.sim.run.quantity import QUANTITIES, Quantity
@@ -18,6 +19,9 @@ __all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
 
 _FEW = 20
 """Runs that are checked too quickly for a bar."""
+
+_WIDE = 100
+"""Columns of a terminal from which on the speed is shown beside what is measured."""
 
 _SECONDS, _SHARE = 10.0, 0.1
 """Seconds between two lines without a terminal, and the share of the elapsed time, so that logs stay short."""
@@ -62,10 +66,10 @@ class TerminalMonitor:
         self.console = console(messages(), quiet=quiet)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=24),  # makes room on a narrow terminal
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[text]}", markup=False),
-            TimeRemainingColumn(compact=True),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             console=self.console,
             disable=quiet or not self.console.is_terminal,
         )
@@ -121,19 +125,21 @@ class TerminalMonitor:
             if rows:
                 self.texts[run] = self._means(run, rows)
             speed = (step - first) * agents / max(time.monotonic() - begun, 1e-9)
-            self._show(run, f"{self.texts[run]}{_short(speed)} agent-steps/s", step)
+            fast = f"{_short(speed)} agent-steps/s"
+            wide = self.progress.disable or self.console.width >= _WIDE
+            self._show(run, self.texts[run] + fast if wide else self.texts[run].removesuffix(" · ") or fast, step)
 
     def _means(self, run: str, rows: list[Row]) -> str:
         """Average training loss and main metric over the replicas."""
-        words = {"train_loss": "loss"}
+        shown = {"train_loss": QUANTITIES["train_loss"]}
         if run in self.judged_by:
             key, known = self.judged_by[run]
-            words.setdefault(key, known.heading if key in QUANTITIES else known.heading.removeprefix("test "))
+            shown.setdefault(key, known)
         text = ""
-        for key, word in words.items():
+        for key, known in shown.items():
             values = [row[key] for row in rows if key in row]
             if values:
-                text += f"{word} {sum(values) / len(values):.4f} · "
+                text += f"{known.heading} {sum(values) / len(values):.4f} · "
         return text
 
     def waiting(self, run: str, what: str) -> None:

@@ -20,9 +20,6 @@ from basinet.sim.setup.setup import Setup
 from tests.processes import Processes
 
 torch.set_num_threads(1)
-for device in (torch.cuda, torch.xpu, torch.mtia):
-    if not device.is_available():  # torch would write a traceback down for each seed, for when the device appears
-        device.manual_seed_all = lambda seed: None
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
 
@@ -88,10 +85,13 @@ def make_setup():
 
 @pytest.fixture
 def make_block(make_setup):
-    """Build a whole run in one block, with the same engine each time: not the one that is the quickest just then."""
+    """Build a whole run in one block, with the same engine each time: not the one that is the quickest just then.
 
-    def make(**keys: Any) -> Block:
-        setup = make_setup(**keys)
+    Its parts are not tried out before, which takes longer than most blocks: a block fails if they do not fit.
+    """
+
+    def make(*, trial: bool = False, **keys: Any) -> Block:
+        setup = make_setup(trial=trial, **keys)
         placement = Placement.split(setup.config.replicas, setup.num_agents)
         if (asked := setup.config.runtime.engine) != "auto":
             return Block(setup, placement, torch.device("cpu"), asked)

@@ -1,6 +1,7 @@
 """Video quality as the NTIRE 2024 challenge on KVQ scores it: submissions of scores, their checks and numbers."""
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from basinet.sim.tasks.vision.quality.ratings import Ratings, read_ratings
 from basinet.sim.tasks.vision.videos.kvq_files import read_pairs
 from basinet.sim.tasks.vision.videos.video_rating import VideoRating
 from basinet.sim.tasks.vision.videos.video_views import KINDS
+from basinet.topologies.policies.matrix_files import decode
 
 __all__ = [
     "VIDEO_QUALITY",
@@ -104,9 +106,12 @@ def scores_in(file: Path) -> dict[str, float]:
     if not file.is_file():
         raise Refused("it is no CSV file" if file.exists() else "there is no such file")
     try:
-        with open(file, encoding="utf-8-sig", newline="") as opened:
-            header, *rows = [row for row in csv.reader(opened, strict=True) if row] or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
+        lines = io.StringIO(decode(file.read_bytes(), file.name, "it is no CSV file in UTF-8"), newline="")
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    try:
+        header, *rows = [row for row in csv.reader(lines, strict=True) if row] or [[]]
+    except csv.Error as error:
         raise Refused(f"it is no CSV file in UTF-8: {error}") from None
     header = [column.strip() for column in header]
     if not {*_COLUMNS} <= {*header} or len(header) > len(_COLUMNS):

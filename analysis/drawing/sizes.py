@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-__all__ = ["cell_of", "text_width", "wrap_text"]
+__all__ = ["cell_of", "shorten", "text_width", "wrap_text"]
 
 
 @lru_cache(maxsize=4096)
@@ -23,6 +23,24 @@ def text_width(text: str, size: float) -> float:
         Its width in points.
     """
     return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)[0])
+
+
+def shorten(text: str, length: float, size: float) -> str:
+    """Cut out the middle of a text that is too long.
+
+    Args:
+        text: The text.
+        length: The length that it may have, in points.
+        size: Size of the font in points.
+
+    Returns:
+        The text, or its ends around an ellipsis.
+    """
+    kept = len(text)
+    while kept > 2 and text_width(text, size) > length:
+        kept -= 1
+        text = f"{text[: kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return text
 
 
 def wrap_text(text: str, width: float, size: float) -> str:

@@ -1,7 +1,8 @@
 """Style of all figures: colours and markers by strategy, and axis labels of metrics."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ __all__ = [
     "SHADES",
     "Style",
     "axis_label",
+    "baseline_lines",
     "baseline_style",
     "contrast",
     "described",
@@ -37,6 +39,9 @@ SHADES = ListedColormap(colormaps["viridis"](np.linspace(0.2, 0.9, 256)), "shade
 
 _DASHES = ((0, (1, 2)), (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (11, 3)), (0, (3, 1, 1, 1, 1, 1)))
 """Dashes of trivial baselines."""
+
+_SAME = 1e-9
+"""Largest difference, relative or absolute, of baselines that are equal up to rounding."""
 
 _INK = "text"
 """Placeholder for the text colour, which follows the background."""
@@ -98,6 +103,25 @@ def styles(series: Iterable[str]) -> dict[str, Style]:
         style = first[label.split(", ")[0]]
         found[label] = style if style not in found.values() else next(others)._replace(color=style.color)
     return {label: style._replace(color=ink()) if style.color == _INK else style for label, style in found.items()}
+
+
+def baseline_lines(values: Mapping[str, float]) -> dict[str, float]:
+    """Join the names of trivial baselines that are one line.
+
+    Args:
+        values: Values by the names of the baselines.
+
+    Returns:
+        Values by names; those of equal ones are joined by "and".
+    """
+    lines: list[tuple[list[str], float]] = []
+    for name, value in values.items():
+        same = (names for names, known in lines if math.isclose(known, value, rel_tol=_SAME, abs_tol=_SAME))
+        if (names := next(same, None)) is not None:
+            names.append(name)
+        else:
+            lines.append(([name], value))
+    return {" and ".join(names): value for names, value in lines}
 
 
 def baseline_style(place: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator
 
-from basinet.analysis.drawing.sizes import cell_of, text_width
+from basinet.analysis.drawing.sizes import cell_of, shorten
 
 __all__ = ["fit_ticks", "tick_labels"]
 
@@ -84,7 +84,7 @@ def fit_ticks(axis: Axis, along: int) -> bool:
         length = 0.3 * 72 * cell_of(axis.axes)[1]
         axis.set_ticks(
             axis.get_majorticklocs().tolist(),
-            [_shorten(name, length, float(texts[0].get_fontsize())) for name in names],
+            [shorten(name, length, float(texts[0].get_fontsize())) for name in names],
         )
         axis.set_tick_params(labelrotation=90)
         base, step = axis.get_major_locator(), _step(tick_labels(axis), along)
@@ -96,15 +96,6 @@ def fit_ticks(axis: Axis, along: int) -> bool:
             break
         step += 1
     return True
-
-
-def _shorten(text: str, length: float, size: float) -> str:
-    """Cut out the middle of a name longer than `length` points."""
-    kept = len(text)
-    while kept > 2 and text_width(text, size) > length:
-        kept -= 1
-        text = f"{text[: kept // 2]}…{text[len(text) - kept // 2 :]}"
-    return text
 
 
 def _step(texts: Sequence[Text], along: int) -> int:

@@ -53,7 +53,8 @@ class _PhaseScore(Metric):
         if not isinstance(batch, Frames):
             raise ValueError(f"{self.name} needs frames of known phases; allowed is metrics_on: [test]")
         if self.of not in task.sets:
-            raise ValueError(f"{self.name} is of test videos of the set {self.of}; there are {', '.join({*task.sets})}")
+            there = ", ".join(dict.fromkeys(task.sets))
+            raise ValueError(f"{self.name} is of test videos of the set {self.of}; there are {there}")
         self._phases = len(task.phases)
         self._videos = [video for video, each in enumerate(task.sets) if each == self.of]
         self._seen.append(torch.stack((batch.video, batch.phase, task.predict(outputs))))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, limit_scores, new_axes
 from basinet.analysis.drawing.data_checks import require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
-from basinet.analysis.drawing.style import axis_label, baseline_style, styles
+from basinet.analysis.drawing.style import axis_label, baseline_lines, baseline_style, styles
 from basinet.analysis.statistics.replica_values import curve_rows
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run
@@ -90,7 +90,7 @@ def plot_curves(
             linestyle=":",
             label=companion(label),
         )
-    for place, (name, value) in enumerate(baselines(runs, metric).items()):
+    for place, (name, value) in enumerate(baseline_lines(baselines(runs, metric)).items()):
         if yscale == "linear" or value > 0:
             ax.axhline(value, label=name, **baseline_style(place))
     for text in missing:

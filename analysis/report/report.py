@@ -281,6 +281,8 @@ def _measured(runs: Sequence[Run]) -> str:
     ]
     for losses in dict.fromkeys(str(run.status["loss"]) for run in runs if "loss" in run.status):
         terms.append(("Loss", f"{capital(losses)}."))
+    for start in dict.fromkeys(str(run.status["start"]) for run in runs if "start" in run.status):
+        terms.append(("Start", f"{capital(start)}."))
     if data := dict.fromkeys(text for run in runs for text in _analysis_data(run)):
         terms.append(("Analysis", f"Of the training loss, over {'; or over '.join(data)}."))
     for metrics, term, text in _TERMS:

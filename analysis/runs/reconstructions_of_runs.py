@@ -14,7 +14,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
 from basinet.sim.tasks import QualityPretraining
 from basinet.sim.tasks.model_outputs import fit, output_of
-from basinet.sim.tasks.vision.quality.masked_crops import MaskedCrops
+from basinet.sim.tasks.vision.quality.masked_crops import MaskedCrops, unit_pixels
 from basinet.sim.vision.fidelity import to_bytes
 from basinet.sim.vision.video_files import evenly_spaced
 
@@ -143,7 +143,7 @@ def _of_run(solution: Solution, run: Run, label: str, count: int) -> list[Recons
         if not outputs.isfinite().all():
             raise ExperimentError(f"{run.path}: what it predicts of {task.tested[row]} is NaN or infinite")
         truth = data.fetch(rows)[3].to(targets.dtype) / 255
-        pixels = _pixels(outputs.view_as(truth), truth, task.normalised)
+        pixels = unit_pixels(outputs, truth, normalised=task.normalised)
         parts = (truth.new_full(truth.shape, _GREY), truth, pixels)
         seen, true, predicted = (_image(units, places, masked, wanted) for masked in parts)
         chain = "+".join(data.chains[row % chains])
@@ -161,15 +161,6 @@ def _of_run(solution: Solution, run: Run, label: str, count: int) -> list[Recons
         )
         found.append(crop)
     return found
-
-
-def _pixels(predicted: Tensor, truth: Tensor, normalised: bool | str) -> Tensor:
-    """Give predictions the mean and variance of true units [B, masked, 3, 16, 16], if pixels are normalised."""
-    if not normalised:
-        return predicted
-    together = (-2, -1) if normalised == "channels" else (-3, -2, -1)
-    variance, mean = torch.var_mean(truth, together, correction=0, keepdim=True)
-    return mean + variance.sqrt() * predicted
 
 
 def _image(units: Tensor, places: Tensor, masked: Tensor, wanted: Tensor) -> Tensor:

@@ -189,7 +189,8 @@ def make_parser() -> argparse.ArgumentParser:
     launch.add_argument("--time", default="01:00:00", help="time limit of a Slurm job (default 01:00:00)")
 
     listing = command("list", "list what an experiment can name", table=True)
-    listing.add_argument("kind", nargs="?", metavar="KIND", help="such as optimizers, measures (default all)")
+    kind = "such as optimizers, measures (default all); or a name that only one kind has"
+    listing.add_argument("kind", nargs="?", metavar="KIND", help=kind)
     listing.add_argument(
         "names", nargs="*", metavar="NAME", help="one of them: its settings, formula and source; or further kinds"
     )

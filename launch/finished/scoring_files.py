@@ -1,12 +1,14 @@
 """Scores of image and video files by the model of a finished run."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from basinet.analysis.challenges.logistic_fit import krocc, plcc_fitted
 from basinet.analysis.challenges.video_protocol import five_numbers, plcc, srocc
@@ -14,6 +16,7 @@ from basinet.analysis.challenges.video_submissions import scores_by_name, truth_
 from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import digest
+from basinet.sim.experiment.mistakes import first_line, place_of, reason_of
 from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import Run, RunFolder
 from basinet.sim.run.records import csv_text
@@ -23,6 +26,9 @@ from basinet.sim.tasks.vision.quality.image_files import read_scores
 from basinet.sim.tasks.vision.videos.kvq_files import read_pairs
 
 __all__ = ["FileScores", "score"]
+
+_SECONDS = 5
+"""After which the scores so far are written again."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,8 @@ def score(
         pairs: Pairs of these videos, as for `video_quality`, for the rank accuracies.
         replica: Number of the replica.
         agent: An agent's number, or "centroid".
-        keep: A CSV file to which the scores so far are written after each file, so that none is lost if the rest is
-            not rated.
+        keep: A CSV file to which the scores so far are written now and then, and if the rest is not rated, so that they
+            are not lost.
         show: Called with the fraction done, and the name of the next file.
 
     Returns:
@@ -104,27 +110,37 @@ def score(
     dtype = next(module.parameters()).dtype
     scores: dict[str, float] = {}
     failures: dict[str, str] = {}
-    for place, file in enumerate(rated):
-        if show is not None:
-            show(place / len(rated), file.name)
-        try:
-            given = [part.to(dtype) for part in inputs.read(file)]
-        except ImportError as error:
-            raise ExperimentError(str(error)) from error
-        except (ExperimentError, ValueError) as error:
-            failures[file.name] = str(error)
-            continue
-        with torch.no_grad():
-            found = float(output_of(module(*given)))
-        if math.isfinite(found):
-            scores[file.name] = found
-            if keep is not None:
-                FileScores(scores, failures, inputs.noun).write(keep)
-        else:
-            failures[file.name] = f"{file}: the model's score is {found}"
+    so_far, written, last = FileScores(scores, failures, inputs.noun), 0, time.monotonic()
+    try:
+        for place, file in enumerate(rated):
+            if show is not None:
+                show(place / len(rated), file.name)
+            try:
+                scores[file.name] = _score(module, [part.to(dtype) for part in inputs.read(file)], file)
+            except ImportError as error:
+                raise ExperimentError(str(error)) from error
+            except ValueError as error:
+                failures[file.name] = f"{error}{place_of(error)}"
+            if keep is not None and len(scores) > written and time.monotonic() > last + _SECONDS:
+                so_far.write(keep)
+                written, last = len(scores), time.monotonic()
+    finally:  # also if it is interrupted
+        if keep is not None and len(scores) > written:
+            so_far.write(keep)
     if not scores:
         raise ExperimentError(f"DIR: no {inputs.noun} of {len(rated)} has a score: {next(iter(failures.values()))}")
     return FileScores(scores, failures, inputs.noun, len(files) - len(rated), truth.compared(scores))
+
+
+def _score(module: nn.Module, given: list[torch.Tensor], file: Path) -> float:
+    with torch.no_grad():
+        try:
+            found = float(output_of(module(*given)))
+        except Exception as error:  # the user's model may raise anything
+            raise ValueError(f"{file}: the model cannot be applied to it: {first_line(error)}") from error
+    if not math.isfinite(found):
+        raise ValueError(f"{file}: the model's score is {found}")
+    return found
 
 
 def _inputs(run: Run) -> FileInputs:
@@ -137,13 +153,17 @@ def _inputs(run: Run) -> FileInputs:
         )
     recorded = run.status.get("kept", {}).get("standards")
     kept = RunFolder(run.path).kept_of_task("standards") if recorded else None
+    if kept is not None:  # checked first, since it names code that is imported
+        try:
+            content = kept.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ExperimentError(f"RUN: standards: {kept} cannot be read: {reason_of(error)}") from error
+        if digest(content) != recorded:
+            raise ExperimentError(f"RUN: {kept} does not hold what the run has written there")
     try:
-        found = file_inputs({**given, "standards": kept})
+        return file_inputs({**given, "standards": kept})
     except (ImportError, ValueError) as error:
         raise ExperimentError(f"RUN: {error}") from error
-    if kept is not None and digest(kept.read_text(encoding="utf-8")) != recorded:
-        raise ExperimentError(f"RUN: {kept} does not hold what the run has written there")
-    return found
 
 
 @dataclass(frozen=True)

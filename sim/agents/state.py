@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.data.generators import restored_generators, seed_generators
+from basinet.sim.data.generators import restored_generators, seed_all
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.models.freezing import held_parameters
@@ -207,8 +207,7 @@ def instantiate(factory: Callable[[], nn.Module] | nn.Module, seed: int) -> nn.M
     if isinstance(factory, nn.Module):
         return copy_model(factory)
     with restored_generators(), torch.random.fork_rng(devices=[]):
-        seed_generators(seed)
-        torch.manual_seed(seed)  # the GPUs', too
+        seed_all(seed)
         return factory()
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["generator_states", "restored_generators", "seed_generators"]
+__all__ = ["generator_states", "restored_generators", "seed_all", "seed_generators"]
 
 _MASK = (1 << 63) - 1
 
@@ -26,6 +26,17 @@ def seed_generators(seed: int) -> int:
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
     return seed
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators, those of the GPUs too.
+
+    Args:
+        seed: Any integer.
+    """
+    seed = seed_generators(seed)
+    if torch.accelerator.is_available():  # else torch would keep each seed, with a traceback, until there is a GPU
+        torch.manual_seed(seed)
 
 
 def generator_states() -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from basinet.algorithms import draws
-from basinet.sim.data.generators import generator_states, restored_generators, seed_generators
+from basinet.sim.data.generators import generator_states, restored_generators, seed_all
 from basinet.sim.data.nests import leaves, map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.models.modules import copy_model
@@ -97,8 +97,7 @@ def seeded(key: int) -> Iterator[None]:
         Nothing.
     """
     with restored_generators(), torch.random.fork_rng():
-        seed_generators(key)
-        torch.manual_seed(key)  # the GPUs', too
+        seed_all(key)
         yield
 
 

@@ -216,6 +216,17 @@ class Component:
         """
         return not self.is_ready and name in parameters(self.target)
 
+    def requires(self, name: str) -> bool:
+        """Return whether the maker has a parameter without a default.
+
+        Args:
+            name: The parameter.
+
+        Returns:
+            Whether it has one.
+        """
+        return self.takes(name) and parameters(self.target)[name].default is inspect.Parameter.empty
+
     def needs(self, name: str) -> bool:
         """Return whether the maker has a parameter that only takes integers, not None.
 

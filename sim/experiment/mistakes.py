@@ -17,6 +17,7 @@ from basinet.sim.experiment.source import is_installed_file
 __all__ = [
     "ExperimentError",
     "complaint",
+    "count_of",
     "first_line",
     "in_words",
     "naming",
@@ -83,6 +84,23 @@ def shown(value: Any) -> str:
         ("[1, 2.5, 'x']", 60)
     """
     return _cut(_REPR.repr(value), 100)
+
+
+def count_of(count: int, noun: str) -> str:
+    """Write a number of things.
+
+    Args:
+        count: How many there are.
+        noun: What one of them is called, with a regular plural.
+
+    Returns:
+        The number and the noun.
+
+    Example:
+        >>> count_of(1, "sample"), count_of(3, "sample")
+        ('1 sample', '3 samples')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
@@ -195,7 +213,9 @@ def _is_users(file: str) -> bool:
     """Return whether a source file is the user's own: not part of Basinet, Python or an installed package."""
     if file.startswith("<"):
         return file.startswith(("<stdin", "<string", "<ipython"))
-    return not (is_installed_file(file) or Path(file).is_relative_to(_BASINET))
+    path = Path(file)
+    compiled = not path.is_absolute() and not path.exists()  # such modules name a file of where they were built
+    return not (compiled or is_installed_file(file) or path.is_relative_to(_BASINET))
 
 
 def place_of(error: BaseException) -> str:

@@ -28,5 +28,17 @@ class OfTransformers(Protocol):
 class FitsValues(Protocol):
     """A model that can take values of another shape from another model."""
 
-    def fitted(self, name: str, value: Tensor) -> Tensor:
-        """Bring a value into the shape of the parameter of a name; return others as they are."""
+    def fitted(self, name: str, value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """Bring a value into the shape of the parameter of a name; return others as they are.
+
+        Args:
+            name: The name.
+            value: Its value in another model.
+            values: All values of that model.
+
+        Returns:
+            The value that fits, or the one that was given.
+
+        Raises:
+            ValueError: It cannot be told how it fits.
+        """

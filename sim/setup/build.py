@@ -20,7 +20,7 @@ from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.evaluation.asked_metrics import with_metrics
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
-from basinet.sim.experiment.mistakes import staying, user_code
+from basinet.sim.experiment.mistakes import count_of, staying, user_code
 from basinet.sim.models.modules import check_module, copy_model, materialize, move_model
 from basinet.sim.setup.checks import check_batch, check_partition, check_runtime, check_size
 from basinet.sim.setup.room import check_trajectory, parameters_of
@@ -138,7 +138,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
         setup = replace(setup, clones_inputs=True)
     size, remembered = share("trial", setup.tried, lambda: try_parts(setup))
-    about = share("start", (tuple(setup.tried), seed), lambda: _differences(setup))
+    about = share("start", (tuple(setup.tried), seed), lambda: _about_start(setup))
     setup = replace(setup, num_parameters=size, remembered=remembered, about_start=about)
     share("mixing", (config.strategy, sequence), lambda: try_mixing(setup))
     check_size(config, task, num_agents, size, remembered)
@@ -146,13 +146,13 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     return setup
 
 
-def _differences(setup: Setup) -> str:
-    """Describe what does not fit between the start and the model."""
+def _about_start(setup: Setup) -> str:
+    """Describe how much the model takes of the start, and what not."""
     start = setup.config.start
     if start is None or not start.is_read:
         return ""
     model = setup.template()
-    return start.differences(move_model(model, "cpu", setup.dtype), setup.layout(model))
+    return start.summary(move_model(model, "cpu", setup.dtype), setup.layout(model))
 
 
 def _graphs(config: Config) -> list[nx.Graph]:
@@ -318,6 +318,12 @@ def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarr
             parts = list(parts) if isinstance(parts, Iterator) else parts
         arrays = check_partition(parts, partition.name, num_agents, num_samples)
         for agent, part in enumerate(arrays):
+            if len(part) < task.least_batch:
+                raise ExperimentError(
+                    f"task.partition: {partition.name} gives agent {agent} {count_of(len(part), 'sample')}, but the"
+                    f" loss of {config.task.component.name} compares the samples of a batch; allowed are at least"
+                    f" {task.least_batch} for each agent"
+                )
             if counts is not None and not counts[part].any():
                 raise ExperimentError(
                     f"task.partition: {partition.name} gives agent {agent} no sample with a label that counts"

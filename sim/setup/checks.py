@@ -42,15 +42,23 @@ def check_runtime(config: Config, num_agents: int) -> None:
 
 
 def check_batch(config: Config, task: Task) -> None:
-    """Check that a batch has no more samples than the task, and can be cut into the parts asked for.
+    """Check that a batch has as many samples as its loss needs, but no more than the task, and as many parts as asked.
 
     Args:
         config: The run.
         task: Its task.
 
     Raises:
-        ExperimentError: It has more, or cannot.
+        ExperimentError: It has fewer or more, or cannot be cut into the parts.
     """
+    least = task.least_batch
+    for key in ("batch_size", "evaluate_samples", "analysis_samples"):
+        given = getattr(config, key) if key != "analysis_samples" or config.analysis else None
+        if given is not None and given < least:
+            raise ExperimentError(
+                f"{key}: got {given}, but the loss of {config.task.component.name} compares the samples of a batch;"
+                f" allowed are at least {least}"
+            )
     if config.accumulate is not None and config.accumulate > config.batch_size:
         raise ExperimentError(
             f"accumulate: got {config.accumulate}, but a batch has {config.batch_size} samples; allowed are at most as"

@@ -185,7 +185,7 @@ def trained_model(folder: Path, module: nn.Module, replica: int, point: Any, *, 
     misfit = load_values(model, values)
     if misfit:
         buffers = dict(model.named_buffers()).keys() | reached.buffers.keys()
-        names = {name.partition(" ")[0] for name in (*misfit.missing, *misfit.unexpected, *misfit.other)}
+        names = {*misfit.missing, *misfit.unexpected, *misfit.other}
         what = "other buffers" if names <= buffers else "parameters of other names or shapes"
         raise ExperimentError(f"module: {type(module).__name__} has {what} than the model of {folder}: {misfit}")
     return model.eval()

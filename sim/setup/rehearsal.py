@@ -21,6 +21,7 @@ from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import complaint, in_words, nearest, place_of
 from basinet.sim.models.hidden_state import hidden_state
+from basinet.sim.models.model import MODELS
 from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.inline import InlineTeam
@@ -28,6 +29,7 @@ from basinet.sim.setup.blame import owner
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.trainable import trainable
 from basinet.sim.tasks import Batch
+from basinet.sim.tasks.calls import asked, inputs_in_words, takes_all
 
 __all__ = ["rehearse", "try_data", "try_model"]
 
@@ -200,11 +202,26 @@ def _raise_misfit(setup: Setup, model: nn.Module, batch: Batch, error: Exception
             f"model: {name} returns a {type(outputs).__name__}, which the task's loss cannot take; wanted are the"
             " outputs of all samples, in a tensor or a nest of tensors"
         ) from error
+    _check_inputs(setup, model, batch, error)
     layer, first = layer_at_fault(error), leaves(batch)[0]
     raise ExperimentError(
         f"model: {name} cannot be trained on inputs of shape {tuple(first.shape[1:])}, {length(batch)} at"
         " a time:"
         f" {f'in its {layer} ' if layer else ''}{in_words(error)}{place_of(error)}{_other_type(setup, model, batch)}"
+    ) from error
+
+
+def _check_inputs(setup: Setup, model: nn.Module, batch: Batch, error: Exception) -> None:
+    """Raise if a model takes fewer or more inputs than the task has, or others by name."""
+    task, name = setup.task, setup.model_component.name
+    inputs = asked(task.outputs, model, batch)
+    if not any(inputs) or takes_all(model, *inputs):  # or the task has refused the model itself
+        return
+    usual = MODELS.get(task.model)
+    such = f", such as {task.model}" if isinstance(usual, type) and takes_all(usual, *inputs) else ""
+    raise ExperimentError(
+        f"model: {name} cannot take the inputs of {setup.config.task.component.name}, which are"
+        f" {inputs_in_words(*inputs)}; allowed are models that take these{such}"
     ) from error
 
 

@@ -34,13 +34,29 @@ def parameters_of(config: Config, task: Task) -> int:
 
     Returns:
         The number of trained parameters; 0 for the user's own code.
+
+    Raises:
+        ExperimentError: The task does not have what the model needs.
     """
     component = config.model or KINDS["model"].parse(task.model)
     if component.is_own:
         return 0
     arguments = task.model_arguments  # for which data may have to be read
+    about, usual = config.task.component, f"such as {task.model}"
+    needed = (name for name in component.kind.supplied if component.requires(name))
+    if lacking := [name for name in needed if name not in {*arguments, *component.settings, "seed"}]:
+        raise ExperimentError(
+            f"model: {component.name} needs {' and '.join(lacking)}, which {about.name} does not have; allowed are"
+            f" models that do without, {usual}"
+        )
     with torch.device("meta"), _Undrawn():
-        made: nn.Module = component.make(**arguments, seed=config.seed)
+        try:
+            made: nn.Module = component.make(**arguments, seed=config.seed)
+        except ExperimentError as error:
+            count = len(arguments["input_shapes"])
+            if count == 1 or about.is_own or component.name == task.model:
+                raise
+            raise ExperimentError(f"{error}; {about.name} has {count} inputs, for models {usual}") from error
         model = trainable(config, made)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 

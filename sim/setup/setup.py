@@ -59,7 +59,7 @@ class Setup:
         clones_inputs: Whether the model writes into its inputs and has to be given clones.
         num_parameters: P, the number of trained parameters.
         remembered: Bytes of an agent's optimizer state and averages, and of frozen values of its own.
-        about_start: What does not fit between the start and the model, if that is allowed.
+        about_start: How much the model takes of the start, and what not.
         frozen: Values of the frozen parameters, if they are read from a run's folder.
     """
 

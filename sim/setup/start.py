@@ -198,6 +198,13 @@ class Start:
         if misfit and self._how.strict:
             remedy = "" if self.source is None else "; start.rename, start.reinitialize and start.strict=false allow it"
             raise ExperimentError(f"{self._who} does not belong to this model: {misfit}{remedy}")
+        parameters = {name for name, _ in model.named_parameters()} | held_parameters(model)
+        # A model of another width may still have a few tensors of the same shape.
+        if misfit.names and (parameters.isdisjoint(misfit.taken) or len(misfit.other) > len(misfit.taken)):
+            raise ExperimentError(
+                f"{self._who}: too little would be taken of it ({misfit.summary}); allowed are starts of which some"
+                " parameters fit by name (start.rename maps names), and no more have another shape"
+            )
         if self._how.strict and isinstance(self.source, OfFolder) and (others := self.source.unlike(model)):
             raise ExperimentError(
                 f"{self._who} holds another model: {'; '.join(others)}; the model's settings, or start.strict=false,"
@@ -222,17 +229,18 @@ class Start:
             allowed = f"task.{setting}={file}" if file.exists() else "the same"
             raise ExperimentError(f"{self._who} has other {setting} than task.{setting} here; allowed is {allowed}")
 
-    def differences(self, model: nn.Module, layout: Mapping[str, Any]) -> str:
-        """Describe what does not fit between the values and a model.
+    def summary(self, model: nn.Module, layout: Mapping[str, Any]) -> str:
+        """Describe how much a model takes of the values, and what not.
 
         Args:
             model: The model; changed in place.
             layout: Its description; see `Setup.layout`.
 
         Returns:
-            The names in words; "" if all fit.
+            The names in words; "" for parameters without names.
         """
-        return "" if self._how.strict else str(self._load(model, layout, 1, 0))
+        misfit = self._load(model, layout, 1, 0)
+        return misfit.summary if misfit.names else ""
 
     def frozen(self, model: nn.Module, layout: Mapping[str, Any], replicas: int) -> dict[str, Tensor]:
         """Return the frozen parameters of a model, with the values that they start at.
@@ -264,7 +272,7 @@ class Start:
         return found
 
     def _load(self, model: nn.Module, layout: Mapping[str, Any], replicas: int, replica: int) -> Misfit:
-        """Load the values of a replica as far as they fit; return what does not."""
+        """Load the values of a replica as far as they fit; return what does, and what does not."""
         content, how = self._content, self._how
         if isinstance(content, Tensor):
             if {name for name, _ in model.named_buffers()} - held_parameters(model):
@@ -293,7 +301,9 @@ class Start:
             misfit = load_values(model, values, how.reinitialize, added_parameters(model))
         except ValueError as error:
             raise ExperimentError(f"start.reinitialize: {first_line(error)}") from None
-        return Misfit(tuple(n for n in misfit.missing if n not in known), misfit.unexpected, misfit.other)
+        known &= {*misfit.missing}  # the same here as there
+        missing = tuple(name for name in misfit.missing if name not in known)
+        return replace(misfit, missing=missing, taken=(*misfit.taken, *known))
 
     @property
     def _how(self) -> Fitting:

@@ -219,6 +219,11 @@ def _try_strategy(setup: Setup, model: nn.Module, model_name: str, optimizer: Lo
         needs = f"strategy: {name} needs gradients over all of an agent's data, and"
         if setup.task.draw is not None:
             raise ExperimentError(f"{needs} the task generates its samples")
+        if setup.task.least_batch > 1:
+            raise ExperimentError(
+                f"{needs} the loss of {setup.config.task.component.name} compares the samples of a batch, so that it"
+                " is no mean over them"
+            )
         held = held_parameters(model)
         if any(b.is_floating_point() for name, b in model.named_buffers() if name not in held):
             raise ExperimentError(

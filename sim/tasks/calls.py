@@ -1,15 +1,17 @@
 """How a model takes a batch: which of its parts, by position or by name."""
 
+import copy
 import inspect
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache, wraps
 from typing import Any
 
 from torch import Tensor, nn
 
-from basinet.sim.data.nests import Nest, fields_of
+from basinet.sim.data.nests import Nest, fields_of, leaves
 
-__all__ = ["TARGETS", "arguments", "called", "takes", "targets_of"]
+__all__ = ["TARGETS", "arguments", "asked", "called", "inputs_in_words", "takes", "takes_all", "targets_of"]
 
 TARGETS = ("targets", "target", "labels", "label", "y")
 """Names of a field that is taken as the targets."""
@@ -99,6 +101,75 @@ def called(model: Callable[..., Any], batch: Nest, name: str | None = None) -> A
     """
     by_position, by_name = arguments(model, batch, name)
     return model(*by_position, **by_name)
+
+
+class _Asked(Exception):
+    """Ends a call whose arguments are known."""
+
+
+def asked(
+    outputs: Callable[[Callable[..., Any], Nest], Any], model: nn.Module, batch: Nest
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Find out what a task calls a model with.
+
+    Args:
+        outputs: Applies a model to a batch; see `Task.outputs`.
+        model: The model, which is not run.
+        batch: A batch.
+
+    Returns:
+        Arguments by position and by name; none if it is not called.
+    """
+    found: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
+    probe = copy.copy(model)
+
+    @wraps(type(model).forward)
+    def forward(*by_position: Any, **by_name: Any) -> None:
+        found.append((by_position, by_name))
+        raise _Asked
+
+    vars(probe)["forward"] = forward
+    with suppress(Exception):  # also one of the task's own
+        outputs(probe, batch)
+    return found[0] if found else ((), {})
+
+
+def takes_all(model: nn.Module | type[nn.Module], by_position: Sequence[Any], by_name: Mapping[str, Any]) -> bool:
+    """Return whether the forward of a model has parameters for some arguments, whatever their values.
+
+    Args:
+        model: The model, or its class.
+        by_position: Arguments by position.
+        by_name: Arguments by name.
+
+    Returns:
+        Whether it has.
+    """
+    own = (model,) if isinstance(model, type) else ()
+    try:
+        inspect.signature(model.forward).bind(*own, *by_position, **by_name)
+    except TypeError:
+        return False
+    return True
+
+
+def inputs_in_words(by_position: Sequence[Any], by_name: Mapping[str, Any]) -> str:
+    """Describe what a model is called with.
+
+    Args:
+        by_position: Arguments by position.
+        by_name: Arguments by name.
+
+    Returns:
+        The shapes of a sample of each: "(3, 8, 8) and (5,)", or "clip [(3, 8, 8), (5,)] and phase [(3, 8, 8)]".
+    """
+
+    def shapes(part: Any) -> str:
+        found = ", ".join(str(tuple(t.shape[1:])) for t in leaves(part))
+        return found if isinstance(part, Tensor) else f"[{found}]"
+
+    words = [*map(shapes, by_position), *(f"{name} {shapes(part)}" for name, part in by_name.items())]
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 @cache

@@ -27,4 +27,5 @@ def check_left_out(task: Callable[..., Any], reason: str, **given: Any) -> None:
     for name, value in given.items():
         default = known[name].default
         if value != (list(default) if isinstance(value, list) and isinstance(default, tuple) else default):
+            value = [*value] if isinstance(value, tuple) else value  # as users write it
             raise ValueError(f"{task.__name__}: {name} is {shown(value)}, which is {reason}")

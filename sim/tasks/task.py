@@ -14,6 +14,7 @@ from basinet.sim.data.nests import Nest, leaves, map_nest, move_nest
 from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, some, spread, take
 from basinet.sim.evaluation.baselines import constant_baselines
 from basinet.sim.evaluation.measuring import evaluate
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.quantity import Where
 from basinet.sim.tasks.calls import called, targets_of
 from basinet.sim.tasks.kept import Kept
@@ -213,6 +214,11 @@ class Task:
         return weights * labelled
 
     @property
+    def least_batch(self) -> int:
+        """Smallest number of samples that a batch needs: 1 unless the loss compares the samples of a batch."""
+        return 1
+
+    @property
     def has_weights(self) -> bool:
         """Whether elements of the loss have other weights than 0 for labels of −100 and 1 for others."""
         return self.overrides("weights")
@@ -257,7 +263,7 @@ class Task:
         words: str = vars(owner).get("loss_words", f"that of {owner.__name__}")
         if self.mean_over == "batch":
             size = self.measured_batch
-            where = "" if size is None else f", and measured on fixed batches of {size} samples"
+            where = "" if size is None else f", and measured on fixed batches of {count_of(size, 'sample')}"
             return f"{words}; of a whole batch, which is no mean over samples{where}"
         if isinstance(self.train, Stored) or (weights := self.counted(self.train)) is None:
             return words

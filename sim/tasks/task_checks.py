@@ -9,6 +9,7 @@ from torch import Tensor
 from basinet.sim.data.nests import Nest, fields_of, leaves
 from basinet.sim.data.rows import IGNORED, Stored, length
 from basinet.sim.evaluation.measuring import size
+from basinet.sim.experiment.mistakes import count_of
 
 if TYPE_CHECKING:
     from basinet.sim.tasks.task import Task
@@ -39,6 +40,12 @@ def check_task(task: "Task") -> None:
             raise ValueError(f"{name} has {' and '.join(str(len(t)) for t in found)} entries, not as many each")
         if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in found):
             raise ValueError(f"{name} holds sparse, quantized or meta tensors; allowed are dense ones")
+    for name, data in task.measured().items():
+        if length(data) < task.least_batch and (name == "train" or task.same_loss):
+            raise ValueError(
+                f"{name} has {count_of(length(data), 'sample')}, and the loss compares the samples of a batch; allowed"
+                f" are at least {task.least_batch}"
+            )
     for name, column in task.columns.items():
         if np.shape(column) != (length(task.train),):
             raise ValueError(

@@ -1,6 +1,6 @@
 """Curation of images: which of them are worth to be trained on, by estimates of their content."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from basinet.sim.vision.colours import luma
 from basinet.sim.vision.distortions import gaussian_blur
 
-__all__ = ["Criterion", "Curation", "coverage", "curate", "objects"]
+__all__ = ["Criterion", "Curation", "coverage", "curate", "estimate_in_words", "estimated", "objects"]
 
 Criterion = Literal["resolution", "coverage", "objects"]
 
@@ -77,7 +77,7 @@ class Curation:
     """What was kept of candidates, and by which estimates.
 
     Attributes:
-        estimates: Of each candidate, float64 [n], by the criterion.
+        estimates: Of each candidate, float64 [n], by the criterion; none if all are kept without any.
         is_kept: Whether each is kept, bool [n].
     """
 
@@ -97,9 +97,42 @@ class Curation:
         return int((~self.is_kept).sum())
 
 
-def curate(
-    images: Iterable[Tensor], resolutions: Sequence[int], criteria: Sequence[Criterion], share: float
-) -> Curation:
+def estimated(image: Tensor, resolution: int, criteria: Sequence[Criterion]) -> list[float]:
+    """Estimate what an image is worth.
+
+    Args:
+        image: An image or a crop of it, uint8 [3, H, W].
+        resolution: Number of pixels of the image, or of the one that a crop is of.
+        criteria: The criteria that count.
+
+    Returns:
+        An estimate by each criterion.
+    """
+    measures: dict[Criterion, Callable[[], float]] = {
+        "resolution": lambda: resolution,
+        "coverage": lambda: coverage(image),
+        "objects": lambda: objects(image),
+    }
+    return [float(measures[name]()) for name in criteria]
+
+
+def estimate_in_words(name: Criterion, value: float) -> str:
+    """Round an estimate of an image, or a mean of several.
+
+    Args:
+        name: The criterion.
+        value: The estimate.
+
+    Returns:
+        Such as "0.24 MP" of 240,000 pixels, "0.79" of a coverage, and "3" or "3.1" objects.
+    """
+    if name == "resolution":
+        size = value / 1e6
+        return f"{size:.2f} MP" if size >= 0.1 else f"{size:.2g} MP"
+    return f"{value:.2f}" if name == "coverage" else f"{round(value, 1):g}"
+
+
+def curate(estimates: Mapping[Criterion, NDArray[np.float64]], share: float) -> Curation:
     """Keep the best of some images.
 
     Each criterion ranks the images: by resolution and by coverage, larger is better; of objects, a number near the
@@ -107,9 +140,7 @@ def curate(
     rank are kept; of equals, the first ones.
 
     Args:
-        images: Images or crops of them, uint8 [3, H, W].
-        resolutions: Number of pixels of each image, or of the one that a crop is of.
-        criteria: The criteria that count.
+        estimates: Those of each image, float64 [n], by the criteria that count.
         share: The share that is kept, at least one image.
 
     Returns:
@@ -117,19 +148,9 @@ def curate(
     """
     from scipy.stats import rankdata
 
-    measures: dict[Criterion, Callable[[Tensor, int], float]] = {
-        "resolution": lambda _, resolution: resolution,
-        "coverage": lambda image, _: coverage(image),
-        "objects": lambda image, _: objects(image),
-    }
-    found = [
-        [measures[name](image, resolution) for name in criteria]
-        for image, resolution in zip(images, resolutions, strict=True)
-    ]
-    estimates = dict(zip(criteria, np.array(found, dtype=np.float64).T, strict=True))
     goods = [-abs(e - np.quantile(e, _WANTED)) if name == "objects" else e for name, e in estimates.items()]
     ranks = np.mean([rankdata(good) for good in goods], axis=0)
-    best = np.argsort(-ranks, kind="stable")[: max(1, round(share * len(found)))]
-    is_kept = np.zeros(len(found), dtype=np.bool_)
+    best = np.argsort(-ranks, kind="stable")[: max(1, round(share * len(ranks)))]
+    is_kept = np.zeros(len(ranks), dtype=np.bool_)
     is_kept[best] = True
-    return Curation(estimates, is_kept)
+    return Curation({**estimates}, is_kept)

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from basinet import __version__
+from basinet.analysis.metrics import METRICS
 from basinet.launch.cli import main
 from basinet.launch.cli.built_in import BUILT_IN
 from tests.processes import HANGS
@@ -39,7 +40,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
+def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys, request):
     assert main(["run", "tiny.yaml", "--out", "out", "--json"]) == 0
     found = capsys.readouterr()
     rows = json.loads(found.out)
@@ -64,6 +65,7 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
     assert "finished before" in capsys.readouterr().err
     assert main(["compare", "out", "out/centralized"]) == 0
     assert main(["report", "out"]) == 0
+    request.getfixturevalue("no_reports")  # the others are not looked at
     assert main(["analyze", "out/centralized", "--only", "hessian_trace", "--agents"]) == 0
     lines = [json.loads(line) for line in (out / "centralized" / "metrics.jsonl").read_text().splitlines()]
     assert sum("agent" in row for row in lines) == 2 * 4
@@ -114,6 +116,11 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys):
         (["list", "optimizers", "sdg"], "there is no 'sdg' among the optimizers; allowed: .*did you mean 'sgd'"),
         (["list", "measures", "trace"], "there is no 'trace' among the measures; allowed: .*did you mean"),
         (["list", "tasks", "models", "sdg"], "list: got tasks models sdg; allowed are kinds, or a kind and one name"),
+        (
+            ["list", "linear"],
+            "list: 'linear' is no kind, but a name among schedules and models; allowed: basinet list s",
+        ),
+        (["list", "hivit", "mlp"], "'hivit' is no kind, but a name among models; allowed: basinet list models hivit"),
         (["list", "strategy"], "there is no kind 'strategy'; allowed: .*did you mean 'strategies'"),
         (
             ["run", "tiny.yaml", "schedule={name: step, name: cosine}"],
@@ -162,7 +169,7 @@ def test_two_processes_do_not_share_a_folder(folder, no_reports, capsys, monkeyp
         assert main(["report", "out"]) == 0  # one may look at what is at work
 
 
-def test_damaged_folders_are_named(folder, capsys):
+def test_damaged_folders_are_named(folder, capsys, no_reports):
     assert main(["run", "tiny.yaml", "analysis=[]", "--out", "out", "--quiet"]) == 0
     for name in ("experiment.yaml", "diffusion-atc/status.json", "diffusion-atc/config.yaml"):
         path = Path("out") / name
@@ -291,7 +298,7 @@ def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports):
 
 def test_the_experiment_with_videos_and_language_takes_steps(folder, capsys, no_reports):
     few = ["steps=2", "batch_size=2", "evaluate_every=2", "task.videos=12", "task.test_videos=1", "strategy=diffusion"]
-    assert main(["run", "video_language", *few, "--json"]) == 0
+    assert main(["run", "video_language", *few, "task.partition=iid", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["state"] == "done" and [*row["baselines"]] == ["chance", "most frequent phase"]
 
@@ -420,7 +427,7 @@ def test_a_disk_that_takes_no_checkpoint_fails_the_run_which_says_so(folder, pro
     assert not list(folder.rglob("*.partial"))
 
 
-def test_a_run_that_fails_is_named_once_with_where_it_goes_on(folder, capsys):
+def test_a_run_that_fails_is_named_once_with_where_it_goes_on(folder, capsys, no_reports):
     Path("failing.py").write_text(
         "import torch\n\n\nclass Fails(torch.optim.SGD):\n    taken = 0\n\n    def step(self, closure=None):\n"
         "        Fails.taken += 1\n        if Fails.taken > 40:\n            raise ArithmeticError('too much of it')\n"
@@ -486,8 +493,28 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_a_run_is(capsys, mo
             monitor.advanced("one", step, [{"train_loss": 0.5}])
             show(step / 100, "half")
     lines = (stream.getvalue() if notebook else capsys.readouterr().err).splitlines()
-    assert "one: step 10 of 1000  loss 0.5000 · 3.64 agent-steps/s" in lines and "study: 10 % half" in lines
+    assert "one: step 10 of 1000  train loss 0.5000 · 3.64 agent-steps/s" in lines and "study: 10 % half" in lines
     assert 5 <= sum(line.startswith("one: ") for line in lines) <= 10
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_bar_names_the_data_of_its_numbers_and_fits(monkeypatch, width):
+    from rich.console import Console
+
+    from basinet.launch.progress_bar import TerminalMonitor
+
+    def console(file, **_):
+        return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+
+    monkeypatch.setattr("basinet.launch.progress_bar.console", console)
+    judged_by = {"diffusion-atc": ("test_detail_r2", METRICS["detail_r2"]().quantity("test"))}
+    with TerminalMonitor(1, judged_by=judged_by) as monitor:
+        monitor.started("diffusion-atc", 0, 1000, 4, "stacked")
+        monitor.advanced("diffusion-atc", 350, [{"train_loss": 0.3711, "test_detail_r2": -0.0585}])
+        monitor.progress.refresh()
+    (*_, line) = [line for line in monitor.console.file.getvalue().splitlines() if "diffusion" in line]
+    said = ["diffusion-atc", "350/1000", "train loss 0.3711 · test R² of details -0.0585", "--:--"]
+    assert [part for part in said if part in line] == said and ("agent-steps/s" in line) is (width == 100)
 
 
 @pytest.mark.slow

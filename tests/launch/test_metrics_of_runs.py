@@ -236,7 +236,7 @@ def test_a_measure_is_not_called_as_a_metric():
     check_analysis(build_setup(Config.parse(TINY | {"analysis": [TestMedian]})))
 
 
-def test_what_is_undefined_is_left_out_and_objects_are_copied(tmp_path):
+def test_what_is_undefined_is_left_out_and_objects_are_copied(tmp_path, no_reports):
     given = Median()
     agents = {"analysis": ["hessian_trace"], "analysis_points": ["centroid", "agents"]}
     asked = TINY | agents | {"metrics": ["accuracy", Undefined, given]}

@@ -91,7 +91,7 @@ def test_ray_gathers_machines_before_it_runs(capsys):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_the_script_for_ray_shares_a_run_and_stops_nothing_but_its_own(capsys, tmp_path, monkeypatch):
+def test_the_script_for_ray_shares_a_run_and_stops_nothing_but_its_own(capsys, tmp_path, monkeypatch, no_reports):
     """Two nodes with one processor each, where a run of two actors needs both; and a Ray of somebody else's."""
     keys = ["analysis=[]", "runtime.dtype=float64"]
     assert main(["run", "my tiny.yaml", *keys, "--out", "inline", "--quiet"]) == 0

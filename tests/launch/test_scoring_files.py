@@ -4,24 +4,30 @@ import csv
 import json
 import re
 import shutil
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import basinet
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.cli import main
 from basinet.launch.progress_bar import TerminalMonitor
+from basinet.launch.scoring_files import FileScores
 from basinet.sim.data.rows import take
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
-from basinet.sim.tasks import image_aesthetics, video_quality
+from basinet.sim.tasks import image_aesthetics, pretrained_ensemble, video_quality
 from basinet.sim.tasks.model_outputs import output_of
 from basinet.sim.tasks.vision.file_inputs import file_inputs
+from basinet.sim.vision.extractors.pretrained import untrained
 from basinet.sim.vision.video_files import read_frames
 
 av = pytest.importorskip("av")
@@ -42,7 +48,7 @@ TASKS = {
     "ensemble": (
         {
             "name": "pretrained_ensemble",
-            "extractors": ["scene_statistics", "random@clip", "random"],
+            "extractors": [f"{__name__}:Wide", "random@clip", "random"],
             "select": "ridge",
             "top": 2,
             "num_clusters": 2,
@@ -67,12 +73,26 @@ SMALL = {
 }
 
 
-def write_video(file, seed):
+class Wide(nn.Module):
+    """An extractor that small images do not fit."""
+
+    filled = 0.1
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 9, stride=4)
+        nn.init.constant_(self.layer.bias, self.filled)
+
+    def forward(self, images):
+        return self.layer(images)
+
+
+def write_video(file, seed, size=SIZE):
     rng = np.random.default_rng(seed)
-    still = rng.integers(0, 256, (SIZE[1] // 8, SIZE[0] // 8, 3)).repeat(8, 0).repeat(8, 1)
+    still = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3)).repeat(8, 0).repeat(8, 1)
     with av.open(str(file), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for t in range(FRAMES + 2):
             noisy = np.roll(still, t, 1) + rng.integers(-20, 21, still.shape)
             frame = av.VideoFrame.from_ndarray(noisy.clip(0, 255).astype(np.uint8), format="rgb24")
@@ -227,6 +247,55 @@ def test_an_interruption_loses_no_scores(trained, some, monkeypatch, capsys):
     monkeypatch.undo()
     assert main(words) == 0
     assert scores_in(some / "s.csv").keys() == wanted.keys() and not (some / "s.csv.partial").exists()
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(0, [3]), (10, [1, 2, 3])])
+def test_scores_so_far_are_written_now_and_then(seconds, rows, trained, some, monkeypatch):
+    clock, seen = iter(range(0, 1000, seconds or 1)), []
+    looks = (lambda: next(clock)) if seconds else lambda: 0.0
+    monkeypatch.setattr("basinet.launch.scoring_files.time", SimpleNamespace(monotonic=looks))
+    monkeypatch.setattr(FileScores, "write", lambda self, file: seen.append((file, len(self.scores))))
+    basinet.score(some, trained["features"][0], keep=some / "kept.csv")
+    assert seen == [(some / "kept.csv", count) for count in rows]
+
+
+def test_a_video_to_which_an_extractor_cannot_be_applied_does_not_lose_the_others(trained, some, capsys):
+    run, wanted = trained["ensemble"]
+    write_video(some / "b small.mp4", 9, (16, 8))
+    assert main(["score", str(some), "--model", str(run), "--out", str(some / "s.csv")]) == 1
+    assert scores_in(some / "s.csv") == pytest.approx(wanted, rel=1e-5)
+    failed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("basinet: ")]
+    said = rf"basinet: \S+b small\.mp4: extractors: {__name__}:Wide cannot be applied to images of 16 × 8 pixels: Calc"
+    assert len(failed) == 1 and re.match(said, failed[0])
+
+
+def test_extractors_that_changed_since_training_are_refused_or_told(trained, files, some, monkeypatch, caplog):
+    run, wanted = trained["ensemble"]
+    with monkeypatch.context() as patch:
+        patch.setattr("basinet.sim.vision.extractors.pool.untrained", lambda name: untrained("of another version"))
+        found = basinet.score(some, run)
+    assert "standards: random has other weights than when" in caplog.text
+    assert found.scores.keys() == wanted.keys() and found.scores != pytest.approx(wanted, rel=1e-5)
+    monkeypatch.setattr(torch, "__version__", "99.0.0")
+    assert basinet.score(some, run).scores == pytest.approx(wanted, rel=1e-5)
+    monkeypatch.setattr(Wide, "filled", 0.2)
+    kept = run / "standards.json"
+    other = rf"standards: {__name__}:Wide is another extractor than when {kept} was written; allowed are the same code"
+    with pytest.raises(ExperimentError, match=f"^RUN: {other}"):
+        basinet.score(some, run)
+    with pytest.raises(ValueError, match=f"^{other}"):
+        pretrained_ensemble(path=str(files / "videos"), train_scores=str(files / "test.csv"), standards=str(kept))
+
+
+def test_what_a_damaged_file_of_standards_names_is_not_imported(trained, some, tmp_path, monkeypatch):
+    run = shutil.copytree(trained["ensemble"][0], tmp_path / "run")
+    (tmp_path / "named_by_another.py").write_text("def f(x): return x.flatten(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    kept = run / "standards.json"
+    kept.write_text(kept.read_text().replace(f"{__name__}:Wide", "named_by_another:f"))
+    with pytest.raises(ExperimentError, match=r"standards\.json does not hold what the run has written there"):
+        basinet.score(some, run)
+    assert "named_by_another" not in sys.modules
 
 
 def test_agents_have_scores_of_their_own(trained, some):

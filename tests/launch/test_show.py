@@ -80,6 +80,8 @@ def test_a_component_is_described_from_signature_and_documentation(capsys):
     table = capsys.readouterr().out
     assert "lazy: Metropolis weights" in table and "source: A. Olshevsky" in table
     assert "Share that an agent keeps" in table and "0.5" in table
+    assert main(["list", "lazy"]) == 0  # the only component of this name
+    assert capsys.readouterr() == (table, "basinet list policies lazy\n")
 
 
 def test_every_component_and_setting_is_described():

@@ -16,7 +16,7 @@ def pretrained(tmp_path_factory):
     """The folder of a run that has learned from images of 32 × 32 pixels."""
     out = tmp_path_factory.mktemp("masked")
     photos = ["task.train_photos=[coffee]", "task.test_photos=[coins]", "task.size=32", "task.crops=4"]
-    model = ["model.width=4", "model.depths=[1,0,1]"]
+    model = ["model.width=4", "model.depths=[1,0,1]", "model.contrast=false"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
         words = [*photos, "task.degradations=[blur]", "task.partition=iid", *model, *COMMON]

@@ -247,7 +247,8 @@ def test_faults_are_named_and_other_submissions_scored(place, scores, tmp_path, 
 def test_other_files_are_no_submissions(place, tmp_path, content):
     (tmp_path / "odd.csv").write_bytes(content)
     board = basinet.challenge("video-quality", tmp_path / "odd.csv", place / "far.csv", truth=place / "truth.csv")
-    assert "no CSV file in UTF-8" in board.refused["odd.csv"][0]
+    where = "line 1 of 'odd.csv' is not text in UTF-8" if content.startswith(b"\xff") else ""
+    assert f"no CSV file in UTF-8: {where}" in board.refused["odd.csv"][0]
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,10 @@ import pytest
 
 @pytest.fixture
 def quadratic_block(make_block):
-    """Build agents with quadratic losses of their own, all at the point 2; without a trial, as in `make_setup`."""
+    """Build agents with quadratic losses of their own, all at the point 2."""
 
-    def make(strategy, policy="metropolis", replicas=2, topology=None, *, trial=False, **keys):
+    def make(strategy, policy="metropolis", replicas=2, topology=None, **keys):
         return make_block(
-            trial=trial,
             model={"name": "point", "start": 2.0},
             topology={
                 "name": topology or "ring",

@@ -9,7 +9,7 @@ from basinet.analysis.drawing.sizes import cell_of, text_width
 from basinet.analysis.drawing.style import ink
 from basinet.analysis.plots.vision.picture_tiles import shortened, show_tile
 from basinet.sim.tasks import QualityPretraining
-from basinet.sim.vision.curation import Criterion
+from basinet.sim.vision.curation import estimate_in_words
 from basinet.sim.vision.video_files import evenly_spaced
 
 __all__ = ["draw_curated"]
@@ -47,7 +47,9 @@ def draw_curated(task: QualityPretraining, ax: Axes, *, columns: int = 7) -> Axe
             (image,) = crops.clean(torch.tensor([candidate * len(crops.chains)]))
             show_tile(ax, image, x, y, unit, unit)
             said = [str(task.origins[candidate])]
-            said += [_in_words(name, float(found[candidate])) for name, found in curation.estimates.items()]
+            said += [
+                f"{name} {estimate_in_words(name, found[candidate])}" for name, found in curation.estimates.items()
+            ]
             for number, text in enumerate(said):
                 ax.text(
                     x + unit / 2,
@@ -63,9 +65,3 @@ def draw_curated(task: QualityPretraining, ax: Axes, *, columns: int = 7) -> Axe
     ax.set_aspect("equal")
     ax.set_axis_off()
     return ax
-
-
-def _in_words(name: Criterion, value: float) -> str:
-    if name == "resolution":
-        return f"{name} {value / 1e6:.2f} MP"
-    return f"{name} {value:.2f}" if name == "coverage" else f"{name} {value:.0f}"

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
 
 from basinet.analysis.drawing.axes import finish, new_axes, whole_numbers
 from basinet.analysis.drawing.data_checks import NoDataError, require, require_rows, require_runs
+from basinet.analysis.drawing.sizes import cell_of, shorten, text_width
 from basinet.analysis.drawing.style import GREY, contrast, styles
 from basinet.analysis.runs.phases_of_runs import Recognised, recognised_phases, recognises_phases
 from basinet.analysis.runs.solution import replicas_of
@@ -22,8 +24,8 @@ MOST_RECOGNISED = 4
 
 _MOST_NUMBERS = 100
 
-_LONGEST = 12
-"""Most letters of the name of a phase."""
+_NAMES, _NAMES_OF_BOTH = 0.35, 0.25
+"""Largest shares of the width or height of a panel that names of phases take, beside one of its axes or both."""
 
 
 def plot_phases(runs: Sequence[Run], *, video: int = 0, ax: Axes | None = None, legend: bool = True) -> Axes:
@@ -72,7 +74,7 @@ def draw_phases(found: Recognised, video: int, ax: Axes, *, legend: bool = True)
     times = np.arange(len(phase))
     edges = [0, *(np.flatnonzero(np.diff(phase)) + 1).tolist(), len(phase)]
     for first, end in pairwise(edges):
-        label = None if first else "the phase"
+        label = None if first else "true phase"
         ax.barh(
             phase[first], end - first, left=first - 0.5, height=0.9, color=GREY, alpha=0.3, linewidth=0, label=label
         )
@@ -89,7 +91,7 @@ def draw_phases(found: Recognised, video: int, ax: Axes, *, legend: bool = True)
             color=style.color,
             label=label,
         )
-    ax.set_yticks(range(len(found.phases)), map(_short, found.phases), fontsize="small")
+    _name_ticks(ax, found.phases, "y", _NAMES)
     ax.set_ylim(len(found.phases) - 0.5, -0.5)
     ax.xaxis.set_major_locator(whole_numbers())
     ax.set(xlabel="frame", ylabel="phase")
@@ -128,14 +130,22 @@ def plot_confusion(
         for (row, column), share in np.ndenumerate(shares):
             color = contrast(image.cmap(image.norm(share)))
             ax.text(column, row, f"{share:.0f}", color=color, ha="center", va="center", fontsize=7)
-    ax.set_xticks(range(len(others)), map(_short, others), fontsize="small")
-    ax.set_yticks(range(len(phases)), map(_short, phases), fontsize="small")
+    _name_ticks(ax, others, "x", _NAMES_OF_BOTH)
+    _name_ticks(ax, phases, "y", _NAMES_OF_BOTH)
     ax.set(xlabel="predicted", ylabel="phase")
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label="% of the frames")
     return ax
 
 
-def _short(name: str) -> str:
-    """Shorten the name of a phase, so that it leaves room for the axes."""
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"
+def _name_ticks(ax: Axes, phases: Sequence[str], which: Literal["x", "y"], share: float) -> None:
+    """Name the ticks of an axis by phases, shortened to a share of the panel, which they may take."""
+    size = FontProperties(size="small").get_size_in_points()
+    width, height = (72 * length for length in cell_of(ax))
+    if which == "y":
+        ax.set_yticks(range(len(phases)), [shorten(name, share * width, size) for name in phases], fontsize=size)
+    elif sum(text_width(name, size) for name in phases) < width / 2:
+        ax.set_xticks(range(len(phases)), phases, fontsize=size)
+    else:
+        names = [shorten(name, share * height, size) for name in phases]
+        ax.set_xticks(range(len(phases)), names, fontsize=size, rotation=90)

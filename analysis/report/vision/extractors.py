@@ -8,6 +8,7 @@ from typing import Any
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import finish_panels, grid
 from basinet.analysis.drawing.style import GREY, ink
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.folder import Run, RunFolder
 from basinet.sim.run.records import Row
 from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
@@ -42,7 +43,7 @@ def extractor_drawing(runs: Sequence[Run]) -> Drawing | None:
         return None
     rows = tables[0]
     others = sum(table != rows for table in tables)
-    caption = _CAPTION + (f" {others} of {len(tables)} runs have judged or chosen otherwise." if others else "")
+    caption = _CAPTION + (f" Judged or chosen otherwise: {others} of {len(tables)} runs." if others else "")
     figure, axes = grid(2, share_x=False, share_y=True, height=1 + 0.25 * len(rows))
     colors = [ink() if row["selected"] else GREY for row in rows]
     for ax, name, label in zip(axes, _LABELS, _LABELS.values(), strict=True):
@@ -92,7 +93,7 @@ def _label(row: Row) -> str:
 
 def _finding(rows: Sequence[Row]) -> str:
     best = min(rows, key=lambda row: row["davies_bouldin_rank"])
-    found = f"Of {len(rows)} extractors, {best['extractor']} has the smallest Davies–Bouldin index"
+    found = f"Of {count_of(len(rows), 'extractor')}, {best['extractor']} has the smallest Davies–Bouldin index"
     has_ridge = not math.isnan(rows[0]["ridge_srocc"])
     if has_ridge:
         found += f", and {rows[0]['extractor']} the largest correlation"

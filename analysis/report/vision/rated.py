@@ -67,7 +67,7 @@ def rating_drawing(runs: Sequence[Run]) -> Drawing | None:
         " On the grey line, both are equal."
     )
     if count > len(ran):
-        caption += f" Of {count} runs, {len(ran)} are drawn, the best of each strategy."
+        caption += f" Drawn: {len(ran)} of {count} runs, the best of each strategy."
     return Drawing("ratings", "Predicted and true scores", caption, figure, rows, f"{'; '.join(found)}.")
 
 

@@ -11,6 +11,7 @@ from basinet.analysis.runs.phases_of_runs import confusion_rows, recognised_phas
 from basinet.analysis.runs.solution import replicas_of
 from basinet.analysis.statistics.ranking import leaders
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 
@@ -89,7 +90,7 @@ def _finding(rows: Sequence[Row], of: str) -> str:
     most = max(mixed, key=lambda row: row["frames"], default=None)
     if most is None or not most["frames"]:
         return f"{label} recognises all phases."
-    return f"{label} takes {most['phase']} for {most['predicted']} most often, in {most['frames']} frames."
+    return f"{label} takes {most['phase']} for {most['predicted']} most often, in {count_of(most['frames'], 'frame')}."
 
 
 def _table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

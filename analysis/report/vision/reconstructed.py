@@ -19,9 +19,11 @@ from basinet.analysis.runs.reconstructions_of_runs import (
 from basinet.analysis.runs.solution import Solutions, replicas_of
 from basinet.analysis.statistics.ranking import leaders
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 from basinet.sim.tasks import QualityPretraining
+from basinet.sim.vision.curation import estimate_in_words
 
 __all__ = ["pretraining_drawings"]
 
@@ -81,7 +83,7 @@ def _reconstructed(found: Sequence[Reconstructed], count: int) -> Drawing:
         )
     drawn = len(first.predicted)
     if count > drawn:
-        caption += f" Of {count} runs, {drawn} are drawn, which are tested on the same crops."
+        caption += f" Drawn: {drawn} of {count} runs, which are tested on the same crops."
     rows: list[Row] = [
         {"label": label, "crop": place, "image": crop.name, "degradation": crop.chain, "loss": loss}
         for place, crop in enumerate(found)
@@ -100,23 +102,26 @@ def _curated(task: QualityPretraining) -> Drawing | None:
     draw_curated(task, ax)
     finish_panels(figure, [ax], share_x=False)
     rows = task.curated()
-    criteria = [*map(str, curation.estimates)]
+    criteria = [*curation.estimates]
     kept, count = int(curation.is_kept.sum()), len(curation.is_kept)
     caption = (
-        f"Of {count} crops of the training images, curation has kept the {kept} with the best mean rank by"
+        f"Of {count_of(count, 'crop')} of the training images, curation has kept the {kept} with the best mean rank by"
         f" {', '.join(criteria)}. Shown are some that it has kept and some that it has left out, evenly spaced over"
         " each part. The table counts them by image, with the means over all its crops."
     )
-    parts = (f"{name} {kept:.4g} and {out:.4g}" for name, (kept, out) in curation.means().items())
+    parts = (
+        f"{name} {estimate_in_words(name, kept)} and {estimate_in_words(name, out)}"
+        for name, (kept, out) in curation.means().items()
+    )
     finding = f"The means of what is kept and left out are: {'; '.join(parts)}."
     cells = [
         [
             "some or all kept" if row["kept"] else "all left out",
             row["photo"],
             *(str(row[name]) for name in ("crops", "kept")),
-            *(f"{row[name]:.4g}" for name in criteria),
+            *(estimate_in_words(name, row[name]) for name in criteria),
         ]
         for row in sorted(rows, key=lambda row: -row["kept"] / row["crops"])
     ]
-    table = ["", "image", "crops", "kept", *criteria], cells
+    table = ["", "image", "crops", "kept", *map(str, criteria)], cells
     return Drawing("curation", "Crops to train on", caption, figure, rows, finding, table)

@@ -100,7 +100,7 @@ def _caption(rows: Sequence[Row], count: int, drawn: int, shown: int) -> str:
         " the PSNR of the luma of whole images in dB."
     )
     if count > drawn:
-        caption += f" Of {count} runs, {drawn} are drawn, the best of each strategy."
+        caption += f" Drawn: {drawn} of {count} runs, the best of each strategy."
     every = "all" if scored == rows[0]["images"] else f"these {scored}"
     caption += f" The table has {every} test images, the mean over the replicas"
     caption += " ± their standard deviation" if any("psnr_y_spread" in row for row in rows) else ""

@@ -16,7 +16,7 @@ from basinet.analysis.drawing.axes import label_log_axes
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.legends import legend_below_panels
 from basinet.analysis.drawing.panels import grid
-from basinet.analysis.drawing.style import axis_label, baseline_style, styles
+from basinet.analysis.drawing.style import axis_label, baseline_lines, baseline_style, styles
 from basinet.analysis.runs.solution import Solution, replicas_of
 from basinet.analysis.statistics.run_labels import strategy_label
 from basinet.analysis.studies.flatness_tradeoff.comparisons import Difference, larger, nested_errors
@@ -347,7 +347,7 @@ class Compared:
         near = [y for y in self.baselines.values() if low - _NEAR * (high - low) <= y <= high + _NEAR * (high - low)]
         low, high = min([low, *near]), max([high, *near])
         for ax in axes:
-            for place, (key, value) in enumerate(self.baselines.items()):
+            for place, (key, value) in enumerate(baseline_lines(self.baselines).items()):
                 if value in near:
                     ax.axhline(value, label=key, **baseline_style(place))
             if low < high:

@@ -4,9 +4,9 @@ import argparse
 import json
 from typing import Any
 
-from basinet.launch.cli.output import DONE, write, write_json
+from basinet.launch.cli.output import DONE, say, write, write_json
 from basinet.launch.cli.tables import write_table
-from basinet.launch.listing import LISTED, describe_component, list_components
+from basinet.launch.listing import LISTED, describe_component, kinds_of, list_components
 from basinet.sim.experiment.component import ExperimentError, nearest
 
 __all__ = ["execute"]
@@ -15,7 +15,17 @@ __all__ = ["execute"]
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     if options.kind is not None and options.kind not in LISTED:
-        raise ExperimentError(f"list: there is no kind '{options.kind}'; {nearest(options.kind, LISTED)}")
+        name, having = options.kind, kinds_of(options.kind)
+        if not having:
+            raise ExperimentError(f"list: there is no kind '{name}'; {nearest(name, LISTED)}")
+        commands = [f"basinet list {kind} {name}" for kind in having]
+        if options.names or len(having) > 1:
+            raise ExperimentError(
+                f"list: '{name}' is no kind, but a name among {' and '.join(having)}; allowed: {', '.join(commands)}"
+            )
+        say(commands[0])
+        _show_component(describe_component(having[0], name), options.json)
+        return DONE
     kinds = [options.kind, *options.names] if options.kind else LISTED
     if not {*kinds} <= {*LISTED}:
         if len(options.names) > 1:

@@ -1,6 +1,7 @@
 """CSV files with a header, and the numbers in columns."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.sim.experiment.mistakes import reason_of
+from basinet.sim.experiment.mistakes import count_of, reason_of
+from basinet.topologies.policies.matrix_files import decode
 
 __all__ = ["Columns", "are_finite", "as_numbers", "read_csv", "shift_and_scale", "wanted_columns"]
 
@@ -27,25 +29,29 @@ def read_csv(file: Path, task: str) -> Columns:
         Names of the columns, their values as words, and the line of each row.
 
     Raises:
-        ValueError: If it cannot be read, or a row has more or fewer values than there are columns.
+        ValueError: If it cannot be read as UTF-8, or a row has more or fewer values than there are columns.
     """
     rows, places, line = [], [], 1
     try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    places.append(f"line {line}")
-                line = reader.line_num + 1  # a value may have several lines
-            header, *rows = rows
-    except (OSError, ValueError, csv.Error) as error:
+        text = decode(file.read_bytes(), file, task)
+    except OSError as error:
+        raise ValueError(f"{task}: {file} cannot be read: {reason_of(error)}") from error
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""))
+        for row in reader:
+            if row:
+                rows.append(row)
+                places.append(f"line {line}")
+            line = reader.line_num + 1  # a value may have several lines
+        header, *rows = rows
+    except (ValueError, csv.Error) as error:
         reason = "it is empty" if "unpack" in str(error) else reason_of(error)
         raise ValueError(f"{task}: {file} cannot be read: {reason}") from error
     del places[0]
     for row, where in zip(rows, places, strict=True):
         if len(row) != len(header):
-            raise ValueError(f"{task}: {where} of {file} has {len(row)} values for {len(header)} columns")
+            found, wanted = count_of(len(row), "value"), count_of(len(header), "column")
+            raise ValueError(f"{task}: {where} of {file} has {found} for {wanted}")
     values = [np.array([row[place].strip() for row in rows]) for place in range(len(header))]
     return [name.strip() for name in header], values, places
 

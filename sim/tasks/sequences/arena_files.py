@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from basinet.sim.experiment.mistakes import reason_of, shown
+from basinet.topologies.policies.matrix_files import decode
 
 __all__ = ["label_of", "read_tsv"]
 
@@ -40,6 +41,8 @@ def read_tsv(file: Path, task: str, columns: Sequence[str], *, header: bool) -> 
                     )
                 yield f"{task}: {file}, line {number}", [values[place] for place in places]
     except (OSError, UnicodeError) as error:
+        if isinstance(error, UnicodeError):
+            decode(file.read_bytes(), file, task)  # names the line
         raise ValueError(f"{task}: {file} cannot be read: {reason_of(error)}") from error
     if number <= header:
         raise ValueError(f"{task}: {file} holds no samples")

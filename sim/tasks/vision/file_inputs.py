@@ -13,7 +13,7 @@ from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
 from basinet.sim.tasks.vision.quality.image_files import ImageFiles
 from basinet.sim.tasks.vision.videos.video_quality import reading_of
 from basinet.sim.tasks.vision.videos.video_views import Fragments
-from basinet.sim.vision.extractors.extracted import frozen
+from basinet.sim.vision.extractors.extracted import frozen, made_for
 from basinet.sim.vision.picture_files import SUFFIXES
 from basinet.sim.vision.video_files import VIDEO_SUFFIXES, read_frames
 
@@ -65,10 +65,17 @@ def _features(settings: Mapping[str, Any]) -> FileInputs:
     chosen = Chosen.read(Path(settings["standards"]))
     cache = settings.get("cache")
     names = [extractor.name for extractor in chosen.used]
-    described = frozen(names, cache_folder() if cache is None else Path(cache), settings["key_frames"])
+    made = made_for(names, cache_folder() if cache is None else Path(cache))
+    chosen.check_made(made, settings["standards"])
+    described = frozen(names, made, settings["key_frames"])
 
     def read(file: Path) -> Inputs:
-        found = described(read_frames(file, settings["frames"]).numpy())
+        frames = read_frames(file, settings["frames"]).numpy()
+        try:
+            found = described(frames)
+            chosen.check_lengths({name: part.shape[-1] for name, part in found.items()})
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
         return tuple(
             standard(part[None]).float() for standard, part in zip(chosen.standards, found.values(), strict=True)
         )
@@ -100,6 +107,6 @@ def file_inputs(settings: Mapping[str, Any]) -> FileInputs:
     Raises:
         ExperimentError: An extractor cannot be made.
         ImportError: A package is not installed.
-        ValueError: The file `standards` cannot be read, or there is no such extractor.
+        ValueError: The file `standards` cannot be read, or there is no such extractor, or it was another one there.
     """
     return _INPUTS[settings["name"]](settings)

@@ -1,6 +1,6 @@
 """Features of images and videos by frozen extractors, computed once and kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from basinet.sim.vision.extractors.pool import extractors
 from basinet.sim.vision.extractors.pretrained import Budget
 from basinet.sim.vision.video_files import evenly_spaced
 
-__all__ = ["CLIP", "features", "frozen"]
+__all__ = ["CLIP", "features", "frozen", "made_for"]
 
 CLIP = "@clip"
 """Appended to the name of an extractor, for how frames change instead of frames."""
@@ -35,6 +35,7 @@ def features(
     rows: Tensor | None = None,
     frames: int | None = None,
     cache: str | Path | None = None,
+    made: Mapping[str, Extractor] | None = None,
     budget: Budget | None = None,
 ) -> dict[str, Tensor]:
     """Compute features of videos or images, unless they are kept in files.
@@ -49,6 +50,7 @@ def features(
         rows: Which of these, int64 [n]; by default all.
         frames: Number of evenly spaced frames, or of changes between adjacent ones; by default all.
         cache: Folder for features and trained networks; by default ~/.cache/basinet.
+        made: What `made_for` has made of the names, if it has.
         budget: What networks of the pool are trained with.
 
     Returns:
@@ -63,7 +65,7 @@ def features(
         raise ValueError(f"extractors: got {', '.join(names)}; allowed is to name each once")
     folder = cache_folder() if cache is None else Path(cache)
     rows = torch.arange(len(videos)) if rows is None else rows
-    made = _made(names, folder, budget)
+    made = made_for(names, folder, budget) if made is None else made
     origin = "" if isinstance(videos, Separate) else _origin(videos, rows)
     found = {}
     for name in names:
@@ -85,25 +87,40 @@ def features(
     return found
 
 
-def frozen(names: Sequence[str], cache: Path, frames: int | None = None) -> Callable[[NDArray[Any]], dict[str, Tensor]]:
-    """Make extractors, to be applied to one video after another without keeping what they find.
+def frozen(
+    names: Sequence[str], made: Mapping[str, Extractor], frames: int | None = None
+) -> Callable[[NDArray[Any]], dict[str, Tensor]]:
+    """Apply extractors to one video after another without keeping what they find.
 
     Args:
         names: Extractors; see `features`.
-        cache: Folder for trained networks.
+        made: What `made_for` has made of them.
         frames: Number of evenly spaced frames, or of changes between adjacent ones; by default all.
 
     Returns:
         A function of a video uint8 [T, 3, H, W]; it returns what `features` does, float32 [frames, d] by name.
     """
-    made = _made(names, cache)
     return lambda video: {
         name: _described(video, made[name.removesuffix(CLIP)], frames, is_clip=name.endswith(CLIP)) for name in names
     }
 
 
-def _made(names: Sequence[str], folder: Path, budget: Budget | None = None) -> dict[str, Extractor]:
-    """Make the extractors of features, each once."""
+def made_for(names: Sequence[str], folder: Path, budget: Budget | None = None) -> dict[str, Extractor]:
+    """Make the extractors of features, each once.
+
+    Args:
+        names: Extractors; see `features`.
+        folder: Folder for trained networks.
+        budget: What networks of the pool are trained with.
+
+    Returns:
+        The extractors, by their names without `@clip`.
+
+    Raises:
+        ExperimentError: A file or the user's own module cannot be read or made.
+        ImportError: A package is not installed.
+        ValueError: There is no such extractor.
+    """
     bare = list(dict.fromkeys(name.removesuffix(CLIP) for name in names))
     return {each.name: each for each in extractors(bare, folder, budget)}
 

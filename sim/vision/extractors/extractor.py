@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basinet.sim.experiment.mistakes import count_of, first_line
 from basinet.sim.vision.extractors.pretrained import one_thread
 
 __all__ = ["Extractor"]
@@ -20,12 +21,14 @@ class Extractor:
         name: Its name.
         layers: Takes float32 images [n, 3, H, W], from 0 to 1; returns a tensor or several: maps [n, channels, h, w],
             tokens [n, tokens, d], or vectors [n, d].
-        fingerprint: A digest of what it computes.
+        fingerprint: A digest of what it computes, which another version of torch may change in the last digits.
+        content: A digest of what it is, whichever version of torch computes with it.
     """
 
     name: str
     layers: Callable[[Tensor], Any]
     fingerprint: str
+    content: str
 
     def of_frames(self, frames: Tensor) -> Tensor:
         """Summarise frames: mean and deviation of each layer over space, and vectors as they are.
@@ -37,7 +40,7 @@ class Extractor:
             float32 [n, d].
 
         Raises:
-            ValueError: The extractor returns something else than it should.
+            ValueError: The extractor fails, or returns something else than it should.
         """
         return self._summary(self._layers(frames))
 
@@ -52,14 +55,20 @@ class Extractor:
             float32 [n, d].
 
         Raises:
-            ValueError: The extractor returns something else than it should.
+            ValueError: The extractor fails, or returns something else than it should.
         """
         layers = self._layers(torch.cat([before, after]))
         return self._summary([layer[len(before) :] - layer[: len(before)] for layer in layers])
 
     def _layers(self, frames: Tensor) -> list[Tensor]:
-        with torch.no_grad(), one_thread():
-            found = self.layers(frames.float() / 255)
+        try:
+            with torch.no_grad(), one_thread():
+                found = self.layers(frames.float() / 255)
+        except Exception as error:  # networks and the user's code may raise anything
+            height, width = frames.shape[2:]
+            raise ValueError(
+                f"extractors: {self.name} cannot be applied to images of {width} × {height} pixels: {first_line(error)}"
+            ) from error
         parts = found.values() if isinstance(found, Mapping) else found if isinstance(found, Sequence) else [found]
         if not parts:
             raise ValueError(f"extractors: {self.name} returns nothing; allowed are a tensor or several")
@@ -67,8 +76,8 @@ class Extractor:
             if not isinstance(part, Tensor) or part.ndim not in (2, 3, 4) or len(part) != len(frames):
                 kind = f"a tensor of shape {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
                 raise ValueError(
-                    f"extractors: {self.name} returns {kind} for {len(frames)} images; allowed are tensors of shape"
-                    " (images, channels, height, width), (images, tokens, features) and (images, features)"
+                    f"extractors: {self.name} returns {kind} for {count_of(len(frames), 'image')}; allowed are tensors"
+                    " of shape (images, channels, height, width), (images, tokens, features) and (images, features)"
                 )
         layers = [part.detach().cpu().float() for part in parts]
         if not all(bool(layer.isfinite().all()) for layer in layers):

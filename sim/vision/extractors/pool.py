@@ -68,9 +68,10 @@ def extractors(names: Sequence[str], folder: Path, budget: Budget | None = None)
     for name in names:
         if name in trained or name == NEGATIVE:
             network = trained[name].network if name in trained else untrained(name)
-            found.append(Extractor(name, network, digest([[*network.parameters()], revision])))
+            weights = [*network.parameters()]
+            found.append(Extractor(name, network, digest([weights, revision]), digest([weights, _REVISION])))
         elif name == _HAND_MADE:
-            found.append(Extractor(name, _scene_statistics, f"{name} {revision}"))
+            found.append(Extractor(name, _scene_statistics, f"{name} {revision}", f"{name} {_REVISION}"))
         elif name in WHEELS:
             found.append(wheel_extractor(name, revision))
         else:
@@ -94,11 +95,31 @@ def _own(name: str, revision: str) -> Extractor:
         if file or not callable(given):
             wanted = "modules of torch, which have weights" if file else "functions and modules of torch"
             raise ValueError(f"extractors: {path} is a {type(given).__name__}; allowed are {wanted}")
-        return Extractor(name, given, digest([given, revision]))
+        return Extractor(name, given, digest([given, revision]), _content(given, type(given)))
     network = deepcopy(given).eval().requires_grad_(False).float()
     if file:
         try:
             network.load_state_dict(read_weights(Path(file), "extractors"))
         except RuntimeError as error:
             raise ValueError(f"extractors: {file} does not fit {path}: {first_line(error)}") from error
-    return Extractor(name, network, digest([network, revision]))
+    content = _content([_parts(network), network.state_dict()], type(network))
+    return Extractor(name, network, digest([network, revision]), content)
+
+
+def _content(given: Any, kind: type) -> str:
+    """Digest an object; one that cannot be copied, which has a new digest each time, by its class alone."""
+    found = digest(given)
+    return found if digest(given) == found else digest(kind)
+
+
+def _parts(network: nn.Module) -> list[tuple[str, type, dict[str, Any]]]:
+    """List the layers of a network with their settings, and not with what torch keeps in them."""
+    return [
+        (name, type(part), {key: value for key, value in vars(part).items() if key[0] != "_" and _is_plain(value)})
+        for name, part in network.named_modules()
+    ]
+
+
+def _is_plain(value: Any) -> bool:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return all(part is None or isinstance(part, bool | int | float | str) for part in parts)

@@ -115,4 +115,4 @@ def wheel_extractor(name: str, revision: str) -> Extractor:
     """
     network, file = WHEELS[name]()
     content = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Extractor(name, network.eval().requires_grad_(False), f"{name} {content} {revision}")
+    return Extractor(name, network.eval().requires_grad_(False), f"{name} {content} {revision}", content)

@@ -181,6 +181,7 @@ def test_a_run_measures_batches_of_its_own_size() -> None:
     check_analysis(setup)
     assert setup.task.measured_batch == SIZE == analysis_settings(setup)["measured_batch"]
     assert f"fixed batches of {SIZE} samples" in setup.task.about_loss
+    assert replace(setup.task, measured_batch=1).about_loss.endswith("fixed batches of 1 sample")
     model, task = make()
     state = {"step": 2, "rows": {"parameters": flat(model).expand(3, -1).clone(), "buffers": {}}}
     rows = measure_replica(setup, state, 0, effort=Effort((30, 100), (10, 10), trial=True))

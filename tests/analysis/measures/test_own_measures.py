@@ -173,7 +173,7 @@ def test_from_a_file_to_tables_report_and_plots(mine, tmp_path, capsys):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("steepness ‖∇J‖", "farthest agent")
 
 
-def test_finished_runs_are_measured_with_it_and_again_with_other_settings_or_code(mine, tmp_path):
+def test_finished_runs_are_measured_with_it_and_again_with_other_settings_or_code(mine, tmp_path, no_reports):
     basinet.run(**TINY | {"strategy": "diffusion", "analysis": []}, out="out", quiet=True)
     run = Path("out/diffusion-atc")
 
@@ -210,7 +210,7 @@ def test_from_python(given, make_block):
     check_analysis(build_setup(asked))
 
 
-def test_an_object_in_a_folder_is_not_read_back_as_another(tmp_path):
+def test_an_object_in_a_folder_is_not_read_back_as_another(tmp_path, no_reports):
     basinet.run(**TINY | {"strategy": "diffusion", "analysis": [Steepness(2.0)]}, out=tmp_path, quiet=True)
     assert load_run(tmp_path / "diffusion-atc").final("steepness").keys() == {0, 1}
     with pytest.raises(ExperimentError, match=r"analysis: .*Steepness was given as an object from Python"):

@@ -30,7 +30,7 @@ def test_both_rankings_are_drawn_with_the_controls(runs):
     drawing = extractor_drawing(runs)
     chosen = Chosen.read(runs[0].path / "standards.json")
     by_name = {extractor.name: extractor for extractor in chosen.ranked}
-    assert len(drawing.rows) == 3 and "runs have judged" not in drawing.caption
+    assert len(drawing.rows) == 3 and "Judged or chosen otherwise" not in drawing.caption
     for metric, sign, rank in (("davies_bouldin", 1, "davies_bouldin_rank"), ("ridge_srocc", -1, "ridge_rank")):
         order = sorted(by_name, key=lambda name: sign * getattr(by_name[name], metric))
         assert [row["extractor"] for row in sorted(drawing.rows, key=lambda row: row[rank])] == order

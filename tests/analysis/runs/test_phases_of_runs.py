@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from basinet.analysis.drawing.data_checks import NoDataError
+from basinet.analysis.drawing.layout import Sheet
 from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.plots import plot_confusion, plot_phases
+from basinet.analysis.plots.vision.phase_recognition import draw_phases
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.page import figure_html
 from basinet.analysis.runs.phases_of_runs import confusion_rows, recognised_phases
@@ -79,6 +81,13 @@ def test_figures_show_them(runs, tmp_path):
         assert {*inside.tolist()} == {round(bar.get_y() + bar.get_height() / 2)}
     for line, predicted in zip(ax.lines, found.predicted.values(), strict=True):
         assert np.array_equal(np.round(line.get_ydata()), predicted[found.video == 3])
+    assert "true phase" in [text.get_text() for text in ax.get_legend().get_texts()]
+    long = replace(found, phases=tuple(f"phase {n}, opening the cup" for n in range(len(found.phases))))
+    for width, whole in ((7, True), (3.2, False)):  # as much of the names as there is room for
+        ax = draw_phases(long, 3, Sheet(figsize=(width, 4)).subplots(), legend=False)
+        names = [label.get_text() for label in ax.get_yticklabels()]
+        assert (names == [*long.phases]) is whole and len({*names}) == len(names)
+        assert all(name.startswith("phase ") and name.endswith("cup") for name in names)
     rows = confusion_rows(found)
     (image,) = plot_confusion(rows, label="centralized", of="other_kind").images
     assert np.allclose(image.get_array().sum(1), 100)
@@ -101,7 +110,7 @@ class Fewer(Solutions):
         if run.name != "centralized":
             return found
         test = found.task.test
-        test = replace(test, frames=test.frames[:40], phase=test.phase[:40], video=test.video[:40])
+        test = replace(test, frame=test.frame[:40], phase=test.phase[:40], video=test.video[:40])
         return SimpleNamespace(task=replace(found.task, test=test), centroid=found.centroid)
 
 

@@ -11,7 +11,8 @@ from basinet.analysis.plots import plot_reconstructions
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.page import figure_html
 from basinet.analysis.report.vision.reconstructed import pretraining_drawings
-from basinet.analysis.runs.reconstructions_of_runs import reconstructed_crops
+from basinet.analysis.runs.reconstructions_of_runs import pretraining_of, reconstructed_crops
+from basinet.analysis.runs.solution import Solutions
 from basinet.launch.api import run
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_runs
@@ -90,16 +91,37 @@ def test_the_report_shows_them(runs, tmp_path):
     for name in ("reconstructions", "curation"):
         assert illegible(drawn[name].figure) == []
         assert figure_html(drawn[name], tmp_path)
+    lines = {line.get_label().replace("\n", " ") for line in drawn["test_detail_r2"].figure.axes[0].lines}
+    assert "mean of the training pixels and mean of the visible units" in lines  # both are 0 by definition
     assert "normalised in each unit" in drawn["reconstructions"].caption
     assert len(drawn["reconstructions"].rows) == 2 * 4
     curation = drawn["curation"]
     assert "Of 6 crops of the training images, curation has kept the 3 with" in curation.caption
     headings, cells = curation.table
     assert headings[1:] == ["image", "crops", "kept", "resolution", "coverage", "objects"]
+    assert all(row[4].endswith(" MP") for row in cells) and "resolution 0." in curation.finding
     assert sum(int(row[3]) for row in cells) == 3 and cells[0][0] == "some or all kept"
-    for image in curation.figure.axes[0].images:
-        assert image.get_array().shape == (32, 32, 3)
-    assert len(curation.figure.axes[0].images) == 6
+    task = pretraining_of(runs[0], Solutions("float32"))
+    crops = task.candidates.clean(2 * torch.arange(6))  # in the first of two versions each
+    (ax,) = curation.figure.axes
+    assert len(ax.images) == 6 and task.curation.left_out == 3
+    for kept, title in ((True, "kept"), (False, "left out")):
+        shown = {image.get_array().tobytes() for image in ax.images if (image.get_extent()[3] == 0) is kept}
+        wanted = [crop for crop, there in zip(crops, task.curation.is_kept, strict=True) if there == kept]
+        assert shown == {crop.permute(1, 2, 0).numpy().tobytes() for crop in wanted}
+        (text,) = (text for text in ax.texts if text.get_text() == title)
+        assert bool(text.get_position()[1] < ax.get_ylim()[0] / 2) is kept
+
+
+def test_runs_on_other_data_are_left_out_and_other_partitions_are_not(runs):
+    first, second = runs
+    other_seed = dataclasses.replace(second, config={**second.config, "seed": 1})
+    (drawing, _) = pretraining_drawings([first, other_seed])
+    assert {row["label"] for row in drawing.rows} == {"isolated"} and "Drawn: 1 of 2 runs" in drawing.caption
+    partition = {"name": "by_column", "column": "photo"}
+    task = {**second.config["task"], "partition": partition}
+    (drawing, _) = pretraining_drawings([first, dataclasses.replace(second, config={**second.config, "task": task})])
+    assert len({row["label"] for row in drawing.rows}) == 2 and "Of 2 runs" not in drawing.caption
 
 
 def test_what_cannot_be_drawn_is_said(runs, clean, caplog):
@@ -112,7 +134,7 @@ def test_what_cannot_be_drawn_is_said(runs, clean, caplog):
     (drawing,) = pretraining_drawings(clean)  # all crops are kept
     assert drawing.name == "reconstructions"
     both = pretraining_drawings([*runs, *clean])[0]
-    assert "Of 3 runs, 2 are drawn, which are tested on the same crops." in both.caption
+    assert "Drawn: 2 of 3 runs, which are tested on the same crops." in both.caption
     gone = dataclasses.replace(runs[0], path=runs[0].path.with_name("nowhere"))
     assert pretraining_drawings([gone]) == [] and "reconstructions are not drawn" in caplog.text
     assert pretraining_drawings([]) == []

@@ -101,7 +101,7 @@ RING = {
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["diffusion", "consensus"])
 def test_exit_times_are_those_of_the_felt_potential(make_block, strategy):
-    """On a ring of 16 with a barrier of 3 D: within three standard errors, √192 of the exponential's mean."""
+    """On a ring of 16 with a barrier of 3 D: within three standard errors, √160 of the exponential's mean."""
     lr, diffusion = 0.02, 0.25 / 3
     noise = 2 * 16 * diffusion / lr
     block = make_block(
@@ -113,10 +113,10 @@ def test_exit_times_are_those_of_the_felt_potential(make_block, strategy):
     rule, _ = rule_of(block.strategy)
     felt = effective_potential(rule, block.setup.weights, quartic, bend, lr=lr, noise=noise, between=(-1.0, 0.5))
     predicted = mean_passage_time(felt, diffusion, start=-1.0, threshold=0.5, lr=lr)
-    block.advance(round(1.4 * predicted))
+    block.advance(round(predicted))  # 63 % are out, or 161 of 256
     steps = block.escape.steps.numpy()
     found = mean_time(np.where(steps > 0, steps, block.step), steps > 0)
-    assert found.happened > 160
+    assert found.happened > 130
     assert abs(found.value - predicted) < 3 * found.error
 
 

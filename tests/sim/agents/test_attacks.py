@@ -224,9 +224,9 @@ class Averages:
         block.adapt(g)
 
 
-def test_averages_are_refused_where_they_are_found(make_block):
+def test_averages_are_refused_where_they_are_found(make_setup):
     with pytest.raises(ExperimentError, match="attack: sign_flip falsifies messages between neighbours"):
-        make_block(strategy=Averages(), attack={"name": "sign_flip", "agents": [0]})
+        make_setup(strategy=Averages(), attack={"name": "sign_flip", "agents": [0]})
 
 
 PLACES = {
@@ -243,7 +243,7 @@ AVERAGING = ["centralized", "local_sgd", "gossip_pga", "slowmo", *(s for s in ST
 @pytest.mark.parametrize("strategy", [*STRATEGIES, {"name": "subspace_diffusion", "average": False}], ids=str)
 def test_every_strategy_is_attacked_or_refused(make_block, strategy):
     topology = PLACES.get(str(strategy), {"name": "wheel", "agents": 6, "policy": "lazy"})
-    keys = {"task": "logistic", "model": "linear", "strategy": strategy, "topology": topology, "trial": False}
+    keys = {"task": "logistic", "model": "linear", "strategy": strategy, "topology": topology}
     if "subspace" in str(strategy):
         golore = {"name": "golore", "lr": 0.1, "rank": 2, "period": 7, "shared": True}
         keys |= {"task": "digits", "model": {"name": "mlp", "hidden": [4]}, "optimizer": golore}
@@ -360,7 +360,7 @@ def test_what_follows_the_parameters_is_told_truly(make_block):
     assert torch.isfinite(block.x).all()
 
 
-def test_personal_parameters_are_not_attacked(make_block):
+def test_personal_parameters_are_not_attacked(make_block, make_setup):
     keys = {"personal": ("*.bias",), "analysis": [], "strategy": "diffusion"}
     block, truth = (make_block(attack=attack, **keys) for attack in ({"name": "gaussian", "agents": [1]}, "none"))
     before = torch.randn(block.x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -371,7 +371,7 @@ def test_personal_parameters_are_not_attacked(make_block):
         assert torch.equal(falsified[:, columns], before[:, columns])
     assert (falsified != true).any()
     with pytest.raises(ExperimentError, match="personal: robust cannot leave some parameters out"):
-        make_block(**keys | {"strategy": "robust"})
+        make_setup(**keys | {"strategy": "robust"})
 
 
 @pytest.mark.slow

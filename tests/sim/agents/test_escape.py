@@ -175,6 +175,6 @@ def nowhere(centroids):
         ({"name": "passes", "value": 0.0, "every": 0}, r"escape\.every"),
     ],
 )
-def test_a_condition_that_cannot_be_is_refused(make_block, escape, message):
+def test_a_condition_that_cannot_be_is_refused(make_setup, escape, message):
     with pytest.raises(ExperimentError, match=message):
-        make_block(**WELLS, escape=escape)
+        make_setup(**WELLS, escape=escape)

@@ -112,6 +112,14 @@ class WholeBatch(Task):
         return nn.functional.cross_entropy(outputs, batch[1])
 
 
+class ComparedInBatch(WholeBatch):
+    least_batch = 3
+
+
+NINE = {"train": (torch.randn(9, 4), torch.arange(9) % 3), "num_outputs": 3, "mean_over": "batch"}
+COMPARED = {"task": ComparedInBatch(**NINE), "topology": {"name": "ring", "agents": 3}, "analysis": []}
+
+
 MEZO = {"name": "mezo", "lr": 1e-2, "eps": 1e-2}
 
 
@@ -304,10 +312,27 @@ def test_half_precision_scales_every_agents_loss(make_block, strategy):
         (
             {
                 "accumulate": 2,
-                "task": WholeBatch(train=(torch.randn(9, 4), torch.arange(9) % 3), num_outputs=3, mean_over="batch"),
+                "task": WholeBatch(**NINE),
                 "analysis": [],
             },
             "accumulate: WholeBatch.loss is one of a whole batch, and not the mean of its samples' losses",
+        ),
+        (
+            COMPARED | {"batch_size": 2},
+            "batch_size: got 2, but the loss of .* compares the samples of a batch; .* least 3",
+        ),
+        (COMPARED | {"evaluate_samples": 1}, "evaluate_samples: got 1, but the loss of .* compares the samples of a"),
+        (
+            COMPARED | {"analysis": ["hessian_trace"], "analysis_samples": 2},
+            "analysis_samples: got 2, but the loss of .* compares the samples of a",
+        ),
+        (
+            COMPARED | {"topology": {"name": "ring", "agents": 9}},
+            "task.partition: iid gives agent 0 1 sample, but the loss of .* at least 3 for each agent",
+        ),
+        (
+            COMPARED | {"strategy": "gt_sarah"},
+            "strategy: gt_sarah needs gradients over all .* compares the samples of a",
         ),
         ({"accumulate": 0}, "accumulate: got 0, which should be greater than 0"),
         ({"averaging": "emma"}, "averaging: there is no averaging 'emma'; allowed: ema, swa; did you mean 'ema'"),

@@ -60,7 +60,6 @@ def make(make_block, strategy, replicas, heterogeneity=0.5, lr=LR, noise=NOISE, 
         batch_size=BATCH,
         replicas=replicas,
         steps=10**6,
-        trial=False,
     )
 
 

@@ -333,12 +333,12 @@ def test_running_statistics_can_be_mixed(make_block):
             assert torch.equal(mixed.state.buffers[name], buffer)
 
 
-def test_state_of_separate_optimizers_cannot_be_mixed(make_block):
+def test_state_of_separate_optimizers_cannot_be_mixed(make_setup):
     class Separate(torch.optim.SGD):
         pass
 
     with pytest.raises(ExperimentError, match=r"Separate cannot work here .*once per agent"):
-        make_block(optimizer={"name": Separate, "lr": 0.1}, optimizer_state="mix")
+        make_setup(optimizer={"name": Separate, "lr": 0.1}, optimizer_state="mix")
 
 
 def _split(graph):
@@ -482,7 +482,6 @@ def test_corrections_do_not_drift_in_single_precision(make_block, strategy):
         steps=10**6,
         replicas=1,
         runtime={"dtype": "float32"},
-        trial=False,
     )
     block.advance(400)
     settled = block.x.clone()

@@ -276,7 +276,7 @@ def test_a_tied_parameter_is_chosen_by_any_of_its_names(make_block, pattern):
     assert not moved[:, :640].any() and moved[:, 640:].any()
 
 
-def test_a_name_that_no_parameter_has_is_still_refused(make_block):
+def test_a_name_that_no_parameter_has_is_still_refused(make_setup):
     for keys in ({"personal": ["p.*"]}, {"optimizer": {"name": "sgd", "lr": 0.1, "groups": [{"match": ["p.*"]}]}}):
         with pytest.raises(ExperimentError, match=r"no parameter fits 'p\.\*'"):
-            make_block(model=Tied, **keys)
+            make_setup(model=Tied, **keys)

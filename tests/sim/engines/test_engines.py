@@ -16,7 +16,7 @@ from basinet.algorithms import draws
 from basinet.sim.agents.state import StackedState, instantiate, load_vector
 from basinet.sim.data.generators import generator_states
 from basinet.sim.engines import ENGINES, make_engine
-from basinet.sim.engines.randomness import KeyedDropout, keyed_dropout
+from basinet.sim.engines.randomness import KeyedDropout, keyed_dropout, seeded
 from basinet.sim.models import CNN, MLP, Linear, Point, Softmax
 from basinet.sim.tasks import digits, supervised
 
@@ -525,3 +525,15 @@ def test_an_engine_leaves_no_cycle_behind(name, task):
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_seeds_are_those_of_the_gpus_too_where_there_are_any(monkeypatch):
+    """Else torch keeps each of them, with a traceback, until a GPU is used."""
+    kept = []
+    for device in (torch.cuda, torch.xpu, torch.mtia):
+        monkeypatch.setattr(device, "manual_seed_all", kept.append)
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(7))
+    with seeded(7):
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(instantiate(lambda: nn.ParameterList([torch.rand(3)]), 7)[0], expected)
+    assert bool(kept) == torch.accelerator.is_available()

@@ -13,7 +13,12 @@ from torch.nn.functional import conv2d
 from basinet.analysis.curvature.hessian import HessianOperator
 from basinet.sim.agents.state import instantiate, load_vector
 from basinet.sim.models import MODELS, HiViT, HiViTVideo, MaskedHiViT
-from basinet.sim.models.attention.relative_positions import RelativeAttention, fitted_to_grid, numbered_distances
+from basinet.sim.models.attention.relative_positions import (
+    RelativeAttention,
+    fitted_to_grid,
+    numbered_distances,
+    sines_and_cosines,
+)
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.vision.masked.hierarchical_encoder import units_of
 from basinet.sim.setup.start import Start
@@ -62,7 +67,7 @@ def task_of(name):
 
 
 def made(case, seed=3):
-    """A small network, away from where it begins, where positions hardly count."""
+    """A small network, away from where it begins, where distances hardly count."""
     name, settings = CASES[case]
     task = task_of(name)
     given = (task.input_shapes,) if name == "masked_hivit" else (task.input_shape, task.num_outputs)
@@ -200,6 +205,43 @@ def test_distances_are_numbered_as_a_table_of_rows_and_columns():
     torch.testing.assert_close(numbered_distances(some, GRID)[2], numbered_distances(some[2], GRID))
     with pytest.raises(ValueError, match=r"^heads: got 3, which does not divide the width 8$"):
         RelativeAttention(8, 3, grid)
+
+
+@pytest.mark.parametrize("width", [8, 12, 13, 2])
+def test_products_of_positions_are_cosines_of_distances(width):
+    """Since sin a sin b + cos a cos b = cos(a − b), whatever the place."""
+    found, quarter = sines_and_cosines(GRID, width).double(), width // 4
+    expected = torch.zeros(6, 6, dtype=F64)
+    for i in range(6):
+        for j in range(6):
+            for distance in (i // 3 - j // 3, i % 3 - j % 3):
+                expected[i, j] += sum(math.cos(distance * 10_000 ** (-n / quarter)) for n in range(quarter))
+    assert found.shape == (6, width)
+    # Sines and cosines of float32, of which there are `width`, are rounded to 1e-7 or so each.
+    torch.testing.assert_close(found @ found.mT, expected, rtol=0, atol=1e-6 * width)
+    encoder = HiViT((1, HEIGHT, WIDTH), 1, width=width, heads=1).encoder
+    assert torch.equal(encoder.positions, sines_and_cosines(GRID, 4 * width))
+
+
+def test_heads_begin_at_one_neighbour_each():
+    """With much locality and no content, a head copies what is at the left, above, at the right or below."""
+    attention, middle = RelativeAttention(20, 5, (3, 3), locality=50.0).double(), 4
+    with torch.no_grad():
+        for layer in (attention.projections, attention.output):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        attention.projections.weight[-20:] = attention.output.weight[:] = torch.eye(20)
+    x = random(1, 9, 20)
+    found = attention(x, numbered_distances(torch.arange(9), (3, 3)))[0, middle]
+    for head, neighbour in enumerate((3, 1, 5, 7, 3)):
+        part = slice(4 * head, 4 * head + 4)
+        # The next places are at a squared distance of 1, less what tables vary: e^-49 each.
+        torch.testing.assert_close(found[part], x[0, neighbour, part], rtol=0, atol=1e-9)
+    plain = MaskedHiViT([(4, 3, 16, 16), (4,), (12,)], locality=0.5, decoder_depth=2)
+    tables = [p for name, p in plain.named_parameters() if name.endswith("table")]
+    assert len(tables) == 5 and all(
+        table.min().item() == pytest.approx(-0.5 * (3**2 + 4**2), abs=0.2) for table in tables
+    )
 
 
 def test_units_are_squares_row_by_row():
@@ -342,7 +384,7 @@ def test_tied_values_are_compared_as_they_fit():
             super().__init__()
             self.first = self.second = nn.Linear(2, 1, bias=False)
 
-        def fitted(self, name, value):
+        def fitted(self, name, value, values):
             return value.repeat(1, 2)
 
     one = torch.ones(1, 1)
@@ -368,10 +410,33 @@ def test_what_was_learned_at_another_size_is_resampled(name):
 
 
 def test_what_has_the_right_size_or_is_no_square_is_not_resampled():
-    for count, grid in ((16, (4, 4)), (16, (2, 8)), (6, (4, 4))):
+    for count, grid in ((16, (4, 4)), (10, (2, 5)), (6, (4, 4))):
         value = random(count, 3)
-        assert fitted_to_grid("encoder.positions", value, grid) is value
-    assert fitted_to_grid("encoder.norm.weight", value, (4, 4)) is value
+        assert fitted_to_grid("encoder.positions", value, grid, {"encoder.positions": value}) is value
+    assert fitted_to_grid("encoder.norm.weight", value, (4, 4), {}) is value
+
+
+def test_as_many_places_in_another_grid_are_not_taken_as_they_are():
+    square, flat, tall = (
+        moved(HiViT((1, 16 * rows, 16 * columns), 1, **SMALL, hidden=3).double())
+        for rows, columns in ((4, 4), (2, 8), (8, 2))
+    )
+    positions = square.encoder.positions.detach().clone()
+    assert not load_values(flat, square.state_dict())
+    rows, columns = interpolation(4, 2), interpolation(4, 8)
+    expected = torch.einsum("is,jt,stw->ijw", rows, columns, positions.view(4, 4, -1)).flatten(0, 1)
+    torch.testing.assert_close(flat.encoder.positions, expected, rtol=1e-10, atol=1e-10)
+    assert not load_values(HiViT((1, 32, 128), 1, **SMALL, hidden=3).double(), flat.state_dict())  # its own grid
+    misfit = load_values(square, tall.state_dict())
+    why = "of a grid of 2 × 8 or 8 × 2; allowed are squares, and 4 × 4 as in the model"
+    assert misfit.other["encoder.positions"] == why
+    assert torch.equal(square.encoder.positions, positions) and not misfit.missing
+    large = HiViT((1, 80, 80), 1, **SMALL, hidden=3).double()  # its table has 81 distances, as that of 2 × 14 has
+    wide = HiViT((1, 32, 224), 1, **SMALL, hidden=3).double()
+    others = load_values(large, wide.state_dict()).other
+    assert len(others) == 3 and all("of a grid of 2 × 14 or 14 × 2; " in why for why in others.values())
+    alone = {"encoder.positions": positions}
+    assert "which no table of distances tells" in load_values(flat, alone).other["encoder.positions"]
 
 
 @pytest.mark.parametrize("inflation", ["mean", "center"])

@@ -44,7 +44,7 @@ PAIRS = {
     ids=["sgd", "adamw", "sparse"],
 )
 def test_low_rank_exchange_is_the_exchange_of_models(make_block, pair, optimizer):
-    ours, theirs = (make_block(strategy=s, optimizer=optimizer, schedule="cosine") for s in PAIRS[pair])
+    ours, theirs = (make_block(strategy=s, optimizer=optimizer, schedule="cosine", trial=True) for s in PAIRS[pair])
     start = ours.x.clone()
     steps = 4 * PERIOD - 2  # the agents differ at the end
     for block in (ours, theirs):
@@ -111,14 +111,14 @@ def test_agents_of_a_replica_share_their_subspaces_and_replicas_do_not(make_bloc
     "optimizer", ["sgd", "galore", golore(shared=False), golore(random_from=10)], ids=["sgd", "galore", "own", "late"]
 )
 @pytest.mark.parametrize("strategy", ["subspace_centralized", "subspace_consensus", "subspace_diffusion"])
-def test_agents_without_common_subspaces_are_refused(make_block, strategy, optimizer):
+def test_agents_without_common_subspaces_are_refused(make_setup, strategy, optimizer):
     with pytest.raises(ExperimentError, match=f"^strategy: {strategy} .*common subspaces.*golore with shared: true"):
-        make_block(strategy=strategy, optimizer=optimizer)
+        make_setup(strategy=strategy, optimizer=optimizer)
 
 
-def test_state_in_subspaces_of_their_own_cannot_be_mixed(make_block):
+def test_state_in_subspaces_of_their_own_cannot_be_mixed(make_block, make_setup):
     with pytest.raises(ExperimentError, match=r"^optimizer_state: got mix.* of golore .*subspaces of their own"):
-        make_block(optimizer=golore(shared=False), optimizer_state="mix")
+        make_setup(optimizer=golore(shared=False), optimizer_state="mix")
     block = make_block(optimizer=golore(momentum=0.9), optimizer_state="mix")
     block.advance(2 * PERIOD + 1)
     assert block.x.isfinite().all()
@@ -135,9 +135,9 @@ def test_state_in_subspaces_of_their_own_cannot_be_mixed(make_block):
         ("personal", ["3.*"], "cannot leave some parameters out"),
     ],
 )
-def test_what_it_cannot_do_is_refused(make_block, key, value, reason):
+def test_what_it_cannot_do_is_refused(make_setup, key, value, reason):
     with pytest.raises(ExperimentError, match=f"subspace_diffusion {reason}"):
-        make_block(strategy="subspace_diffusion", optimizer=golore(), **{key: value})
+        make_setup(strategy="subspace_diffusion", optimizer=golore(), **{key: value})
 
 
 def test_a_run_goes_on_from_a_checkpoint_within_a_period(make_block):

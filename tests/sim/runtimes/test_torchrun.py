@@ -8,19 +8,24 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+import basinet
 from basinet.analysis.runs.measure_replica import measure_replica
+from basinet.launch import api
 from basinet.launch.cli import main
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import load_run, load_runs
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError, Ranks
-from tests.processes import HANGS
+from basinet.sim.runtimes.torchrun import together
+from tests.processes import Processes
 
 BASE = {
     "task": {"name": "digits", "partition": "dirichlet"},
@@ -43,63 +48,6 @@ BASE = {
 }
 ONE = BASE | {"strategy": "diffusion"}
 ENDLESS = ONE | {"steps": 3_000_000, "evaluate_every": 100}
-
-SCRIPT = """
-import json, os, sys, threading, time
-import torch
-import basinet
-from basinet.launch import api
-from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.runtimes.torchrun import together
-from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from pathlib import Path
-from basinet.analysis.runs.measure_replica import measure_replica
-from tests.sim.runtimes.test_torchrun import BASE, ONE, Stopping
-
-RANK = os.environ["RANK"]
-RUNTIME = BASE["runtime"] | {"name": "torchrun"}
-
-
-def carry_out(out, description, stop=None, analysis=None):
-    def work():
-        monitor, event, folder = Stopping(stop), stop or threading.Event(), Path(out)
-        return simulate(prepare(Experiment(description), folder), folder, monitor, event, analysis)
-
-    return together(work)
-
-
-said = {}
-write_report = api.write_report
-
-
-def draw_once_the_other_is_let_go(folder):
-    deadline = time.monotonic() + 900
-    while not Path("let-go").exists():
-        assert time.monotonic() < deadline, "rank 1 waits for pictures"
-        time.sleep(0.05)
-    return write_report(folder)
-
-
-api.write_report = draw_once_the_other_is_let_go
-results = basinet.run(**BASE | {"runtime": RUNTIME}, out="all", quiet=True)
-if RANK == "1":
-    Path("let-go").touch()
-said["states"] = results.states
-said["rows"] = len(results.summary())
-carry_out("begun-inline", ONE | {"runtime": RUNTIME}, analysis=measure_replica)
-try:
-    basinet.run(**ONE | {"runtime": RUNTIME, "replicas": 1, "topology": {"name": "complete", "agents": 1}}, out="no")
-except ExperimentError as error:
-    said["mistake"] = str(error)
-try:
-    carry_out("begun-on-ranks", ONE | {"runtime": RUNTIME}, threading.Event())
-except Interrupted:
-    said["interrupted"] = True
-said["initialized"] = torch.distributed.is_initialized()
-Path(f"said-{RANK}.json").write_text(json.dumps(said))
-"""
-
 
 FAILS = """
 import os
@@ -137,14 +85,56 @@ def carry_out(out, description):
     return simulate(prepare(Experiment(description), out), out, Stopping(), threading.Event(), measure_replica)
 
 
-def start_ranks(processes, *words, size=2):
+def script():
+    """Do on a rank what the script of a user would."""
+    runtime = BASE["runtime"] | {"name": "torchrun"}
+    rank, said = os.environ["RANK"], {}
+    write_report = api.write_report
+
+    def draw_once_the_other_is_let_go(folder):
+        deadline = time.monotonic() + 900
+        while not Path("let-go").exists():
+            assert time.monotonic() < deadline, "rank 1 waits for pictures"
+            time.sleep(0.05)
+        return write_report(folder)
+
+    def share(out, description, stop=None, analysis=None):
+        def work():
+            monitor, event, folder = Stopping(stop), stop or threading.Event(), Path(out)
+            return simulate(prepare(Experiment(description), folder), folder, monitor, event, analysis)
+
+        return together(work)
+
+    api.write_report = draw_once_the_other_is_let_go
+    results = basinet.run(**BASE | {"runtime": runtime}, out="all", quiet=True)
+    if rank == "1":
+        Path("let-go").touch()
+    said["states"] = results.states
+    said["rows"] = len(results.summary())
+    share("begun-inline", ONE | {"runtime": runtime}, analysis=measure_replica)
+    try:
+        basinet.run(
+            **ONE | {"runtime": runtime, "replicas": 1, "topology": {"name": "complete", "agents": 1}}, out="no"
+        )
+    except ExperimentError as error:
+        said["mistake"] = str(error)
+    try:
+        share("begun-on-ranks", ONE | {"runtime": runtime}, threading.Event())
+    except Interrupted:
+        said["interrupted"] = True
+    said["initialized"] = torch.distributed.is_initialized()
+    Path(f"said-{rank}.json").write_text(json.dumps(said))
+
+
+def start_ranks(processes, *words, size=2, target=main):
     """Start ranks without torchrun, so that the status of each can be seen."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     world = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
     world |= {"TORCHELASTIC_RUN_ID": "none"}
-    return [processes.start(main, words, RANK=rank, LOCAL_RANK=rank, **world) for rank in range(size)]
+    given = (words,) if words else ()
+    return [processes.start(target, *given, RANK=rank, LOCAL_RANK=rank, **world) for rank in range(size)]
 
 
 def wait_for(processes, metrics):
@@ -160,19 +150,21 @@ def inline(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory):
-    """The folder in which the script has run on two ranks of torchrun."""
+    """The folder in which the script has run on two ranks."""
     folder = tmp_path_factory.mktemp("launched")
     stop = threading.Event()
     out = folder / "begun-inline"
     with pytest.raises(Interrupted):
         simulate(prepare(Experiment(ONE), out), out, Stopping(stop), stop)
-    (folder / "script.py").write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    launch += [f"--log-dir={folder}/logs", "script.py"]
-    found = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": found}
-    done = subprocess.run(launch, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANGS)
-    assert done.returncode == 0, done.stderr
+    processes = Processes(tmp_path_factory.mktemp("said"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        start_ranks(processes, target=script)
+        try:
+            statuses, said = processes.end()
+        finally:
+            processes.kill()
+    assert statuses == [0, 0], said
     return folder
 
 

@@ -299,7 +299,7 @@ def test_meta_tensors_count_the_parameters_of_all_built_in_models():
         if name in KINDS["model"].registry:
             component = KINDS["model"].parse({"name": name, **settings})
             given = {"input_shape": (5,) if name == "linear" else (3, 8, 8), "num_outputs": 4}
-            task = type("Images", (), {"model_arguments": given})()
+            task = type("Images", (), {"model_arguments": given, "model": "mlp"})()
             with torch.random.fork_rng(devices=[]):
                 made = component.make(**given)
             config = Config.parse(BASE | {"model": component})

@@ -176,7 +176,7 @@ def test_an_optimizer_that_evaluates_elsewhere_than_x_is_refused(quadratic_block
     with pytest.raises(
         ExperimentError, match=r"Assigning cannot work here .*TypeError: it assigns new tensors to parameters"
     ):
-        quadratic_block(Assigning)
+        quadratic_block(Assigning, trial=True)
 
 
 def test_a_coefficient_is_all_that_travels(quadratic_block):

@@ -168,7 +168,7 @@ def test_a_model_may_write_into_its_inputs(make_block: Any, settings: dict[str, 
     for keys in ({"modes": ()}, settings):
         torch.manual_seed(0)
         runtime = {"dtype": "float64", "device": "cpu", "engine": engine}
-        block = make_block(task=((x, Y), (x, Y)), model=Writer(**keys), runtime=runtime, analysis=[])
+        block = make_block(task=((x, Y), (x, Y)), model=Writer(**keys), runtime=runtime, analysis=[], trial=True)
         assert block.setup.clones_inputs == bool(keys.get("modes", True))
         worker = Worker(block.setup, block.placement, "loop")
         worker.advance(5)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import basinet
+from basinet.analysis.report.report import write_report
 from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
@@ -83,11 +84,11 @@ def test_names_are_mapped_and_layers_drawn_anew(state, tmp_path, make_block):
     theirs |= {"bert.3.weight": torch.ones(7, 5), "bert.3.bias": torch.ones(7), "bert.pooler": torch.ones(2)}
     torch.save(theirs, tmp_path / "theirs.pt")
     start = {"file": str(tmp_path / "theirs.pt"), "rename": {"bert.*": "*"}, "reinitialize": ["3.*"], "strict": False}
-    block, plain = make_block(**BASE | {"start": start}), make_block(**BASE)
+    block, plain = make_block(**BASE | {"start": start}, trial=True), make_block(**BASE)
     for name, view in block.state.parameter_views.items():
         own = plain.state.parameter_views[name]
         assert torch.equal(view, state[name].expand_as(view) if name.startswith("1") else own), name
-    assert block.setup.about_start == "unexpected pooler"
+    assert block.setup.about_start == "2 of 4 tensors taken; not taken: pooler; drawn anew: 3.* (2)"
 
 
 def test_a_run_of_another_model_with_another_head(tmp_path, make_block, capsys):
@@ -95,14 +96,18 @@ def test_a_run_of_another_model_with_another_head(tmp_path, make_block, capsys):
     keys = BASE | {"model": {"name": "mlp", "hidden": [5, 4]}}
     start = {"run": str(source), "strict": False}
     results = basinet.run(**keys | {"start": start}, out=tmp_path / "out", quiet=True)
-    misfit = "missing 5.weight, 5.bias; of another shape or value 3.weight ([10, 5] instead of [4, 5]), 3.bias ([10]"
-    assert results.runs[0].status["start"].startswith(misfit)
+    said = (
+        "2 of 6 tensors taken; of another shape or value: 3.weight ([10, 5] instead of [4, 5]), 3.bias ([10] instead of"
+        " [4]); drawn anew: 3.* (2), 5.* (2)"
+    )
+    assert results.runs[0].status["start"] == said
+    assert f"<dt>Start</dt>\n<dd>{said}.</dd>" in write_report(tmp_path / "out").read_text()
     grid = {"start": [start, start | {"reinitialize": ["3.*", "5.*"]}]}
     assert len(Experiment(keys | grid).runs) == 2  # the list of names is one value
     file = tmp_path / "e.yaml"
     file.write_text(json.dumps(keys | {"start": start}))
     assert main(["run", str(file), "--dry-run"]) == 0
-    assert f"start: {misfit}" in capsys.readouterr().err
+    assert f"start: {said}" in capsys.readouterr().err
     block = make_block(**keys | {"start": start | {"strict": True, "reinitialize": ["3.*", "5.*"]}})
     wanted = [basinet.load(source).state_dict(NAME, replica)["1.weight"] for replica in range(2)]
     assert torch.equal(block.state.parameter_views["1.weight"][[0, 3]], torch.stack(wanted))
@@ -112,7 +117,7 @@ def test_tied_tensors_have_one_value():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     model[1].weight = model[0].weight
     values = {"0.weight": torch.ones(2, 2), "1.weight": torch.zeros(2, 2)}
-    misfit = "of another shape or value 1.weight (another value than 0.weight, with which it is tied)"
+    misfit = "of another shape or value: 1.weight (another value than 0.weight, with which it is tied)"
     assert str(load_values(model, values)) == misfit and model[0].weight.eq(1).all()
     assert not load_values(model, dict.fromkeys(values, torch.zeros(2, 2))) and model[0].weight.eq(0).all()
 
@@ -120,10 +125,12 @@ def test_tied_tensors_have_one_value():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"rename": {"4.*": "5.*"}}, "start.rename: no name fits '4.*'; there are 1.weight, 1.bias, 3.weight, 3.bias"),
+        ({"rename": {"4.*": "5.*"}}, "start.rename: no name fits '4.*'; there are 1.* (2), 3.* (2)"),
         ({"rename": {"3.*": "*.*"}}, "start.rename: '*.*' has more * than '3.*'"),
         ({"rename": {"*.bias": "b"}}, "start.rename: two values get the name 'b'"),
-        ({"rename": {"3.*": "head.*"}}, "start.file: {file} does not belong to this model: missing 3.weight, 3.bias; "),
+        ({"rename": {"3.*": "head.*"}}, "start.file: {file} does not belong to this model: missing: 3.* (2); "),
+        ({"rename": {"*": "a.*"}, "strict": False}, "start.file: {file}: too little would be taken of it (0 of 4"),
+        ({"reinitialize": ["*"]}, "start.file: {file}: too little would be taken of it (0 of 4 tensors"),
         ({"reinitialize": ["head"]}, "start.reinitialize: no parameter fits 'head'"),
         ({"strict": "no"}, "start.strict: got 'no', which should be true or false"),
         ({"strickt": True}, "start.strickt: start has no key 'strickt'; allowed: file, rename, strict, reinitialize"),
@@ -136,6 +143,28 @@ def test_what_does_not_fit_is_named(change, sentence, state, tmp_path, make_setu
     with pytest.raises(ExperimentError) as error:
         make_setup(**BASE | {"start": {"file": file} | change})
     assert str(error.value).startswith(sentence.format(file=file))
+
+
+def test_what_is_not_taken_is_said_by_module():
+    own, theirs = (nn.ModuleDict({"encoder": nn.ModuleList(nn.Linear(3, 3) for _ in range(8))}) for _ in range(2))
+    own["head"], theirs["decoder"], theirs["fusion"] = nn.Linear(3, 1), nn.LSTM(3, 3, num_layers=2), nn.Linear(3, 3)
+    values = theirs.state_dict()
+    del values["encoder.0.bias"], values["encoder.3.weight"], values["encoder.3.bias"]
+    missing, unexpected = "encoder.0.bias, encoder.3.* (2), head.* (2)", "decoder.* (8), fusion.* (2)"
+    misfit = load_values(own, values)
+    assert str(misfit) == f"missing: {missing}; not in the model: {unexpected}"
+    assert misfit.summary == f"13 of 18 tensors taken; not taken: {unexpected}; drawn anew: {missing}"
+    values |= {f"encoder.{layer}.bias": torch.zeros(layer + 4) for layer in range(8)}
+    other = "of another shape or value: encoder.* (8 of 15), such as encoder.1.bias ([5] instead of [3])"
+    assert other in str(load_values(own, values))
+
+
+def test_a_start_of_another_width_is_refused(tmp_path, make_setup):
+    source = basinet.run(**BASE, out=tmp_path / "source", quiet=True).runs[0].path
+    wider = BASE | {"model": {"name": "mlp", "hidden": [6]}, "start": {"run": str(source), "strict": False}}
+    said = r"^start.run: .*: too little would be taken of it \(1 of 4 tensors taken; of another shape or value: 1\."
+    with pytest.raises(ExperimentError, match=said):  # the output layer's bias has the same shape
+        make_setup(**wider)
 
 
 class Code:

@@ -196,8 +196,11 @@ def test_files_of_a_table_are_alike(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"b.csv and .*a.csv differ in the columns city, price, user"):
         table(path=str(tmp_path / "*.csv"), target="kind")
     (tmp_path / "c.csv").write_text('a,b\n\n"1\n",2\n3\n')
-    with pytest.raises(ValueError, match=r"line 5 of .*c.csv has 1 values for 2 columns"):
+    with pytest.raises(ValueError, match=r"line 5 of .*c.csv has 1 value for 2 columns"):
         table(path=str(tmp_path / "c.csv"), target="a")
+    (tmp_path / "d.csv").write_bytes("town,kind\nUlm,1\nKöln,2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^table: line 3 of '.*d.csv' is not text in UTF-8 \("):
+        table(path=str(tmp_path / "d.csv"), target="kind")
 
 
 @pytest.mark.parametrize(("header", "files"), [("age, age,kind", "a"), ("age,file,kind", "ab")])

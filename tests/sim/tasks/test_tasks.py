@@ -388,7 +388,7 @@ def test_tokens_are_those_of_the_vocabulary(tokens):
         Task(train=(tokens, torch.tensor([0])), num_outputs=2, vocabulary=5).check()
 
 
-def test_models_get_what_tokens_there_are(tmp_path):
+def test_models_get_what_tokens_there_are(tmp_path, no_reports):
     found = []
 
     def model(vocabulary, padding, seed, num_outputs):

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import lab2rgb, rgb2lab, rgb2ycbcr, ycbcr2rgb
 from torch.nn.functional import interpolate
 
-from basinet.sim.vision.curation import coverage, curate, objects
+from basinet.sim.vision.curation import coverage, curate, estimated, objects
 from basinet.sim.vision.degradations import DEGRADATIONS, degrade, degraded, order
 from basinet.sim.vision.photos import read_photo
 
@@ -170,14 +170,20 @@ def test_objects_are_neither_specks_nor_grains():
 
 def test_the_best_are_kept():
     images = [discs(count) for count in (0, 4, 1, 9)]
-    found = curate(images, [10, 40, 30, 20], ["resolution"], 0.5)
+
+    def best(resolutions, criteria, share):
+        pairs = zip(images, resolutions, strict=True)
+        found = np.array([estimated(image, resolution, criteria) for image, resolution in pairs])
+        return curate(dict(zip(criteria, found.T, strict=True)), share)
+
+    found = best([10, 40, 30, 20], ["resolution"], 0.5)
     assert found.is_kept.tolist() == [False, True, True, False] and found.left_out == 2
     assert found.means() == {"resolution": (35, 15)}
-    found = curate(images, [1, 1, 1, 1], ["objects"], 0.25)  # whose upper quartile is 5.25
+    found = best([1, 1, 1, 1], ["objects"], 0.25)  # whose upper quartile is 5.25
     assert found.is_kept.tolist() == [False, True, False, False]
-    found = curate(images, [1, 1, 1, 1], ["coverage"], 0.25)
+    found = best([1, 1, 1, 1], ["coverage"], 0.25)
     assert found.is_kept.tolist() == [False, False, False, True]
-    together = curate(images, [10, 40, 30, 20], ["resolution", "coverage", "objects"], 0.25)
+    together = best([10, 40, 30, 20], ["resolution", "coverage", "objects"], 0.25)
     assert together.is_kept.tolist() == [False, True, False, False]
-    assert curate(images, [1, 1, 1, 1], ["resolution"], 0.5).is_kept.tolist() == [True, True, False, False]
-    assert curate(images, [1, 2, 3, 4], ["resolution"], 1).is_kept.all()
+    assert best([1, 1, 1, 1], ["resolution"], 0.5).is_kept.tolist() == [True, True, False, False]
+    assert best([1, 2, 3, 4], ["resolution"], 1).is_kept.all()

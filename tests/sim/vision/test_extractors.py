@@ -5,6 +5,7 @@ from dataclasses import replace
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import permutations
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,6 +75,30 @@ class Drawn(nn.Linear):
 
     def forward(self, images):
         return nn.functional.dropout(super().forward(images.mean((2, 3))), 0.9, self.training)
+
+
+class Wrapped(nn.Module):
+    """A layer of torch whose settings are not parameters."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.AvgPool2d(width)
+
+    def forward(self, images):
+        return self.layer(images)
+
+
+class Session:
+    """Cannot be copied, as what other libraries compute with."""
+
+    def __init__(self):
+        self.lock = Lock()
+
+    def __call__(self, images):
+        return images.mean((2, 3))
+
+
+OPEN = Session()
 
 
 def infinite(images):
@@ -276,6 +301,28 @@ def test_weights_that_the_users_own_module_draws_are_the_same_in_every_run(folde
         seen = made.of_frames(torch.ones(1, 3, 4, 4, dtype=torch.uint8))
         assert seen.dtype == torch.float32 and seen.all()
         found.append(made)
+
+
+def test_contents_are_those_of_code_and_weights_in_every_version(folder, monkeypatch):
+    names = [NEGATIVE, "scene_statistics", "own_nets:Two", "own_nets:Drawn", "own_nets:brightness", "own_nets:OPEN"]
+
+    def contents():
+        return {each.name: each.content for each in extractors(names, folder)}
+
+    before = contents()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "99.0.0")
+        assert contents() == before and len({*before.values()}) == len(names)
+    monkeypatch.setattr(Two, "forward", Drawn.forward)
+    monkeypatch.setattr(sys.modules[__name__], "brightness", infinite)
+    after = contents()
+    assert {name for name in names if after[name] != before[name]} == {"own_nets:Two", "own_nets:brightness"}
+    first, second = Wrapped(2), Wrapped(3)
+    found = []
+    for made in (first, second, Wrapped(2)):
+        monkeypatch.setattr(sys.modules[__name__], "WRAPPED", made, raising=False)
+        found.append(extractors(["own_nets:WRAPPED"], folder)[0].content)
+    assert found[0] == found[2] != found[1]
 
 
 @pytest.mark.parametrize(

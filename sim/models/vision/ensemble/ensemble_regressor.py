@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.vision.video.video_heads import score_layer
 
@@ -56,10 +57,9 @@ class EnsembleRegressor(nn.Module):
     ) -> None:
         super().__init__()
         if {len(shape) for shape in input_shapes} != {2} or len(input_shapes) != len(davies_bouldin):
-            given = ", ".join(map(str, input_shapes))
+            given, wanted = ", ".join(map(str, input_shapes)), count_of(len(davies_bouldin), "extractor")
             raise ValueError(
-                f"ensemble_regressor needs inputs of shape (frames, features) of {len(davies_bouldin)} extractors, but"
-                f" got {given}"
+                f"ensemble_regressor needs inputs of shape (frames, features) of {wanted}, but got {given}"
             )
         self.transformations = nn.ModuleList(_transformation(shape[-1], width) for shape in input_shapes)
         self.centres = nn.Parameter(torch.randn(clusters, width)) if clusters else None

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from basinet.sim.models.attention.relative_positions import RelativeAttention, numbered_distances
+from basinet.sim.models.attention.relative_positions import RelativeAttention, numbered_distances, sines_and_cosines
 from basinet.sim.models.vision.video.video_heads import LocalContrast
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Expansion",
     "Expansions",
     "HierarchicalEncoder",
+    "Locality",
     "Number",
     "grid_of",
     "initialize",
@@ -27,6 +28,7 @@ _Depth = Annotated[int, Field(ge=0, le=100)]
 Depths = tuple[_Depth, _Depth, Annotated[int, Field(ge=1, le=100)]]
 Expansion = Annotated[int, Field(ge=1, le=100)]
 Expansions = tuple[Expansion, Expansion, Expansion]
+Locality = Annotated[float, Field(ge=0, le=100)]
 
 _PATCH = 4
 """Height and width of what is embedded as a token of the first stage."""
@@ -81,6 +83,7 @@ class HierarchicalEncoder(nn.Module):
         heads: Attention heads of a block of the third stage, a divisor of its width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
         contrast: Whether local contrast is seen beside the pixels.
+        locality: Strength with which attention is drawn to neighbours at first; see `RelativeAttention`.
         frames: Number of frames.
 
     Attributes:
@@ -97,6 +100,7 @@ class HierarchicalEncoder(nn.Module):
         heads: int,
         expansions: tuple[int, int, int],
         contrast: bool = False,
+        locality: float = 0.0,
         frames: int = 1,
     ) -> None:
         super().__init__()
@@ -104,13 +108,13 @@ class HierarchicalEncoder(nn.Module):
         self.contrast = LocalContrast() if contrast else None
         self.widths = (width, 2 * width, 4 * width)
         self.positions = nn.Parameter(torch.empty(grid[0] * grid[1], self.widths[2]))
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        self.positions.data.copy_(sines_and_cosines(grid, self.widths[2]))
         projection = nn.Linear((2 if contrast else 1) * channels * _PATCH**2, width)
         self.embedding = nn.Sequential(projection, nn.LayerNorm(width))
         first, second = (
             [Perceptron(self.widths[stage], expansions[stage]) for _ in range(depths[stage])] for stage in (0, 1)
         )
-        third = [AttentionBlock(self.widths[2], expansions[2], heads, grid) for _ in range(depths[2])]
+        third = [AttentionBlock(self.widths[2], expansions[2], heads, grid, locality) for _ in range(depths[2])]
         stages = (
             nn.Sequential(*first),
             nn.Sequential(_Merging(width), *second),
@@ -181,12 +185,13 @@ class AttentionBlock(nn.Module):
         expansion: Hidden units of the MLP for each.
         heads: Number of heads, a divisor of the width.
         grid: (rows, columns) of the places that tokens may have.
+        locality: Strength with which attention is drawn to neighbours at first; see `RelativeAttention`.
     """
 
-    def __init__(self, width: int, expansion: int, heads: int, grid: tuple[int, int]) -> None:
+    def __init__(self, width: int, expansion: int, heads: int, grid: tuple[int, int], locality: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.attention = RelativeAttention(width, heads, grid)
+        self.attention = RelativeAttention(width, heads, grid, locality)
         self.perceptron = Perceptron(width, expansion)
 
     def forward(self, x: Tensor, distances: Tensor) -> Tensor:

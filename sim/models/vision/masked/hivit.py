@@ -1,5 +1,6 @@
 """A hierarchical vision transformer that rates images."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from basinet.sim.models.vision.masked.hierarchical_encoder import (
     Depths,
     Expansions,
     HierarchicalEncoder,
+    Locality,
     Number,
     grid_of,
     units_of,
@@ -59,6 +61,8 @@ class HiViT(nn.Module):
         heads: Attention heads, a divisor of 4 · width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
         contrast: Whether the local contrast of each unit is seen beside its pixels, which is our own.
+        locality: Strength with which each head's attention is drawn to one neighbour of a unit at first, which is our
+            own here.
         hidden: Hidden units of the head.
         dropout: Probability of dropping a hidden unit of the head in training.
 
@@ -85,6 +89,7 @@ class HiViT(nn.Module):
         heads: Number = 4,
         expansions: Expansions = (3, 3, 2),
         contrast: bool = False,
+        locality: Locality = 0.0,
         hidden: Number = 64,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
@@ -99,6 +104,7 @@ class HiViT(nn.Module):
             heads=heads,
             expansions=expansions,
             contrast=contrast,
+            locality=locality,
         )
         self.head = rating_head(4 * width, hidden, dropout, num_outputs)
 
@@ -108,6 +114,6 @@ class HiViT(nn.Module):
         scores: Tensor = self.head(tokens.mean(1))
         return scores
 
-    def fitted(self, name: str, value: Tensor) -> Tensor:
+    def fitted(self, name: str, value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Resample what was learned on images of another size; see `FitsValues`."""
-        return fitted_to_grid(name, value, self.encoder.grid)
+        return fitted_to_grid(name, value, self.encoder.grid, values)

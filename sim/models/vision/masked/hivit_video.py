@@ -1,5 +1,6 @@
 """A hierarchical vision transformer that rates videos, with the weights of one that rates images, inflated in time."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -12,6 +13,7 @@ from basinet.sim.models.vision.masked.hierarchical_encoder import (
     Depths,
     Expansions,
     HierarchicalEncoder,
+    Locality,
     Number,
     grid_of,
     units_of,
@@ -63,6 +65,8 @@ class HiViTVideo(nn.Module):
         heads: Attention heads, a divisor of 4 · width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
         contrast: Whether the local contrast of each unit is seen beside its pixels, which is our own.
+        locality: Strength with which each head's attention is drawn to one neighbour of a unit at first, which is our
+            own here.
         hidden: Hidden units of the head.
         dropout: Probability of dropping a hidden unit of the head in training.
         tube: Number of frames of a patch, a divisor of the number of frames.
@@ -92,6 +96,7 @@ class HiViTVideo(nn.Module):
         heads: Number = 4,
         expansions: Expansions = (3, 3, 2),
         contrast: bool = False,
+        locality: Locality = 0.0,
         hidden: Number = 64,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         tube: Number = 2,
@@ -111,6 +116,7 @@ class HiViTVideo(nn.Module):
             heads=heads,
             expansions=expansions,
             contrast=contrast,
+            locality=locality,
             frames=tube,
         )
         self.head = rating_head(4 * width, hidden, dropout, num_outputs)
@@ -122,12 +128,12 @@ class HiViTVideo(nn.Module):
         scores: Tensor = self.head(torch.unflatten(tokens, 0, tubes.shape[:2]).mean((1, 2)))
         return scores
 
-    def fitted(self, name: str, value: Tensor) -> Tensor:
+    def fitted(self, name: str, value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Inflate an image's embedding, and resample what was learned on frames of another size; see `FitsValues`."""
         of_image = name == _EMBEDDING and self.tube * value.shape[-1] == self.get_parameter(name).shape[-1]
         if of_image:
             return inflated(value, self.tube, self.inflation)
-        return fitted_to_grid(name, value, self.encoder.grid)
+        return fitted_to_grid(name, value, self.encoder.grid, values)
 
 
 _EMBEDDING = "encoder.embedding.0.weight"

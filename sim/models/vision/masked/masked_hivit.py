@@ -1,12 +1,12 @@
 """The model that pre-trains a hierarchical vision transformer: it predicts the pixels of units that it does not see."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.models.attention.relative_positions import fitted_to_grid, numbered_distances
+from basinet.sim.models.attention.relative_positions import fitted_to_grid, numbered_distances, sines_and_cosines
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.vision.masked.hierarchical_encoder import (
     UNIT,
@@ -14,6 +14,7 @@ from basinet.sim.models.vision.masked.hierarchical_encoder import (
     Depths,
     Expansions,
     HierarchicalEncoder,
+    Locality,
     Number,
     initialize,
 )
@@ -38,6 +39,8 @@ class MaskedHiViT(nn.Module):
         heads: Attention heads, a divisor of 4 · width.
         expansions: Hidden units of the MLPs of each stage, for each feature.
         contrast: Whether the local contrast of each unit is seen beside its pixels, which is our own.
+        locality: Strength with which each head's attention is drawn to one neighbour of a unit at first, which is our
+            own here.
         fusion: Whether the decoder gets the tokens of all stages, or only those of the last one.
         decoder_width: Features of a token of the decoder, a multiple of `heads`.
         decoder_depth: Number of blocks of the decoder.
@@ -67,6 +70,7 @@ class MaskedHiViT(nn.Module):
         heads: Number = 4,
         expansions: Expansions = (3, 3, 2),
         contrast: bool = False,
+        locality: Locality = 0.0,
         fusion: bool = True,
         decoder_width: Number = 48,
         decoder_depth: Number = 1,
@@ -75,13 +79,20 @@ class MaskedHiViT(nn.Module):
         super().__init__()
         channels, grid = _check(input_shapes, grid)
         self.encoder = HierarchicalEncoder(
-            channels, grid, width=width, depths=depths, heads=heads, expansions=expansions, contrast=contrast
+            channels,
+            grid,
+            width=width,
+            depths=depths,
+            heads=heads,
+            expansions=expansions,
+            contrast=contrast,
+            locality=locality,
         )
         stages = range(3) if fusion else (2,)
         self.fusion = nn.ModuleDict(
             {str(stage): nn.Linear(self.encoder.widths[stage], decoder_width) for stage in stages}
         )
-        self.decoder = _Decoder(decoder_width, decoder_depth, heads, grid, channels * UNIT**2)
+        self.decoder = _Decoder(decoder_width, decoder_depth, heads, grid, locality, channels * UNIT**2)
         initialize(self.fusion)
 
     def forward(self, units: Tensor, places: Tensor, wanted: Tensor) -> Tensor:
@@ -101,22 +112,22 @@ class MaskedHiViT(nn.Module):
         pixels: Tensor = self.decoder(fused, places, wanted)
         return pixels
 
-    def fitted(self, name: str, value: Tensor) -> Tensor:
+    def fitted(self, name: str, value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Resample what was learned on images of another size; see `FitsValues`."""
-        return fitted_to_grid(name, value, self.encoder.grid)
+        return fitted_to_grid(name, value, self.encoder.grid, values)
 
 
 class _Decoder(nn.Module):
     """Attends among the tokens of units and learned ones at wanted places, and predicts the pixels of the latter."""
 
-    def __init__(self, width: int, depth: int, heads: int, grid: tuple[int, int], pixels: int) -> None:
+    def __init__(self, width: int, depth: int, heads: int, grid: tuple[int, int], locality: float, pixels: int) -> None:
         super().__init__()
         self.grid = grid
         self.positions = nn.Parameter(torch.empty(math.prod(grid), width))
+        self.positions.data.copy_(sines_and_cosines(grid, width))
         self.mask = nn.Parameter(torch.empty(width))
-        for parameter in (self.positions, self.mask):
-            nn.init.trunc_normal_(parameter, std=0.02)
-        self.blocks = nn.ModuleList(AttentionBlock(width, _EXPANSION, heads, grid) for _ in range(depth))
+        nn.init.trunc_normal_(self.mask, std=0.02)
+        self.blocks = nn.ModuleList(AttentionBlock(width, _EXPANSION, heads, grid, locality) for _ in range(depth))
         self.norm, self.pixels = nn.LayerNorm(width), nn.Linear(width, pixels)
         initialize(self)
 

@@ -26,6 +26,7 @@ class Ranked(NamedTuple):
             better.
         ridge_srocc: Spearman's correlation of the scores and of what a ridge predicts for videos that are left out.
         selected: Whether it is used.
+        content: A digest of what it is; see `Extractor`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Ranked(NamedTuple):
     davies_bouldin: float
     ridge_srocc: float
     selected: bool = True
+    content: str = ""
 
 
 def without_content(features: Tensor, contents: Sequence[Any] | NDArray[Any]) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -26,10 +27,11 @@ from basinet.sim.tasks.vision.ensemble.icid import (
     intra_consistency,
 )
 from basinet.sim.tasks.vision.quality.batch_losses import plcc_loss
+from basinet.sim.tasks.vision.quality.ratings import GROUPS
 from basinet.sim.tasks.vision.quality.statistics_ridge import Standard
 from basinet.sim.tasks.vision.videos.video_rating import VideoRating, rated_videos
 from basinet.sim.tasks.vision.videos.video_views import Rated, kept_videos
-from basinet.sim.vision.extractors.extracted import features
+from basinet.sim.vision.extractors.extracted import CLIP, features, made_for
 from basinet.sim.vision.extractors.pool import POOL
 
 __all__ = ["PretrainedEnsemble", "ensemble_of", "pretrained_ensemble"]
@@ -112,7 +114,13 @@ class PretrainedEnsemble(VideoRating):
         if not self.icid:
             return f"{about}, and that of embeddings does not count"
         kind = "of each batch" if self.edges is None else "whose bounds are fixed and whose centres are learnt"
-        return f"{about}, and ICID, {_READING}, counts {self.icid:g}, for {self.clusters} clusters {kind}"
+        alone = "" if len(self.chosen.used) > 1 else "; one extractor has no pair whose embeddings could agree"
+        return f"{about}, and ICID, {_READING}, counts {self.icid:g}, for {self.clusters} clusters {kind}{alone}"
+
+    @property
+    def least_batch(self) -> int:
+        """Smallest number of samples that a batch needs: one for each of its clusters, if it has its own."""
+        return max(self.clusters if self.icid and self.edges is None else 1, super().least_batch)
 
     @property
     def model_arguments(self) -> dict[str, Any]:
@@ -166,6 +174,7 @@ def ensemble_of(
     select: Select = "all",
     top: int | None = None,
     chosen: Chosen | None = None,
+    contents: Mapping[str, str] | None = None,
     clusters: Clusters = "fixed",
     num_clusters: int = 4,
     loss: Literal["l1", "plcc"] = "l1",
@@ -180,6 +189,7 @@ def ensemble_of(
         select: See `pretrained_ensemble`.
         top: See `pretrained_ensemble`.
         chosen: The extractors, if they have been chosen by other videos.
+        contents: Digests of what the extractors are, by their names, by which later uses of a model are checked.
         clusters: See `pretrained_ensemble`.
         num_clusters: See `pretrained_ensemble`.
         loss: See `pretrained_ensemble`.
@@ -195,17 +205,12 @@ def ensemble_of(
     train = rated.rows["train"]
     scores = rated.scores[train]
     edges = cluster_edges(scores, num_clusters)
-    if not _are_apart(scores, num_clusters):
-        most = next((count for count in range(num_clusters - 1, 1, -1) if _are_apart(scores, count)), None)
-        allowed = "different scores are needed" if most is None else f"allowed is {most}, for example"
-        raise ValueError(f"num_clusters is {num_clusters}, and too many training scores are equal; {allowed}")
+    _check(rated, len(found), select, top, num_clusters)
     if chosen is None:
         chosen = _choose({name: part[train] for name, part in found.items()}, rated, edges, select, top)
-    for extractor in chosen.used:
-        if (length := found[extractor.name].shape[-1]) != extractor.length:
-            raise ValueError(
-                f"standards: {extractor.name} has {extractor.length} features there, and {length} are found here"
-            )
+        known = contents or {}
+        chosen = chosen._replace(ranked=tuple(e._replace(content=known.get(e.name, "")) for e in chosen.ranked))
+    chosen.check_lengths({name: part.shape[-1] for name, part in found.items()})
     data: dict[str, Any] = {
         where: (
             *(
@@ -240,20 +245,33 @@ def _are_apart(scores: Tensor, count: int) -> bool:
     return len({float(scores.min()), *cluster_edges(scores, count).tolist()}) == count
 
 
-def _choose(features: Mapping[str, Tensor], rated: Rated, edges: Tensor, select: Select, top: int | None) -> Chosen:
-    """Judge extractors by the training videos, and choose among them."""
+def _check(rated: Rated, extractors: int, select: Select, top: int | None, num_clusters: int) -> None:
+    """Raise ValueError unless there are clusters, and extractors that can be selected as asked."""
+    scores = rated.scores[rated.rows["train"]]
+    if not _are_apart(scores, num_clusters):
+        most = next((count for count in range(num_clusters - 1, 1, -1) if _are_apart(scores, count)), None)
+        allowed = "different scores are needed" if most is None else f"allowed is {most}, for example"
+        raise ValueError(f"num_clusters is {num_clusters}, and too many training scores are equal; {allowed}")
     if select == "all" and top is not None:
         raise ValueError(
             f"top is {top}, which is for extractors that are selected; allowed with all is to leave it out"
         )
-    if select != "all" and not 1 <= (top or 0) <= len(features):
-        raise ValueError(f"top is {top}; allowed are 1 to {len(features)}, the number of extractors")
-    scores = rated.scores[rated.rows["train"]]
-    known = [rated.columns[name] for name in ("photo", "content") if name in rated.columns]
-    groups = known[0] if known else np.arange(len(scores))
-    if select == "ridge" and len({*groups.tolist()}) < 2:
+    if select != "all" and not 1 <= (top or 0) <= extractors:
+        raise ValueError(f"top is {top}; allowed are 1 to {extractors}, the number of extractors")
+    if select == "ridge" and len({*_groups(rated).tolist()}) < 2:
         raise ValueError("select is 'ridge', which needs training videos of several photos or contents")
-    ranked = rank_extractors(features, scores, clusters_of(scores, edges), rated.columns.get("content"), groups)
+
+
+def _groups(rated: Rated) -> NDArray[Any]:
+    """Return the groups of training videos that cross-validation keeps together."""
+    known = (rated.columns[name] for name in GROUPS if name in rated.columns)
+    return next(known, np.arange(len(rated.rows["train"])))
+
+
+def _choose(features: Mapping[str, Tensor], rated: Rated, edges: Tensor, select: Select, top: int | None) -> Chosen:
+    """Judge extractors by the training videos, and choose among them."""
+    scores = rated.scores[rated.rows["train"]]
+    ranked = rank_extractors(features, scores, clusters_of(scores, edges), rated.columns.get("content"), _groups(rated))
     if select == "davies_bouldin" and all(math.isinf(extractor.davies_bouldin) for extractor in ranked):
         raise ValueError("select is 'davies_bouldin', which needs several training videos of a content")
     orders: dict[Select, Callable[[Ranked], float]] = {
@@ -348,25 +366,30 @@ def pretrained_ensemble(
         check_left_out(pretrained_ensemble, reason, margin=margin, clusters=clusters)
     chosen = None
     if standards is not None:
+        chosen = Chosen.read(Path(standards))
         reason = "chosen in the file of standards; allowed with one is to leave it out"
         check_left_out(pretrained_ensemble, reason, extractors=extractors, select=select, top=top)
-        chosen = Chosen.read(Path(standards))
         extractors = tuple(extractor.name for extractor in chosen.used)
     files = {"path": path, "train_scores": train_scores, "test_scores": test_scores, "pairs": pairs}
     rated = rated_videos(pretrained_ensemble, frames=frames, contents=contents, size=size, test=test, **files)
     folder = cache_folder() if cache is None else Path(cache)
+    made = made_for(extractors, folder)
+    if chosen is not None and standards is not None:
+        chosen.check_made(made, standards)
     source = kept_videos(rated.source, folder)
     # Videos of a part that is not used have no features.
     rows = torch.cat([*rated.rows.values()])
-    found = features(extractors, source, rows=rows, frames=key_frames, cache=folder)
     ends = torch.split(torch.arange(len(rows)), [len(part) for part in rated.rows.values()])
     used = rated._replace(rows=dict(zip(rated.rows, ends, strict=True)), scores=rated.scores[rows])
+    _check(used, len(extractors), select, top, num_clusters)  # before features, which take long
+    found = features(extractors, source, rows=rows, frames=key_frames, cache=folder, made=made)
     return ensemble_of(
         found,
         used,
         select=select,
         top=top,
         chosen=chosen,
+        contents={name: made[name.removesuffix(CLIP)].content for name in extractors},
         clusters=clusters,
         num_clusters=num_clusters,
         loss=loss,

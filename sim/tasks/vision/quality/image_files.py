@@ -18,6 +18,7 @@ from basinet.sim.tasks.vision.quality.ratings import (
     KVQ,
     LOWEST,
     Ratings,
+    check_apart,
     read_ratings,
     read_votes,
 )
@@ -127,7 +128,7 @@ def rated_image_files(
         The images, with scores from 1 to 5.
 
     Raises:
-        ValueError: A file cannot be read or holds something else, or an image is for training and for tests.
+        ValueError: A file cannot be read or holds something else, or an image or photo is for training and for tests.
     """
     if not path.is_dir():
         raise ValueError(f"{task}: path is {str(path)!r}, which is no folder")
@@ -144,10 +145,12 @@ def rated_image_files(
             raise ValueError(
                 f"{task}: {min(both)!r} is a training image in {scores}, and a test image in {test_scores}"
             )
+        check_apart(task, known.shown(scores, ["photo"]), found[1].shown(test_scores, ["photo"]))
         places = torch.split(torch.arange(sum(len(one.names) for one in found)), [len(one.names) for one in found])
         rows = dict(zip(("train", "test"), places, strict=True))
     elif "set" in known.columns:
         rows = _sets(task, scores, known, part)
+        check_apart(task, *(known.shown(scores, ["photo"], rows[name].tolist()) for name in ("train", "test")))
     else:
         rows = fold_rows([*known.columns.get("photo", known.names)], fold, folds, "images of different photos")
     if "set" in known.columns or test_scores is not None:

@@ -15,7 +15,7 @@ from basinet.sim.models.vision.masked.hierarchical_encoder import UNIT, units_of
 from basinet.sim.tasks.vision.restoration.patches import Pictures, drawn, turned
 from basinet.sim.vision.degradations import Composition, degraded
 
-__all__ = ["MaskedCrops", "Normalised", "Target", "unit_targets"]
+__all__ = ["MaskedCrops", "Normalised", "Target", "unit_pixels", "unit_targets"]
 
 Target = Literal["degraded", "clean"]
 Normalised = bool | Literal["channels"]
@@ -133,7 +133,31 @@ def unit_targets(units: Tensor, *, normalised: Normalised) -> Tensor:
         [..., 768].
     """
     if normalised:
-        together = (-2, -1) if normalised == "channels" else (-3, -2, -1)
-        variance, mean = torch.var_mean(units, together, correction=0, keepdim=True)
-        units = (units - mean) / (variance + _TINY).sqrt()
+        mean, deviation = _moments(units, normalised)
+        units = (units - mean) / deviation
     return units.flatten(-3)
+
+
+def unit_pixels(predicted: Tensor, units: Tensor, *, normalised: Normalised) -> Tensor:
+    """Turn what a model predicts of units into pixels, the inverse of `unit_targets`.
+
+    Args:
+        predicted: What it predicts, [..., 768].
+        units: The true pixels, whose mean and variance are taken, [..., 3, 16, 16].
+        normalised: See `unit_targets`.
+
+    Returns:
+        [..., 3, 16, 16].
+    """
+    pixels = predicted.view_as(units)
+    if not normalised:
+        return pixels
+    mean, deviation = _moments(units, normalised)
+    return mean + deviation * pixels
+
+
+def _moments(units: Tensor, normalised: Normalised) -> tuple[Tensor, Tensor]:
+    """Return the mean of each unit or of each channel of it, and by what it is divided."""
+    together = (-2, -1) if normalised == "channels" else (-3, -2, -1)
+    variance, mean = torch.var_mean(units, together, correction=0, keepdim=True)
+    return mean, (variance + _TINY).sqrt()

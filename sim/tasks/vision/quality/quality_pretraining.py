@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from basinet.algorithms.draws import key
+from basinet.sim.data.items import Items
+from basinet.sim.data.memory_map import cached_separately
 from basinet.sim.evaluation.measuring import chunks, measure
+from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.models.vision.masked.hierarchical_encoder import UNIT
 from basinet.sim.tasks.loaders.huggingface import Files as HubFiles
@@ -21,7 +26,7 @@ from basinet.sim.tasks.vision.quality.masked_crops import MaskedCrops, Normalise
 from basinet.sim.tasks.vision.restoration.image_pairs import made
 from basinet.sim.tasks.vision.restoration.original_parts import train_and_test
 from basinet.sim.tasks.vision.restoration.patches import Pictures
-from basinet.sim.vision.curation import Criterion, Curation, curate
+from basinet.sim.vision.curation import Criterion, Curation, curate, estimate_in_words, estimated
 from basinet.sim.vision.degradations import DEGRADATIONS, Composition
 from basinet.sim.vision.photos import PHOTOS
 
@@ -29,6 +34,9 @@ __all__ = ["QualityPretraining", "quality_pretraining"]
 
 _TEST = ("astronaut", "rocket", "flower", "coins", "hubble")
 _TRAIN = tuple(name for name in PHOTOS if name not in _TEST)
+
+_REVISION = 1
+"""Of how crops are estimated; another one computes estimates that are kept anew."""
 
 _CHUNK = 4096
 """Most samples that are measured at a time."""
@@ -63,14 +71,18 @@ class QualityPretraining(Regression):
         found = f"squared error of the {pixels}; {int(kept.sum())} of {len(kept)} crops are trained on"
         if not self.curation.left_out:
             return found
-        means = (f"{name} {kept:.4g} ({out:.4g})" for name, (kept, out) in self.curation.means().items())
+        means = (
+            f"{name} {estimate_in_words(name, kept)} ({estimate_in_words(name, out)})"
+            for name, (kept, out) in self.curation.means().items()
+        )
         return f"{found}, with a mean {', '.join(means)} of those kept (left out)"
 
     def curated(self) -> list[dict[str, Any]]:
         """Return what curation has kept of each image.
 
         Returns:
-            A row for each image: `photo`, `crops` that there are, `kept` ones, and the mean of each estimate.
+            A row for each image: `photo`, `crops` that there are, `kept` ones, and the mean of each estimate, none of
+            which is computed if all crops are kept.
         """
         rows: list[dict[str, Any]] = []
         for name in dict.fromkeys(self.origins.tolist()):
@@ -180,7 +192,8 @@ def quality_pretraining(
         scene: Column by which samples may be partitioned as `scene`.
         data_files: The files of each split, unless `dataset` determines them.
         test_size: Most test images, the first ones; by default all.
-        cache: Folder in which decoded images are kept, mapped into memory; by default they are held in memory.
+        cache: Folder in which decoded images are kept, mapped into memory, and what curation estimates; by default they
+            are held in memory, and crops are estimated each time.
         seed: Seed of the choice of crops and of what is held out, and of the masks and degradations that are measured;
             the simulator supplies it.
 
@@ -235,7 +248,7 @@ def quality_pretraining(
             seed=seed,
         )
     candidates = data["train"]
-    found = _curation(candidates, curation, kept)
+    found = _curation(candidates, curation, kept, cache)
     trained = replace(candidates, places=candidates.places[found.is_kept])
     image_of = trained.places[:, 0].repeat(len(chains))
     columns = {
@@ -284,9 +297,40 @@ def _places(pictures: Pictures, names: Sequence[str], side: int, most: int, seed
     return np.concatenate(found).astype(np.int64)
 
 
-def _curation(candidates: MaskedCrops, criteria: Sequence[Criterion], share: float) -> Curation:
-    """Choose among crops."""
-    rows = torch.arange(len(candidates.places)) * len(candidates.chains)
-    resolutions = [candidates.pictures.arrays(picture)[0][0].size for picture in candidates.places[:, 0]]
-    crops = (candidates.clean(row)[0] for row in rows[:, None])  # of which there may be too many for the memory
-    return curate(crops, resolutions, criteria, share)
+@dataclass(frozen=True)
+class _Estimates:
+    """Estimates of crops, float64 [crops, criteria], as the only item of a data set."""
+
+    crops: MaskedCrops
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def key(self) -> str:
+        """A digest of what they depend on, if images are kept in files."""
+        pictures: Any = self.crops.pictures
+        made = [_REVISION, torch.__version__, version("scikit-image")]
+        return digest([pictures.folder.name, self.crops.places, self.crops.side, self.criteria, made])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, row: int) -> Tensor:
+        found = []
+        for place, picture in enumerate(self.crops.places[:, 0]):
+            (crop,) = self.crops.clean(torch.tensor([place * len(self.crops.chains)]))  # all may not fit into memory
+            found.append(estimated(crop, self.crops.pictures.arrays(picture)[0][0].size, self.criteria))
+        return torch.tensor(found, dtype=torch.float64)
+
+
+def _curation(candidates: MaskedCrops, criteria: Sequence[Criterion], share: float, cache: str | None) -> Curation:
+    """Choose among crops, by estimates that are kept if there is a cache."""
+    if share == 1:
+        return Curation({}, np.ones(len(candidates.places), dtype=np.bool_))
+    source = _Estimates(candidates, tuple(criteria))
+    if cache is None:
+        found = source[0].numpy()
+    else:
+        items = Items(source=source, name="tables of estimates of crops")
+        empty = torch.empty(0, 0, dtype=torch.float64)
+        (found,) = cached_separately(items, [source.key], empty, Path(cache)).arrays(0)
+    return curate(dict(zip(criteria, found.T, strict=True)), share)

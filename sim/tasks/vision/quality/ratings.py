@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.sim.experiment.mistakes import reason_of, shown
+from basinet.sim.experiment.mistakes import count_of, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import read_csv, wanted_columns
+from basinet.topologies.policies.matrix_files import decode
 
-__all__ = ["HIGHEST", "KONIQ", "KVQ", "LOWEST", "Layout", "Ratings", "read_ratings", "read_votes"]
+__all__ = [
+    "GROUPS",
+    "HIGHEST",
+    "KONIQ",
+    "KVQ",
+    "LOWEST",
+    "Layout",
+    "Ratings",
+    "check_apart",
+    "read_ratings",
+    "read_votes",
+]
 
 LOWEST, HIGHEST = 1.0, 5.0
 """The scale of mean opinion scores."""
@@ -23,6 +35,9 @@ Layout = tuple[str, str]
 
 KVQ: Layout = ("filename", "score")
 KONIQ: Layout = ("image_name", "MOS")
+
+GROUPS = ("photo", "content")
+"""Columns that say what samples show, of which several may be versions."""
 
 _VOTES = 10
 """Counts of the votes for 1, 2, … in a row of AVA."""
@@ -43,6 +58,44 @@ class Ratings:
     scores: NDArray[np.float64] | None
     columns: Mapping[str, NDArray[Any]]
     places: tuple[str, ...]
+
+    def shown(self, file: str, columns: Sequence[str], rows: Iterable[int] | None = None) -> dict[tuple[str, str], str]:
+        """Find what is shown, as far as columns say it.
+
+        Args:
+            file: The file, for messages.
+            columns: Names of the columns.
+            rows: The rows that count; None for all.
+
+        Returns:
+            Line and file of the first row with each entry, by the column and the entry; blank ones are left out.
+        """
+        rows = [*(range(len(self.names)) if rows is None else rows)]
+        found: dict[tuple[str, str], str] = {}
+        for name in columns:
+            for row in rows if name in self.columns else ():
+                if entry := str(self.columns[name][row]):
+                    found.setdefault((name, entry), f"{self.places[row]} of {file}")
+        return found
+
+
+def check_apart(task: str, train: Mapping[tuple[str, str], str], test: Mapping[tuple[str, str], str]) -> None:
+    """Raise if something is shown in training and in tests.
+
+    Args:
+        task: Who asks, for error messages.
+        train: What `Ratings.shown` finds in training.
+        test: The same of tests.
+
+    Raises:
+        ValueError: An entry is in both.
+    """
+    for (column, entry), where in train.items():
+        if (column, entry) in test:
+            raise ValueError(
+                f"{task}: the {column} {entry!r} is shown in training, {where}, and in tests, {test[column, entry]};"
+                " allowed is one of them"
+            )
 
 
 def read_ratings(
@@ -102,16 +155,16 @@ def read_votes(file: Path, folder: Path, task: str) -> Ratings:
             counts, or no votes.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
+        lines = decode(file.read_bytes(), file, task).splitlines()
+    except OSError as error:
         raise ValueError(f"{task}: {file} cannot be read: {reason_of(error)}") from error
     rows = [(f"line {number}", line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     means = []
     for where, row in rows:
         if len(row) < 2 + _VOTES:
             raise ValueError(
-                f"{task}: {where} of {file} has {len(row)} values; needed are at least {2 + _VOTES}: a number, the name"
-                f" of an image without .jpg, and {_VOTES} counts of votes"
+                f"{task}: {where} of {file} has {count_of(len(row), 'value')}; needed are at least {2 + _VOTES}: a"
+                f" number, the name of an image without .jpg, and {_VOTES} counts of votes"
             )
         counts = row[2 : 2 + _VOTES]
         if wrong := next((word for word in counts if not (word.isascii() and word.isdigit())), None):

@@ -76,6 +76,11 @@ class Scoring(Regression):
         return f"{super().about_loss}; {self.remark}" if self.remark else super().about_loss
 
     @property
+    def least_batch(self) -> int:
+        """Smallest number of samples that a batch needs: two for losses of a whole batch, which compare scores."""
+        return 2 if self.mean_over == "batch" else 1
+
+    @property
     def key_frames(self) -> int:
         """Number of frames whose scene statistics are averaged for a baseline."""
         return 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import ExperimentError, reason_of, shown
 from basinet.sim.tasks.loaders.csv_files import read_csv
-from basinet.sim.tasks.vision.quality.ratings import read_ratings
+from basinet.sim.tasks.vision.quality.ratings import GROUPS, check_apart, read_ratings
 from basinet.sim.tasks.vision.videos.video_views import KINDS, Rated
 from basinet.sim.vision.video_files import av_versions, read_frames
 
@@ -108,7 +108,7 @@ def rated_files(task: str, folder: Path, train: str | None, test: str | None, pa
         The videos.
 
     Raises:
-        ValueError: A file cannot be read or holds something else, or a video is for training and for tests.
+        ValueError: A file cannot be read or holds something else, or both parts show the same.
     """
     if not folder.is_dir():
         raise ValueError(f"{task}: path is {str(folder)!r}, which is no folder")
@@ -119,6 +119,7 @@ def rated_files(task: str, folder: Path, train: str | None, test: str | None, pa
         held = read_ratings(Path(test), folder, blank=True, task=task)
         if twice := {*map(os.path.normpath, ratings[0].names)} & {*map(os.path.normpath, held.names)}:
             raise ValueError(f"{task}: {min(twice)!r} is a training video in {train}, and a test video in {test}")
+        check_apart(task, ratings[0].shown(train, GROUPS), held.shown(test, GROUPS))
         if held.scores is None:
             _log.warning("task.test_scores: the scores of %s are blank, so that nothing is tested", test)
         else:

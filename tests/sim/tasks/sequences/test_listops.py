@@ -123,6 +123,13 @@ def test_settings_without_expressions(settings: dict[str, Any], message: str) ->
         listops(**SMALL, **settings)
 
 
+def test_files_are_utf_8(tmp_path: Path) -> None:
+    write(tmp_path, ROWS)
+    (tmp_path / "basic_train.tsv").write_bytes(f"{HEADER}\n{ROWS[0]}\n[MAX 2 ö ]\t2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^listops: line 3 of '.*basic_train.tsv' is not text in UTF-8 \("):
+        listops(path=str(tmp_path))
+
+
 HEADER = "Source\tTarget"
 ROWS = ["( ( ( ( [MAX 2 ) 9 ) [SM 4 9 ] ) ] )\t9", "[MED 1 2 4 5 ]\t3", "[MIN 7 7 ]\t7"]
 

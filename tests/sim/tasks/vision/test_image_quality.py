@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -153,6 +154,11 @@ def test_losses_are_those_of_videos(cache, loss):
     torch.testing.assert_close(task.loss(outputs, batch), wanted[loss])
     assert task.mean_over == ("samples" if loss == "l1" else "batch")
     assert ("makes another objective" in task.about_loss) == (loss != "l1")
+    assert task.least_batch == (1 if loss == "l1" else 2)
+    if loss != "l1":
+        alone = replace(task, train=tuple(part[:1] for part in batch), columns={})
+        with pytest.raises(ValueError, match=r"^train has 1 sample, .* compares the samples of a batch; .* least 2$"):
+            alone.check()
 
 
 @pytest.mark.parametrize("loss", ["l1", "plcc", "rank", "plcc_rank"])
@@ -298,6 +304,13 @@ BAD = {
     "text": ([("filename", "score"), ("0.jpg", "good")], "line 2 of .* has the score 'good'"),
     "columns": ([("name", "mos"), ("0.jpg", 2)], "needed are filename and score, or image_name and MOS$"),
     "set": ([*KONIQ[:2], ("1.jpg", 0, 3, 1, "train")], "line 3 of .* has the set 'train'; allowed are training, val"),
+    "photo": (
+        [
+            (*KONIQ[0], "photo"),
+            *((*KONIQ[n], photo) for n, photo in zip((1, 5, 2, 7, 8), ("", "a", "b", "a", "b"), strict=True)),
+        ],
+        "the photo 'b' is shown in training, line 4 of .*bad.csv, and in tests, line 6 of .*bad.csv; allowed is one of",
+    ),
     "no test": (KONIQ[:3], "has no images of the set 'test'"),
 }
 
@@ -305,7 +318,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_rows_are_named(folder, cache, name):
     rows, sentence = BAD[name]
-    scale = [0, 100] if name in ("set", "no test") else [1, 5]
+    scale = [0, 100] if name in ("set", "no test", "photo") else [1, 5]
     with pytest.raises(ValueError, match=f"^image_quality: .*{sentence}") as caught:
         of_files(folder, cache, scores=write_csv(folder / "bad.csv", rows), scale=scale)
     assert "\n" not in str(caught.value)
@@ -324,6 +337,12 @@ def test_bad_votes_are_named(folder, cache, name):
     row, sentence = BAD_VOTES[name]
     (folder / "bad.txt").write_text("\n".join([" ".join(["1", "7", *VOTES]), " ".join(row)]))
     with pytest.raises(ValueError, match=f"^image_aesthetics: {sentence}"):
+        of_files(folder, cache, image_aesthetics, scores=str(folder / "bad.txt"))
+
+
+def test_votes_are_utf_8(folder, cache):
+    (folder / "bad.txt").write_bytes("1 ö 1".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^image_aesthetics: line 1 of '.*bad.txt' is not text in UTF-8"):
         of_files(folder, cache, image_aesthetics, scores=str(folder / "bad.txt"))
 
 
@@ -362,11 +381,18 @@ def test_mistakes_are_sentences(cache, settings, sentence):
         ({"scores": "none.csv"}, "none.csv cannot be read"),
         ({"path": "nowhere", "scores": "koniq.csv"}, "path is 'nowhere', which is no folder"),
         ({"scores": "kvq.csv", "test_scores": "kvq.csv"}, "'0.jpg' is a training image in"),
+        (
+            {"scores": "photos.csv", "test_scores": "other_photos.csv"},
+            "the photo 'a' is shown in training, line 3 of .*photos.csv, and in tests, line 2 of .*other_photos.csv",
+        ),
     ],
 )
 def test_mistakes_about_files_are_sentences(folder, cache, settings, sentence):
     write_csv(folder / "koniq.csv", KONIQ)
     write_csv(folder / "kvq.csv", [("filename", "score"), *((f"{n}.jpg", 3) for n in range(6))])
+    header = ("filename", "photo", "score")
+    write_csv(folder / "photos.csv", [header, ("0.jpg", "b", 3), ("1.jpg", "a", 4)])
+    write_csv(folder / "other_photos.csv", [header, ("2.jpg", "a", 3), ("3.jpg", "c", 4)])
     files = {name: str(folder / value) for name, value in settings.items() if "scores" in name}
     given = {"path": str(folder / "images"), "cache": cache, "patch": 16, **settings, **files}
     with pytest.raises(ValueError, match=sentence):

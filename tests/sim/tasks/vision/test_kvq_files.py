@@ -202,12 +202,18 @@ def test_other_bad_files_are_named(kvq, cache):
     (kvq / "text.xlsx").write_text("no sheets")
     (kvq / "videos" / "text.mp4").write_text("no video\n" * 99)
     write_csv(kvq / "text.csv", [HEAD, ("0.mp4", 2), ("text.mp4", 2)])
+    write_csv(kvq / "contents.csv", [(*HEAD, "content"), ("0.mp4", 2, "a"), ("1.mp4", 2, "b")])
+    write_csv(kvq / "held.csv", [(*HEAD, "content"), ("4.mp4", 2, "b"), ("5.mp4", 2, "c")])
     for changes, sentence in (
         ({"pairs": "sheet.xlsx"}, "is of 'other'; allowed are nonsource and source"),
         ({"pairs": "text.xlsx"}, "text.xlsx is no Excel file"),
         ({"test_scores": None}, "pairs is .*which is for test videos"),
         ({"test_scores": None, "pairs": None, "train_scores": None}, "train_scores is missing"),
         ({"train_scores": "none.csv"}, "none.csv cannot be read"),
+        (
+            {"train_scores": "contents.csv", "test_scores": "held.csv"},
+            "the content 'b' is shown in training, line 3 of .*, and in tests, line 2 of .*; allowed is one of them",
+        ),
     ):
         with pytest.raises(ValueError, match=sentence):
             of_files(kvq, cache, **changes)

@@ -19,6 +19,7 @@ from basinet.analysis.metrics import default_metrics
 from basinet.sim.agents.state import load_vector
 from basinet.sim.models import EnsembleRegressor
 from basinet.sim.tasks import pretrained_ensemble
+from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
 from basinet.sim.tasks.vision.ensemble.extractor_ranking import cross_validated, davies_bouldin, without_content
 from basinet.sim.tasks.vision.ensemble.icid import (
     batch_cosines,
@@ -226,6 +227,9 @@ def test_the_objective_is_a_mean_over_samples_or_says_that_it_is_none(features, 
     assert ("which is no mean over samples" in task.about_loss) != adds_up
     assert ("our reading" in task.about_loss) == ("no icid" not in case)
     assert task.about_loss.count("tests tell little") == 1
+    alone = replace(task, chosen=Chosen(task.chosen.ranked[:1], task.chosen.standards[:1]))
+    assert ("has no pair" in alone.about_loss) == ("no icid" not in case) and "has no pair" not in task.about_loss
+    assert task.least_batch == {"batch": 4, "plcc": 2, "no icid, plcc": 2}.get(case, 1)
 
 
 CASES = {
@@ -287,7 +291,7 @@ def test_the_usual_model_has_the_stated_parts():
     for useless in ((math.inf, math.inf), (0.0, 1.0)):
         with pytest.raises(ValueError, match="indices are positive, and one that is finite, but got"):
             EnsembleRegressor([(2, 36), (1, 12)], 1, clusters=4, davies_bouldin=useless, weights="davies_bouldin")
-    with pytest.raises(ValueError, match="of 1 extractors, but got"):
+    with pytest.raises(ValueError, match="of 1 extractor, but got"):
         EnsembleRegressor([(2, 36), (1, 12)], 1, clusters=4, davies_bouldin=(5.0,))
 
 
@@ -341,12 +345,14 @@ def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
     (standard,) = task.chosen.standards
     first, again = (some.test[0].double() for some in (task, pretrained_ensemble(**clips | taken)))
     assert torch.equal(first, again) and len(standard.shift) == first.shape[-1]
+    with pytest.raises(ValueError, match="select is 'ridge', which is chosen in the file of standards"):
+        pretrained_ensemble(**clips | taken, select="ridge")
+    with pytest.raises(ValueError, match=r"extractors is \['random'\], which is chosen in the file of standards"):
+        pretrained_ensemble(**clips | taken | {"extractors": ("random",)})
     for damaged in ("{}", '{"extractors": [], "standards": []}', kept.read_text().replace("shift", "sift")):
         kept.write_text(damaged)
         with pytest.raises(ValueError, match=r"standards: .*standards.json cannot be read"):
             pretrained_ensemble(**clips | taken)
-    with pytest.raises(ValueError, match="select is 'ridge', which is chosen in the file of standards"):
-        pretrained_ensemble(**clips | taken, select="ridge")
 
 
 @pytest.mark.parametrize(
@@ -356,6 +362,10 @@ def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
         ({"select": "ridge"}, "top is None; allowed are 1 to"),
         ({"select": "ridge", "top": 99}, "top is 99; allowed are 1 to"),
         ({"top": 1}, "top is 1, which is for extractors that are selected"),
+        (
+            {"standards": "nowhere.json", "extractors": ("random",)},
+            "standards: nowhere.json cannot be read: No such",
+        ),
         ({"icid": 0.0, "margin": 0.1}, "margin is 0.1, which is for the ICID loss"),
         ({"num_clusters": 40}, "num_clusters is 40, and too many training scores are equal"),
         ({"key_frames": 9}, "key_frames is 9; allowed are at most 3"),
@@ -363,7 +373,9 @@ def test_what_a_run_keeps_makes_the_same_of_other_videos(clips, tmp_path):
         ({"pairs": "p.csv"}, "^pretrained_ensemble: pairs is 'p.csv', which is for samples that are read"),
     ],
 )
-def test_what_does_not_fit_is_refused(clips, settings, sentence):
+def test_what_does_not_fit_is_refused_before_features_are_found(clips, settings, sentence, monkeypatch):
+    if "extractors" not in settings:
+        monkeypatch.delattr("basinet.sim.tasks.vision.ensemble.pretrained_ensemble.features")
     with pytest.raises(ValueError, match=sentence):
         pretrained_ensemble(**clips | settings)
 

@@ -2,6 +2,7 @@
 
 import csv
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import some
 from basinet.sim.data.sampling import make_sampler
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.vision.procedures.clip_views import view_of
 from basinet.sim.tasks.vision.procedures.composed import KINDS, SIDE, Composed, compose, region_of, tell
 from basinet.sim.tasks.vision.procedures.interval_files import SmallVideos, read_folder, read_intervals, read_prompts
+from basinet.sim.tasks.vision.procedures.labelled_frames import Labelled
 from basinet.sim.tasks.vision.procedures.procedure_sets import composed_sets, read_sets
 from basinet.sim.tasks.vision.procedures.procedure_stages import DIFFICULTIES
 from basinet.sim.tasks.vision.procedures.told_videos import Alternation, Extent, Span, Told, ToldVideos
@@ -190,9 +193,29 @@ def test_frames_are_labelled_by_the_stages_of_their_video(easy):
             frames = torch.from_numpy(Composed([procedure]).arrays(0)[0].copy())
             wanted = [n for n, length in zip(procedure.stages, procedure.lengths, strict=True) for _ in range(length)]
             rows = slice(place, place := place + len(wanted))
-            assert torch.equal(found.frames[rows], frames) and found.phase[rows].tolist() == wanted
-            assert found.video[rows].tolist() == [number] * len(wanted)
-        assert len(found.phase) == place and found.frames.shape[1:] == (3, SIDE, SIDE)
+            read = found.fetch(torch.arange(len(found))[rows])
+            assert torch.equal(read.frames[:, 0], frames) and read.phase.tolist() == wanted
+            assert read.video.tolist() == [number] * len(wanted)
+        assert len(found) == place and frames.shape[1:] == (3, SIDE, SIDE)
+
+
+def test_labelled_frames_are_read_when_they_are_needed():
+    read = []
+
+    class Videos(list):
+        def arrays(self, row):
+            read.append(row)
+            return [self[row]]
+
+    drawn = np.random.default_rng(0).integers(0, 256, (3, 9, 3, 4, 5), dtype=np.uint8)
+    parts = Videos(drawn[:2]), Videos(drawn[2:])
+    spans = [[(1, 3, 0), (5, 6, 1)], [(0, 2, 1)]], [[(7, 9, 0)]]
+    found = Labelled.joined([Labelled.of(part, each) for part, each in zip(parts, spans, strict=True)])
+    assert not read and len(found) == 7
+    batch = found.fetch(torch.tensor([6, 1, 5, 2]))
+    assert read == [0, 0] and batch.phase.tolist() == [0, 0, 0, 1] and batch.video.tolist() == [2, 0, 2, 0]
+    wanted = [drawn[2, 8], drawn[0, 2], drawn[2, 7], drawn[0, 5]]
+    assert torch.equal(batch.frames[:, 0], torch.from_numpy(np.stack(wanted)))
 
 
 def test_phases_of_composed_videos_can_be_told_by_their_frames():
@@ -207,7 +230,7 @@ def test_phases_of_composed_videos_can_be_told_by_their_frames():
     means = np.stack([np.mean([c for c, s in zip(colours, stages, strict=True) if s == n], 0) for n in range(8)])
     shares = {}
     for name, found in sets.recognised.items():
-        seen = found.frames.float().mean((2, 3)).numpy()
+        seen = found.fetch(torch.arange(len(found))).frames[:, 0].float().mean((2, 3)).numpy()
         guesses = np.linalg.norm(seen[:, None] - means, axis=2).argmin(1)
         shares[name] = (guesses == found.phase.numpy()).mean()
     assert shares["test"] > 3 / 8 and shares["other kind"] > 2 / 8, shares
@@ -292,11 +315,9 @@ def write(file, *rows):
         csv.writer(stream).writerows(rows)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def made_files(path, brightest):
     """Two videos that get brighter, in which clips, phases and the whole are told."""
-    path = tmp_path_factory.mktemp("procedures")
-    shades = torch.linspace(20, 230, LENGTH).byte()
+    shades = torch.linspace(20, brightest, LENGTH).byte()
     for name in ("one", "two"):
         (path / f"{name}.mp4").write_bytes(encode(shades[:, None, None, None].expand(-1, 3, 48, 64), "x264", 10))
         seconds = duration(path / f"{name}.mp4")
@@ -308,7 +329,22 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_videos_and_intervals_are_read(folder, tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return made_files(tmp_path_factory.mktemp("procedures"), 230)
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    return made_files(tmp_path_factory.mktemp("held"), 200)
+
+
+def read_files(path, test_path, prompts):
+    settings = {"frames": 8, "side": 16, "extent": EXTENT, "alternation": Alternation()}
+    return read_sets(path, test_path, prompts, cache=path / "cache", **settings)
+
+
+def test_videos_and_intervals_are_read(folder, held, tmp_path):
     files, said = read_folder(folder, frames=8)
     assert [file.name for file in files] == ["one.mp4", "two.mp4"]
     assert said[0] == Told(
@@ -327,16 +363,7 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
         ("it ends", "late"),
         ("it ends", "the hook is gone"),
     )
-    sets = read_sets(
-        folder,
-        folder,
-        tmp_path / "prompts.csv",
-        frames=8,
-        side=16,
-        cache=tmp_path / "cache",
-        extent=EXTENT,
-        alternation=Alternation(),
-    )
+    sets = read_files(folder, held, tmp_path / "prompts.csv")
     video = sets.train.read(torch.tensor([0, 1]), torch.tensor([5, 6]))[2]
     assert video.frames.shape == (2, 4, 3, 16, 16)
     shades = video.frames.mean((2, 3, 4))
@@ -347,17 +374,32 @@ def test_videos_and_intervals_are_read(folder, tmp_path):
     assert sets.phases == ("one begins", "two begins", "it ends")
     assert [sets.train.words.decode(row) for row in sets.prompts[2].tolist()] == ["late", "the hook … …"]
     assert sets.train.words.decode(sets.train.fetch(torch.tensor([0]))[2].phases[0, 0].tolist()) == "one begins"
-    with pytest.raises(ValueError, match="prompts: is missing; test videos need prompts"):
-        read_sets(
-            folder,
-            folder,
-            None,
-            frames=8,
-            side=16,
-            cache=tmp_path,
-            extent=EXTENT,
-            alternation=Alternation(),
-        )
+
+
+def test_mistakes_in_sets_are_told(folder, held, tmp_path):
+    def refused(message, path, *prompts):
+        write(tmp_path / "prompts.csv", ("phase", "prompt"), *prompts)
+        with pytest.raises(ValueError, match=f"^{message}"):
+            read_files(folder, path, tmp_path / "prompts.csv" if prompts else None)
+
+    refused("prompts: is missing; test videos need prompts", held)
+    pair = ("a", "b")
+    refused(f"video_language: 'one.mp4' is a training video in {folder}, and a test video in {folder};", folder, pair)
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    shutil.copy(folder / "two.mp4", copied / "TWO.MP4")
+    refused("video_language: 'one.mp4' is a training video .*, and a test video of the name 'TWO.MP4' in", copied, pair)
+    refused(
+        "video_language: line 2 of .*one.csv has the text 'one begins', which has no prompts, nor has 'two begins';"
+        " allowed: it ends",
+        held,
+        ("it ends", "late"),
+    )
+    one = tmp_path / "one"
+    shutil.copytree(held, one)
+    for name in ("one", "two"):
+        write(one / "phases" / f"{name}.csv", HEAD, (0, 0.5, "it ends"))
+    refused("video_language: .*prompts.csv has prompts of 1 phase, 'it ends'; at least two", one, ("it ends", "late"))
 
 
 def test_frames_of_files_are_squares_of_the_middle(folder, tmp_path):
@@ -369,6 +411,12 @@ def test_frames_of_files_are_squares_of_the_middle(folder, tmp_path):
     assert (frame - frame.flip(-1)).abs().max() < 30 and frame.mean() > 150
     assert source[0].shape == (4, 3, 16, 16) and source[0].dtype == torch.uint8
     assert source.keys != SmallVideos([folder / "one.mp4"], 4, 8).keys
+
+
+def test_a_broken_video_is_told_without_a_line_of_a_package(tmp_path, make_setup):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(ExperimentError, match=r"^task: video_language: .*bad.mp4 cannot be read as a video: [^()]+$"):
+        make_setup(task={"name": "video_language", "path": str(tmp_path)}, model="video_text")
 
 
 INTERVALS = {
@@ -425,7 +473,7 @@ def test_mistakes_in_folders_are_told(folder, tmp_path):
     refused(".*holds no videos; allowed are")
     refused(".*cannot be read: No such file", folder=tmp_path / "none")
     refused(
-        "line 2 of .*one.csv has the text 'one begins', which has no prompts; allowed: two begins",
+        "line 2 of .*one.csv has the text 'one begins', which has no prompts, nor has 'it ends'; allowed: two begins",
         folder=folder,
         phases=["two begins"],
     )
@@ -442,7 +490,6 @@ def test_mistakes_in_folders_are_told(folder, tmp_path):
     [
         ([("phase", "text"), ("a", "b")], "the columns of .*needed are phase and prompt"),
         ([("phase", "prompt"), ("a", "b"), ("a", "")], "line 3 of .* has the prompt ''; a word is needed"),
-        ([("phase", "prompt"), ("a", "b"), ("a", "c")], "has prompts of 1 phases; at least two"),
     ],
 )
 def test_mistakes_in_prompts_are_told(rows, message, tmp_path):

@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from basinet.sim.data.rows import take
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.models import MODELS
 from basinet.sim.tasks import quality_pretraining
-from basinet.sim.vision.curation import coverage, objects
+from basinet.sim.tasks.vision.quality.masked_crops import unit_pixels, unit_targets
+from basinet.sim.vision.curation import coverage, estimate_in_words, estimated, objects
 from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 
 FEW = {"train_photos": ["coffee", "clock"], "test_photos": ["coins"], "crops": 4}
+CRITERIA = {"resolution": " MP", "coverage": "", "objects": ""}
 KEYS = fold(torch.arange(3), 5)
 
 
@@ -168,6 +171,24 @@ def test_normalised_targets(task):
     assert (targets.square().mean(-1) <= 1 + 1e-9).all() and targets.square().mean(-1).median() > 0.99
 
 
+@pytest.mark.parametrize("normalised", [True, "channels", False])
+def test_pixels_are_those_of_their_targets(normalised):
+    """Also of a flat unit, and of one whose variance is hardly larger than what is added to it."""
+    units = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    units *= torch.tensor([1, 1e-3, 0]).view(3, 1, 1, 1)
+    targets = unit_targets(units, normalised=normalised)
+    torch.testing.assert_close(unit_pixels(targets, units, normalised=normalised), units, rtol=1e-12, atol=1e-12)
+    of_others = unit_pixels(torch.ones(3, 768, dtype=torch.float64), units, normalised=normalised)
+    together = {True: (1, 2, 3), "channels": (2, 3)}
+    if normalised:
+        mean, variance = (getattr(units, name)(together[normalised], keepdim=True) for name in ("mean", "var"))
+        count = 256 * (3 if normalised is True else 1)
+        expected = mean + (variance * (count - 1) / count + 1e-6).sqrt()
+        torch.testing.assert_close(of_others, expected.expand_as(units), rtol=1e-12, atol=0)
+    else:
+        assert (of_others == 1).all()
+
+
 def test_targets_may_be_normalised_in_each_channel():
     task = quality_pretraining(**FEW, normalised="channels").to("cpu", torch.float64)
     plain = quality_pretraining(**FEW, normalised=False).to("cpu", torch.float64)
@@ -233,7 +254,13 @@ def test_the_r2_of_details(task):
 
 
 def test_curation_is_told(task, clean):
-    assert "4 of 8 crops are trained on, with a mean resolution" in task.about_loss
+    number = r"[\d.]{1,4}"
+    means = (f"{name} {number}{unit} \\({number}{unit}\\)" for name, unit in CRITERIA.items())
+    said = f"with a mean {', '.join(means)} of those kept \\(left out\\)"
+    assert re.fullmatch(f".*; 4 of 8 crops are trained on, {said}", task.about_loss)
+    values = {"resolution": [213_800, 1_024, 12.3e6], "coverage": [0.793], "objects": [3, 3.125]}
+    said = [estimate_in_words(name, value) for name, given in values.items() for value in given]
+    assert said == ["0.21 MP", "0.001 MP", "12.30 MP", "0.79", "3", "3.1"]
     assert clean.about_loss == "squared error of the pixels of masked units; 8 of 8 crops are trained on"
     rows = task.curated()
     assert [(row["photo"], row["crops"]) for row in rows] == [("coffee", 4), ("clock", 4)]
@@ -245,10 +272,23 @@ def test_curation_is_told(task, clean):
 def test_curation_estimates_the_crops_as_they_are(task, clean):
     for name, estimate in (("coverage", coverage), ("objects", objects)):
         expected = [estimate(crop) for crop in clean.train.clean(torch.arange(8))]
-        for found in (task, clean):
-            assert found.curation.estimates[name].tolist() == expected
+        assert task.curation.estimates[name].tolist() == expected
     alone = quality_pretraining(**FEW, curation=["objects"])
     assert [*alone.curation.estimates] == ["objects"]
+
+
+def test_crops_are_estimated_once_and_only_if_some_are_left_out(task, clean, tmp_path, monkeypatch):
+    assert clean.curation.is_kept.all() and not clean.curation.estimates
+    assert clean.curated()[0] == {"photo": "coffee", "crops": 4, "kept": 4}
+    quality_pretraining(**FEW, cache=str(tmp_path))
+    calls = []
+    estimates = "basinet.sim.tasks.vision.quality.quality_pretraining.estimated"
+    monkeypatch.setattr(estimates, lambda *given: calls.append(given) or estimated(*given))
+    again = quality_pretraining(**FEW, degradations=["noise"], cache=str(tmp_path))
+    assert not calls and again.curated() == task.curated()
+    assert (again.curation.is_kept == task.curation.is_kept).all()
+    quality_pretraining(**FEW | {"crops": 2}, cache=str(tmp_path))
+    assert len(calls) == 4
 
 
 def test_tests_show_other_photos():
@@ -298,3 +338,30 @@ def test_the_built_in_experiment_takes_steps(tmp_path, capsys, no_reports):
     for row in rows:
         assert row["state"] == "done"
         assert [*row["baselines"]] == ["mean of the training pixels", "mean of the visible units"]
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (
+            {"name": "mlp"},
+            "model: mlp cannot take the inputs of quality_pretraining, which are (4, 3, 16, 16), (4,) and ",
+        ),
+        (
+            {"name": "frame_network", "channels": [2]},
+            "model: frame_network cannot take the inputs of quality_pretraining",
+        ),
+        (
+            {"name": "hivit", "width": 8},
+            "model: hivit needs inputs of shape (channels, height, width), but got (4, 3, ",
+        ),
+        (
+            {"name": "ensemble_regressor"},
+            "model: ensemble_regressor needs clusters and davies_bouldin, which quality_pr",
+        ),
+    ],
+)
+def test_models_of_other_inputs_are_refused(make_setup, model, sentence):
+    with pytest.raises(ExperimentError) as error:
+        make_setup(task={"name": "quality_pretraining", **FEW}, model=model, batch_size=2)
+    assert str(error.value).startswith(sentence) and str(error.value).endswith(" such as masked_hivit")

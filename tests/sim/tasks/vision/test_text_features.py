@@ -113,6 +113,28 @@ def test_vectors_are_means_over_the_pieces_and_computed_once(package, tmp_path, 
         model.features([*TEXTS, "another"])
 
 
+def test_vectors_are_computed_in_one_thread_and_anew_by_other_files_and_versions(package, tmp_path, monkeypatch):
+    name, _ = package
+    model, threads, before = TextModel(name, tmp_path / "cache"), [], torch.get_num_threads()
+    maker = {"wordllama": "_means", "minilm": "_sentences"}[name]
+    real = getattr(text_features, maker)
+    monkeypatch.setattr(text_features, maker, lambda *given: threads.append(torch.get_num_threads()) or real(*given))
+    torch.set_num_threads(2)
+    try:
+        first = model.features(TEXTS)
+        assert threads == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "99.0.0")
+        assert model.features(TEXTS).identity == first.identity and len(threads) == 2
+    if name == "minilm":
+        file = tmp_path / "packages" / PACKAGES[name] / "model/config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"layer_norm_eps": 0.1}))
+        other = model.features(TEXTS)
+        assert other.identity != first.identity and not np.allclose(other.vectors, first.vectors)
+
+
 def test_tasks_hold_vectors_in_the_place_of_words(package, tmp_path):
     name, _ = package
     task = video_language(videos=4, test_videos=1, text=name, cache=str(tmp_path / "cache"), steps=20)

@@ -15,6 +15,7 @@ from basinet.analysis.metrics.phase_scores import PhaseAccuracy, PhaseF1
 from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import take
 from basinet.sim.evaluation.measuring import evaluate, measure
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.models import MODELS
 from basinet.sim.run.folder import load_run
@@ -190,6 +191,13 @@ def test_duplicates_have_no_influence_on_each_other():
     for loss in (info_nce(scores, same), mil_nce(scores[..., None], torch.ones(4, 1, dtype=torch.bool), same)):
         (gradient,) = torch.autograd.grad(loss, scores)
         assert gradient[1, 2] == gradient[2, 1] == 0 and (gradient[0, 1:] != 0).all()
+
+
+def test_a_batch_of_one_has_no_negatives_and_is_too_small(task):
+    alone = take(task.train, slice(0, 1))
+    model = made_model(task)
+    assert task.objective(model, alone).item() == pytest.approx(0, abs=1e-6)
+    assert task.least_batch == 2
 
 
 def test_terms_are_averaged_and_levels_weighted(task):
@@ -371,7 +379,11 @@ def test_f1_is_over_the_phases_that_occur_or_are_predicted(task):
 def test_scores_of_other_tasks_and_sets_are_refused(task):
     for metric, given, sentence in [
         (PhaseAccuracy(), Regression(train=(random(2, 1), random(2, 1)), num_outputs=1), "needs a task of videos and"),
-        (PhaseF1("away"), task, "phase_f1_away is of test videos of the set away; there are"),
+        (
+            PhaseF1("away"),
+            replace(task, sets=tuple("hgfedcbah")),
+            "phase_f1_away is of test videos of the set away; there are h, g, f, e, d, c, b, a$",
+        ),
     ]:
         metric.reset()
         with pytest.raises(ValueError, match=sentence):
@@ -381,6 +393,14 @@ def test_scores_of_other_tasks_and_sets_are_refused(task):
     assert math.isnan(metric.compute())
     with pytest.raises(ValueError, match=r"phase_f1 needs frames of known phases; allowed is metrics_on: \[test\]"):
         metric.update(None, task.train, task)
+
+
+def test_phases_that_no_test_shows_are_named(task):
+    assert "in no test video" not in task.about_loss
+    count = len(task.phases)
+    more = replace(task, phases=(*task.phases, "sewing"))
+    wanted = f"; {count + 1} phases, 1 of them in no test video ('sewing'), so that chance is {1 / (count + 1):.3g}"
+    assert more.about_loss.endswith(wanted)
 
 
 def test_baselines_are_chance_and_the_most_frequent_phase(task):
@@ -412,6 +432,15 @@ def test_untrained_models_are_at_chance(task):
     counts = torch.bincount(task.test.phase).double() / 60  # a model that says one phase throughout is right so often
     spread = float(counts.sub(1 / PHASES).square().mean().sqrt()) + math.sqrt(2 / 9 / 60)
     assert found == pytest.approx(1 / PHASES, abs=4 * spread / math.sqrt(12))
+
+
+def test_models_of_one_input_are_refused(task, make_setup):
+    said = (
+        r"^model: mlp cannot take the inputs of .*VideoLanguage, which are clip \[\(2, 3, 8, 8\), \(2, 5\)\], phase .*"
+        " and video .*; allowed are models that take these, such as video_text$"
+    )
+    with pytest.raises(ExperimentError, match=said):
+        make_setup(task=task, batch_size=BATCH)
 
 
 # Runs.
