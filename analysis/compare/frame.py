@@ -23,7 +23,7 @@ from basinet.sim.run.records import METRICS, Row, read_table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["GRAPH", "Frame", "read"]
+__all__ = ["GRAPH", "Frame", "read", "spent"]
 
 Array = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ class Frame:
 
     def _column(self, name: str) -> list[Any] | Array:
         if name == "replica":
-            return self.replicas.tolist()
+            return list(map(int, self.replicas))
         if name == "state":
             pairs = [(self.runs[place], replica) for place, replica in zip(self.places, self.replicas, strict=True)]
             return ["diverged" if replica in run.diverged else run.status.get("state") for run, replica in pairs]
@@ -121,7 +121,7 @@ class Frame:
         if name in _EFFORT:
             return np.array(
                 [
-                    _spent(self.runs[place], row, name)
+                    spent(self.runs[place], row, name)
                     for place, row in zip(self.places.tolist(), self._finals, strict=True)
                 ]
             )
@@ -232,18 +232,15 @@ class Frame:
             Its label, unit and better direction; for an unknown one, the name in words.
         """
         known = {**QUANTITIES, **GRAPH, **_EFFORT}
-        if name in known:
-            return known[name]
         runs = [self.runs[place] for place, row in zip(self.places, self._finals, strict=True) if name in row][:1]
-        for run in runs:
-            recorded = (run.metric_quantities or {}) | run.quantities
-            if name in recorded:
-                return recorded[name]
-            if run.metric_quantities is None:  # of an earlier version; to know its metrics takes long
+        for run in runs if name not in known else []:
+            known |= run.metric_quantities or {}
+            known |= run.quantities
+            if name not in known and run.metric_quantities is None:  # of an earlier version; this takes long
                 from basinet.analysis.statistics.quantities import registered
 
-                return registered().get(name) or Quantity(name.replace("_", " "))
-        return Quantity(name.replace("_", " "))
+                known |= registered()
+        return known.get(name) or Quantity(name.replace("_", " "))
 
     def curves(self, metric: str, *, x: str = "step") -> list[tuple[Array, Array]]:
         """Read a metric over the steps, from the files of the runs.
@@ -255,25 +252,28 @@ class Frame:
         Returns:
             For each row, the places on the axis and the finite values there, in the order of the steps.
         """
-        measured = [self._measured(place) for place in range(len(self.runs))]
         found = []
-        for place, replica in zip(self.places.tolist(), self.replicas.tolist(), strict=True):
-            run = self.runs[place]
-            rows = [row for row in measured[place].get(replica, ()) if math.isfinite(row.get(metric, math.nan))]
-            across = [_spent(run, row, x) if x in _EFFORT else float(row.get(x, math.nan)) for row in rows]
-            found.append((np.array(across, dtype=float), np.array([row[metric] for row in rows], dtype=float)))
+        for place, rows in zip(self.places.tolist(), self.measurements(), strict=True):
+            known = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
+            across = [spent(self.runs[place], row, x) for row in known]
+            found.append((np.array(across, dtype=float), np.array([row[metric] for row in known], dtype=float)))
         return found
 
-    def _measured(self, place: int) -> dict[int, list[Row]]:
-        """Read all measurements of a run by replica."""
-        if ("rows", place) not in self._kept:
-            rows: dict[int, list[Row]] = {}
-            for row in sorted(read_run(self.runs[place].path).metrics, key=lambda row: int(row["step"])):
-                if "agent" not in row:
-                    rows.setdefault(row["replica"], []).append(row)
-            self._kept["rows", place] = rows
-        found: dict[int, list[Row]] = self._kept["rows", place]
-        return found
+    def measurements(self) -> list[list[Row]]:
+        """Read all that was measured at the centroid, from the files of the runs.
+
+        Returns:
+            For each row of the frame, the measurements in the order of the steps.
+        """
+        for place, run in enumerate(self.runs):
+            if ("rows", place) not in self._kept:
+                rows: dict[int, list[Row]] = {}
+                for row in sorted(read_run(run.path).metrics, key=lambda row: int(row["step"])):
+                    if "agent" not in row:
+                        rows.setdefault(row["replica"], []).append(row)
+                self._kept["rows", place] = rows
+        pairs = zip(self.places.tolist(), self.replicas.tolist(), strict=True)
+        return [self._kept["rows", place].get(replica, []) for place, replica in pairs]
 
     def frame(self) -> "DataFrame":
         """Return all columns as a frame of pandas.
@@ -379,8 +379,17 @@ def _ends(run: Run) -> dict[int, Row]:
     return ends
 
 
-def _spent(run: Run, row: Mapping[str, float], what: str) -> float:
-    """Compute what a replica has spent when a row was measured."""
+def spent(run: Run, row: Mapping[str, float], what: str) -> float:
+    """Compute what a replica has spent when it was measured.
+
+    Args:
+        run: Its run.
+        row: The measurement.
+        what: `step`, `samples`, `bytes` or `seconds`; or another metric, which is taken as it is.
+
+    Returns:
+        The amount, of all agents together; NaN if it was not recorded.
+    """
     if what != "samples":
         return float(row.get("communicated_bytes" if what == "bytes" else what, math.nan))
     agents = run.status.get("agents") or setting(run.config, "topology.agents") or math.nan

@@ -1,0 +1,259 @@
+"""Comparison of runs: means over replicas, which of them are best and whether significantly, and efforts to a target."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from basinet.analysis.compare.fairness import Group, finished, grouped
+from basinet.analysis.compare.frame import Frame, read
+from basinet.analysis.compare.relations import Relation, relations
+from basinet.analysis.compare.significance import best_of_each
+from basinet.analysis.compare.tables_of_text import Cell, TextTable
+from basinet.analysis.compare.targets import EFFORTS, Reached, parse_target, reached
+from basinet.analysis.statistics.bootstrap import bootstrap_interval, resamples
+from basinet.analysis.statistics.replica_values import moments
+from basinet.analysis.statistics.rounding import plus_minus, write_digits
+from basinet.analysis.statistics.run_labels import listed
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.quantity import Quantity
+
+__all__ = ["Comparison", "Mean", "compare"]
+
+Interval = Literal["error", "bootstrap"]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a metric in a group.
+
+    Attributes:
+        values: Its values by seed and replica.
+        mean: Their mean; NaN without values.
+        error: Its standard error; NaN below two values.
+        lower: Lower end of the 95 % percentile bootstrap interval; NaN below two values.
+        upper: Upper end.
+        rank: Rank of the mean in the condition, from 1 for the best; NaN if neither direction is better.
+        p: P-value of the difference from the best of the condition; NaN for the best.
+        best: Whether it is the best, and significantly better than the next.
+    """
+
+    values: dict[tuple[int, int], float]
+    mean: float
+    error: float
+    lower: float
+    upper: float
+    rank: float
+    p: float
+    best: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Groups of replicas side by side.
+
+    Attributes:
+        frame: The replicas of finished runs.
+        by: The compared keys.
+        groups: Their groups by condition.
+        means: For each group, its means by metric.
+        target: The metric and the value to be reached; None for none.
+        efforts: For each group, what it needs to reach the target.
+        notes: A sentence for everything that is not as asked for.
+    """
+
+    frame: Frame
+    by: tuple[str, ...]
+    groups: tuple[Group, ...]
+    means: tuple[dict[str, Mean], ...]
+    target: tuple[str, float] | None = None
+    efforts: tuple[dict[str, Reached], ...] = ()
+    notes: tuple[str, ...] = ()
+    quantities: dict[str, Quantity] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Comparison({len(self.groups)} groups of {len(self.frame)} replicas by {', '.join(self.by)})"
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return self.table().html()
+
+    def relations(self, y: str, x: str, given: str | None = None) -> tuple[list[Relation], list[str]]:
+        """Relate a measure to another one over all replicas; see `basinet.analysis.compare.relations.relations`.
+
+        Args:
+            y: The measure that is explained, such as test_accuracy.
+            x: A measure, such as hessian_trace.
+            given: A third measure; None for none.
+
+        Returns:
+            The coefficients, and a sentence for each that cannot be computed.
+        """
+        return relations(self.frame, self.groups, y, x, given)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return plain values.
+
+        Returns:
+            A row for each group: the compared keys, `condition`, `replicas` (used) and `of` (all); for each metric
+            `_mean`, `_se` (standard error), `_lower` and `_upper` (bootstrap), `_n`, `_rank`, `_p` and `_best`; for a
+            target `reached` and, for each effort, the `_median` with `_lower` and `_upper`. Missing values are None.
+        """
+        found = []
+        for place, (group, means) in enumerate(zip(self.groups, self.means, strict=True)):
+            row: dict[str, Any] = dict(zip(self.by, group.values, strict=True))
+            row |= {"settings": group.own} if any(other.own for other in self.groups) else {}
+            row |= {"condition": group.condition, "replicas": self._used(group), "of": len(group.rows)}
+            for metric, cell in means.items():
+                numbers = {"mean": cell.mean, "se": cell.error, "lower": cell.lower, "upper": cell.upper}
+                row |= {f"{metric}_{name}": number for name, number in numbers.items()}
+                row |= {f"{metric}_n": len(cell.values)}
+                if self.quantities[metric].direction:
+                    row |= {f"{metric}_rank": cell.rank, f"{metric}_p": cell.p, f"{metric}_best": cell.best}
+            for effort, of in self.efforts[place].items() if self.efforts else ():
+                row |= {"reached": of.count, f"{effort}_median": of.median}
+                row |= {f"{effort}_median_lower": of.lower, f"{effort}_median_upper": of.upper}
+            found.append({key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()})
+        return found
+
+    def _used(self, group: Group) -> int:
+        states = self.frame.column("state")
+        return sum(states[row] != "diverged" for row in group.rows.tolist())
+
+    def table(self, interval: Interval = "error") -> TextTable:
+        """Format the comparison as text.
+
+        Args:
+            interval: What follows the means: the standard error, or the 95 % bootstrap interval.
+
+        Returns:
+            The table.
+        """
+        shown = [metric for metric in self.quantities if any(metric in means for means in self.means)]
+        titles = [", ".join(self.by), "replicas", *(self.quantities[metric].title for metric in shown)]
+        ranked = next((metric for metric in shown if self.quantities[metric].direction), None)
+        ranked = ranked if len(self.groups) > 1 else None
+        titles += ["rank"] if ranked else []
+        kinds = [effort for effort in EFFORTS if any(effort in of for of in self.efforts)]
+        titles += ["reached", *(f"{EFFORTS[effort]} to target" for effort in kinds)] if self.efforts else []
+        sections: dict[str, list[list[Cell]]] = {}
+        for place, (group, means) in enumerate(zip(self.groups, self.means, strict=True)):
+            row = [Cell(group.label), Cell(f"{self._used(group)}/{len(group.rows)}")]
+            row += [_cell(means.get(metric), interval) for metric in shown]
+            row += [Cell(_plain(means[ranked].rank) if ranked in means else "–")] if ranked else []
+            if self.efforts:
+                of = next(iter(self.efforts[place].values()), None)
+                row.append(Cell(f"{of.count}/{of.number}" if of else "–"))
+                row += [Cell(_effort(self.efforts[place].get(effort))) for effort in kinds]
+            sections.setdefault(group.condition, []).append(row)
+        return TextTable(titles, sections, self._legend(interval, ranked))
+
+    def _legend(self, interval: Interval, ranked: str | None) -> list[str]:
+        kind = "mean ± standard error" if interval == "error" else "mean [95 % bootstrap interval]"
+        legend = [f"{kind} over the replicas that did not diverge"]
+        if ranked:
+            legend.append(
+                "bold: best, and better than the next (t-test, paired by seed and replica where both have the same,"
+                " else Welch's; Holm over the column, 5 %)"
+            )
+            legend.append(f"rank: by {self.quantities[ranked].label}")
+        if self.target:
+            legend.append(
+                f"to {self.target[0]}={self.target[1]:g}: Kaplan-Meier median [95 % interval]; replicas that do not"
+                " reach it are censored"
+            )
+        return legend
+
+
+def _cell(mean: Mean | None, interval: Interval) -> Cell:
+    if mean is None or math.isnan(mean.mean):
+        return Cell("–")
+    if interval == "error":
+        return Cell(plus_minus(mean.mean, None if math.isnan(mean.error) else mean.error), mean.best)
+    if math.isnan(mean.lower):
+        return Cell(plus_minus(mean.mean, None), mean.best)
+    low, high = write_digits([mean.lower, mean.upper], mean.mean, mean.error, join="|").split("|")
+    return Cell(f"{write_digits([mean.mean], mean.mean, mean.error, join='')} [{low}, {high}]", mean.best)
+
+
+def _plain(number: float) -> str:
+    return "–" if math.isnan(number) else f"{number:g}"
+
+
+def _effort(of: Reached | None) -> str:
+    if of is None:
+        return "–"
+    median, low, high = ("∞" if math.isinf(number) else f"{number:.4g}" for number in (of.median, of.lower, of.upper))
+    return f"{median} [{low}, {high}]" if of.count and of.number > 1 else median
+
+
+def compare(
+    *folders: str | Path,
+    by: str | Sequence[str] = "strategy",
+    where: str | Iterable[str] = (),
+    target: str | None = None,
+) -> Comparison:
+    """Compare finished runs: their means over replicas, and which are significantly better.
+
+    Args:
+        *folders: Folders that `run` wrote, or folders of single runs.
+        by: The keys of the experiment that are compared, such as `strategy`, `topology` or `optimizer.lr`. Runs that
+            differ in other keys are neither averaged nor compared, but shown under their conditions; the replicas of all
+            seeds are averaged.
+        where: Conditions `key=value` or `key=value,value` that the runs must meet.
+        target: `metric=value`, to find the steps, samples, bytes and time that it takes to reach it.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ExperimentError: Nothing is left to compare, or there is no such key or metric.
+    """
+    by = tuple([by] if isinstance(by, str) else by)
+    frame = read(folders, [where] if isinstance(where, str) else list(where))
+    frame, unfinished = finished(frame)
+    groups, notes = grouped(frame, by)
+    quantities = _shown(frame)
+    if not quantities:
+        raise ExperimentError(f"the runs share nothing to compare: {listed(frame.metrics)} are for single runs alone")
+    means: list[dict[str, Mean]] = [{} for _ in groups]
+    conditions = [group.condition for group in groups]
+    keys = list(zip(frame.column("seed"), frame.replicas.tolist(), strict=True))
+    for metric, quantity in quantities.items():
+        column = frame.numbers(metric)
+        values = [{keys[row]: float(column[row]) for row in g.rows.tolist() if np.isfinite(column[row])} for g in groups]
+        marks = zip(*best_of_each(conditions, values, quantity.direction), strict=True)
+        for place, (found, (rank, p, best)) in enumerate(zip(values, marks, strict=True)):
+            if found:
+                means[place][metric] = _mean(found, rank, p, best)
+        lacking = [group.label for group, found in zip(groups, values, strict=True) if not found]
+        if lacking:
+            notes.append(f"{metric} was not measured in any replica of {listed(list(dict.fromkeys(lacking)))}")
+    for group in groups:
+        if len(group.rows) == 1:
+            where_ = f" ({group.condition})" if group.condition else ""
+            notes.append(f"{group.label}{where_}: one replica, so there is no error and no test")
+    wanted = parse_target(target, frame) if target else None
+    efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
+    if wanted and not any("seconds" in of for of in efforts):
+        notes.append("time to the target: the runs have recorded no times")
+    every = (*frame.notes, *unfinished, *notes)
+    return Comparison(frame, by, tuple(groups), tuple(means), wanted, efforts, every, quantities)
+
+
+def _shown(frame: Frame) -> dict[str, Quantity]:
+    """Choose the metrics that a table has: those with a heading; those that do not compare strategies come last."""
+    known = {metric: frame.quantity(metric) for metric in frame.metrics}
+    kept = [(metric, quantity) for metric, quantity in known.items() if quantity.heading]
+    return dict(sorted(kept, key=lambda item: (not item[1].compared, item[0] in ("train_loss", "test_loss"))))
+
+
+def _mean(values: dict[tuple[int, int], float], rank: float, p: float, best: bool) -> Mean:
+    numbers = np.array(list(values.values()))
+    mean, error, count = moments(numbers.tolist())
+    draws = numbers[resamples(count, seed=0)].mean(1)
+    lower, upper = bootstrap_interval(draws, count)
+    return Mean(values, float(mean or 0.0), math.nan if error is None else error, lower, upper, rank, p, best)
