@@ -1,4 +1,4 @@
-"""Comparison of runs: means over replicas, which of them are best and whether significantly, and efforts to a target."""
+"""Comparison of runs: means over replicas, which are best and whether significantly, and efforts to a target."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from basinet.analysis.compare.fairness import Group, finished, grouped
 from basinet.analysis.compare.frame import Frame, read
-from basinet.analysis.compare.relations import Relation, relations
+from basinet.analysis.compare.relations import Relations, relations
 from basinet.analysis.compare.significance import best_of_each
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
 from basinet.analysis.compare.targets import EFFORTS, Reached, parse_target, reached
@@ -34,8 +34,6 @@ class Mean:
         values: Its values by seed and replica.
         mean: Their mean; NaN without values.
         error: Its standard error; NaN below two values.
-        lower: Lower end of the 95 % percentile bootstrap interval; NaN below two values.
-        upper: Upper end.
         rank: Rank of the mean in the condition, from 1 for the best; NaN if neither direction is better.
         p: P-value of the difference from the best of the condition; NaN for the best.
         best: Whether it is the best, and significantly better than the next.
@@ -44,11 +42,15 @@ class Mean:
     values: dict[tuple[int, int], float]
     mean: float
     error: float
-    lower: float
-    upper: float
     rank: float
     p: float
     best: bool
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % percentile bootstrap interval; NaN below two values."""
+        count = len(self.values)
+        return bootstrap_interval(np.array(list(self.values.values()))[resamples(count, seed=0)].mean(1), count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,9 @@ class Comparison:
         means: For each group, its means by metric.
         target: The metric and the value to be reached; None for none.
         efforts: For each group, what it needs to reach the target.
-        notes: A sentence for everything that is not as asked for.
+        quantities: What the metrics of the table mean.
+        left_out: A sentence for everything that was left out.
+        notes: A sentence for everything else that is not as asked for.
     """
 
     frame: Frame
@@ -71,8 +75,9 @@ class Comparison:
     means: tuple[dict[str, Mean], ...]
     target: tuple[str, float] | None = None
     efforts: tuple[dict[str, Reached], ...] = ()
-    notes: tuple[str, ...] = ()
     quantities: dict[str, Quantity] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.groups)} groups of {len(self.frame)} replicas by {', '.join(self.by)})"
@@ -81,16 +86,16 @@ class Comparison:
         """Show the table in a notebook."""
         return self.table().html()
 
-    def relations(self, y: str, x: str, given: str | None = None) -> tuple[list[Relation], list[str]]:
+    def relations(self, y: str, x: str, given: str | None = None) -> Relations:
         """Relate a measure to another one over all replicas; see `basinet.analysis.compare.relations.relations`.
 
         Args:
             y: The measure that is explained, such as test_accuracy.
             x: A measure, such as hessian_trace.
-            given: A third measure; None for none.
+            given: A third measure, such as excess_risk; None for none.
 
         Returns:
-            The coefficients, and a sentence for each that cannot be computed.
+            Correlations and linear models.
         """
         return relations(self.frame, self.groups, y, x, given)
 
@@ -108,9 +113,8 @@ class Comparison:
             row |= {"settings": group.own} if any(other.own for other in self.groups) else {}
             row |= {"condition": group.condition, "replicas": self._used(group), "of": len(group.rows)}
             for metric, cell in means.items():
-                numbers = {"mean": cell.mean, "se": cell.error, "lower": cell.lower, "upper": cell.upper}
-                row |= {f"{metric}_{name}": number for name, number in numbers.items()}
-                row |= {f"{metric}_n": len(cell.values)}
+                row |= {f"{metric}_mean": cell.mean, f"{metric}_se": cell.error, f"{metric}_n": len(cell.values)}
+                row |= dict(zip((f"{metric}_lower", f"{metric}_upper"), cell.interval, strict=True))
                 if self.quantities[metric].direction:
                     row |= {f"{metric}_rank": cell.rank, f"{metric}_p": cell.p, f"{metric}_best": cell.best}
             for effort, of in self.efforts[place].items() if self.efforts else ():
@@ -149,7 +153,19 @@ class Comparison:
                 row.append(Cell(f"{of.count}/{of.number}" if of else "–"))
                 row += [Cell(_effort(self.efforts[place].get(effort))) for effort in kinds]
             sections.setdefault(group.condition, []).append(row)
+        for condition, rows in sections.items():
+            for name, values in self._baselines(condition):
+                texts = [plus_minus(values.get(metric), None) for metric in shown]
+                row = [Cell(text) for text in (f"{name} (baseline)", "", *texts)]
+                rows += [[*row, *[Cell("")] * (len(titles) - len(row))]] if {*texts} != {"–"} else []
         return TextTable(titles, sections, self._legend(interval, ranked))
+
+    def _baselines(self, condition: str) -> list[tuple[str, dict[str, float]]]:
+        """List the trivial baselines of the runs of a condition, each with the same values once."""
+        rows = [row for group in self.groups if group.condition == condition for row in group.rows.tolist()]
+        runs = [self.frame.runs[place] for place in dict.fromkeys(self.frame.places[rows].tolist())]
+        found = [(name, values) for run in runs for name, values in run.baselines.items()]
+        return [pair for place, pair in enumerate(found) if pair not in found[:place]]
 
     def _legend(self, interval: Interval, ranked: str | None) -> list[str]:
         kind = "mean ± standard error" if interval == "error" else "mean [95 % bootstrap interval]"
@@ -173,10 +189,10 @@ def _cell(mean: Mean | None, interval: Interval) -> Cell:
         return Cell("–")
     if interval == "error":
         return Cell(plus_minus(mean.mean, None if math.isnan(mean.error) else mean.error), mean.best)
-    if math.isnan(mean.lower):
+    if math.isnan(mean.error):
         return Cell(plus_minus(mean.mean, None), mean.best)
-    low, high = write_digits([mean.lower, mean.upper], mean.mean, mean.error, join="|").split("|")
-    return Cell(f"{write_digits([mean.mean], mean.mean, mean.error, join='')} [{low}, {high}]", mean.best)
+    middle, *ends = (write_digits([end], mean.mean, mean.error, join="") for end in (mean.mean, *mean.interval))
+    return Cell(f"{middle} [{', '.join(ends)}]", mean.best)
 
 
 def _plain(number: float) -> str:
@@ -201,7 +217,7 @@ def compare(
     Args:
         *folders: Folders that `run` wrote, or folders of single runs.
         by: The keys of the experiment that are compared, such as `strategy`, `topology` or `optimizer.lr`. Runs that
-            differ in other keys are neither averaged nor compared, but shown under their conditions; the replicas of all
+            differ in other keys are neither averaged nor compared, but shown under their conditions; replicas of all
             seeds are averaged.
         where: Conditions `key=value` or `key=value,value` that the runs must meet.
         target: `metric=value`, to find the steps, samples, bytes and time that it takes to reach it.
@@ -224,7 +240,9 @@ def compare(
     keys = list(zip(frame.column("seed"), frame.replicas.tolist(), strict=True))
     for metric, quantity in quantities.items():
         column = frame.numbers(metric)
-        values = [{keys[row]: float(column[row]) for row in g.rows.tolist() if np.isfinite(column[row])} for g in groups]
+        values = [
+            {keys[row]: float(column[row]) for row in g.rows.tolist() if np.isfinite(column[row])} for g in groups
+        ]
         marks = zip(*best_of_each(conditions, values, quantity.direction), strict=True)
         for place, (found, (rank, p, best)) in enumerate(zip(values, marks, strict=True)):
             if found:
@@ -240,8 +258,8 @@ def compare(
     efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
     if wanted and not any("seconds" in of for of in efforts):
         notes.append("time to the target: the runs have recorded no times")
-    every = (*frame.notes, *unfinished, *notes)
-    return Comparison(frame, by, tuple(groups), tuple(means), wanted, efforts, every, quantities)
+    left_out = (*frame.notes, *unfinished)
+    return Comparison(frame, by, tuple(groups), tuple(means), wanted, efforts, quantities, left_out, tuple(notes))
 
 
 def _shown(frame: Frame) -> dict[str, Quantity]:
@@ -252,8 +270,5 @@ def _shown(frame: Frame) -> dict[str, Quantity]:
 
 
 def _mean(values: dict[tuple[int, int], float], rank: float, p: float, best: bool) -> Mean:
-    numbers = np.array(list(values.values()))
-    mean, error, count = moments(numbers.tolist())
-    draws = numbers[resamples(count, seed=0)].mean(1)
-    lower, upper = bootstrap_interval(draws, count)
-    return Mean(values, float(mean or 0.0), math.nan if error is None else error, lower, upper, rank, p, best)
+    mean, error, _ = moments(values.values())
+    return Mean(values, math.nan if mean is None else mean, math.nan if error is None else error, rank, p, best)

@@ -84,8 +84,9 @@ def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:
         ExperimentError: There is no such key, or it is no key of an experiment.
     """
     for key in by:
-        if key not in ("run", "seed") and key in frame.names and key not in frame.keys:
-            raise ExperimentError(f"--by: {key} is measured, not chosen; allowed are keys such as {listed(frame.keys)}")
+        if key in frame.names and key not in ("run", *frame.components, *frame.keys):
+            allowed = listed([*frame.components, *frame.keys])
+            raise ExperimentError(f"--by: {key} is measured, not chosen; allowed are keys such as {allowed}")
     values = [frame.of_runs(key) for key in by]
     parts = _Parts([list(map(describe, column)) for column in values])
     own, conditions, notes = _others(frame, by, parts)

@@ -69,8 +69,13 @@ class Frame:
 
     @cached_property
     def keys(self) -> list[str]:
-        """The dotted keys of the experiments."""
+        """The dotted keys of the experiments, without components."""
         return list(dict.fromkeys(key for run in self.runs for key in _flat(run.config)))
+
+    @cached_property
+    def components(self) -> list[str]:
+        """The components of the experiments, whose columns have their names."""
+        return [key.removesuffix(".name") for key in self.keys if key.endswith(".name")]
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -80,7 +85,7 @@ class Frame:
     @property
     def names(self) -> list[str]:
         """The names of all columns."""
-        return list(dict.fromkeys([*_PLACES, *self.keys, *_EFFORT, *self.metrics, *GRAPH]))
+        return list(dict.fromkeys([*_PLACES, *self.components, *self.keys, *_EFFORT, *self.metrics, *GRAPH]))
 
     @cached_property
     def _finals(self) -> list[Row]:

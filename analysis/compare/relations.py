@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from scipy import stats
 
 from basinet.analysis.compare.fairness import Group
 from basinet.analysis.compare.frame import Frame
+from basinet.analysis.compare.tables_of_text import Cell, TextTable
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["Relation", "relations"]
+__all__ = ["Relation", "Relations", "relations"]
 
 Array = NDArray[np.float64]
 
@@ -43,9 +44,52 @@ class Relation:
     n: int
 
 
-def relations(
-    frame: Frame, groups: Sequence[Group], y: str, x: str, given: str | None = None
-) -> tuple[list[Relation], list[str]]:
+@dataclass(frozen=True)
+class Relations:
+    """How a measure goes along with another one.
+
+    Attributes:
+        found: The coefficients.
+        notes: A sentence for everything that is not as asked for.
+    """
+
+    found: tuple[Relation, ...]
+    notes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return self.table().html()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return plain values.
+
+        Returns:
+            A row for each coefficient: the attributes of `Relation`; None for what there is not.
+        """
+        rows = map(asdict, self.found)
+        return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+
+    def table(self) -> TextTable:
+        """Format the coefficients as text.
+
+        Returns:
+            The table.
+        """
+        rows = []
+        for of in self.found:
+            ends = "–" if math.isnan(of.lower) else f"[{of.lower:.3f}, {of.upper:.3f}]"
+            rows.append([Cell(of.name), Cell(f"{of.value:.3f}"), Cell(ends), Cell(f"{of.p:.2g}"), Cell(str(of.n))])
+        notes = (
+            ["coefficients of linear models are in standard deviations"]
+            if any("~" in r.name for r in self.found)
+            else []
+        )
+        return TextTable(
+            ["relation", "value", "95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}interval", "p", "replicas"], {"": rows}, notes
+        )
+
+
+def relations(frame: Frame, groups: Sequence[Group], y: str, x: str, given: str | None = None) -> Relations:
     """Relate a measure to another one over replicas.
 
     - Spearman's and Kendall's rank correlations of y and x.
@@ -63,7 +107,7 @@ def relations(
         given: A third measure z, such as excess_risk; None for no partial correlation.
 
     Returns:
-        The coefficients that can be computed, and a sentence for each that cannot.
+        The coefficients that can be computed.
 
     Raises:
         ExperimentError: There is no such measure, or too few replicas have all.
@@ -81,10 +125,12 @@ def relations(
     for name, column in zip(names, values, strict=True):
         if np.ptp(column) == 0:
             raise ExperimentError(f"--x: {name} is {column[0]:g} in all {n} replicas, so nothing goes along with it")
-    notes = [] if n == len(frame) else [f"{len(frame) - n} of {len(frame)} replicas lack {' or '.join(names)}; left out"]
+    notes = (
+        [] if n == len(frame) else [f"{len(frame) - n} of {len(frame)} replicas lack {' or '.join(names)}; left out"]
+    )
     found = _correlations(values, names)
     found += _linear(values, names, kind, notes)
-    return found, notes
+    return Relations(tuple(found), tuple(notes))
 
 
 def _correlations(values: Sequence[Array], names: Sequence[str]) -> list[Relation]:

@@ -19,8 +19,8 @@ Values = Mapping[tuple[int, int], float]
 def difference(one: Values, other: Values) -> tuple[float, bool]:
     """Test whether two groups have the same mean.
 
-    Replicas of the same seed and number share initial parameters and samples. If at least half of either group have such
-    a partner, the test is the t-test of their differences, where values that agree in five digits count as equal;
+    Replicas of the same seed and number share initial parameters and samples. If at least half of either group have
+    such a partner, the test is the t-test of their differences, where values that agree in five digits count as equal;
     otherwise it is Welch's.
 
     Args:

@@ -1,8 +1,9 @@
 """A table of text, as Markdown, LaTeX, or for a terminal."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -75,8 +76,24 @@ class TextTable:
             if title:
                 lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_in_latex(title)}}}}} \\")
             for row in rows:
-                lines.append(_ampersands(rf"\textbf{{{_in_latex(c.text)}}}" if c.bold else _in_latex(c.text) for c in row))
+                lines.append(
+                    _ampersands(rf"\textbf{{{_in_latex(c.text)}}}" if c.bold else _in_latex(c.text) for c in row)
+                )
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+    def html(self) -> str:
+        """Format it as HTML.
+
+        Returns:
+            A table, and the notes below it.
+        """
+        lines = [_in_html([Cell(title) for title in self.titles], "th")]
+        for title, rows in self.sections.items():
+            if title:
+                lines.append(f'<tr><th colspan="{len(self.titles)}" style="text-align:left">{escape(title)}</th></tr>')
+            lines += [_in_html(row, "td") for row in rows]
+        notes = "".join(f"<p><em>{escape(note)}</em></p>" for note in self.notes)
+        return f"<table>\n{chr(10).join(lines)}\n</table>\n{notes}"
 
     def terminal(self, width: int) -> Stack:
         """Lay it out for a terminal.
@@ -110,7 +127,12 @@ class TextTable:
         return Stack(*drawn, *(Text(note, "dim italic") for note in self.notes))
 
 
-def _pipes(texts: Sequence[str] | map) -> str:
+def _in_html(cells: Iterable[Cell], kind: str) -> str:
+    texts = (f"<b>{escape(text)}</b>" if bold else escape(text) for text, bold in cells)
+    return f"<tr>{''.join(f'<{kind}>{text}</{kind}>' for text in texts)}</tr>"
+
+
+def _pipes(texts: Iterable[str]) -> str:
     return f"| {' | '.join(texts)} |"
 
 
@@ -118,7 +140,7 @@ def _in_markdown(text: str) -> str:
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
-def _ampersands(texts) -> str:
+def _ampersands(texts: Iterable[str]) -> str:
     return rf"{' & '.join(texts)} \\"
 
 
@@ -127,29 +149,22 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "−": r"$-$", "–": "--", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≥": r"$\geq$", "≤": r"$\leq$",
     "²": r"$^2$", "∞": r"$\infty$",
-    **{letter: rf"${name}$" for letter, name in zip(
-        "αβγδεηθκλμνξπρστφχψωΔΣ",
-        (r"\alpha \beta \gamma \delta \varepsilon \eta \theta \kappa \lambda \mu \nu \xi \pi \rho \sigma \tau \varphi"
-         r" \chi \psi \omega \Delta \Sigma").split(),
-        strict=True,
-    )},
+    "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\varepsilon$", "η": r"$\eta$",
+    "θ": r"$\theta$", "κ": r"$\kappa$", "λ": r"$\lambda$", "μ": r"$\mu$", "π": r"$\pi$", "ρ": r"$\rho$",
+    "σ": r"$\sigma$", "τ": r"$\tau$", "φ": r"$\varphi$", "χ": r"$\chi$", "ω": r"$\omega$",
 }  # fmt: skip
 _POWER = re.compile(r"\((.*?)\)e(-?\d+)|(?<![\w.])(-?\d+(?:\.\d+)?)e([-+]?\d+)(?![\w.])")
 
 
 def _in_latex(text: str) -> str:
     """Escape text for LaTeX; powers of ten are written out."""
-    parts, end = [], 0
+    found, end = "", 0
     for power in _POWER.finditer(text):
         amount, exponent = (f"({power[1]})", power[2]) if power[1] is not None else (power[3], power[4])
-        parts += [text[end : power.start()], (amount, int(exponent))]
+        found += rf"{_escaped(text[end : power.start()])}{_escaped(amount)}$\,\times 10^{{{int(exponent)}}}$"
         end = power.end()
-    found = [
-        _escaped(part) if isinstance(part, str) else rf"{_escaped(part[0])}$\,\times 10^{{{part[1]}}}$"
-        for part in [*parts, text[end:]]
-    ]
-    return "".join(found)
+    return found + _escaped(text[end:])
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()) or text.strip())
+    return "".join(_LATEX.get(letter, letter) for letter in re.sub(r"\s", " ", text))

@@ -55,7 +55,9 @@ def parse_target(text: str, frame: Frame) -> tuple[str, float]:
     if metric not in frame.metrics:
         raise ExperimentError(f"--target: no run has measured {metric}; {nearest(metric, frame.metrics)}")
     if frame.quantity(metric).direction is None or not math.isfinite(number):
-        raise ExperimentError(f"--target: got {text}; allowed are a finite value, and metrics that are to rise or to fall")
+        raise ExperimentError(
+            f"--target: got {text}; allowed are a finite value, and metrics that are to rise or to fall"
+        )
     return metric, number
 
 
