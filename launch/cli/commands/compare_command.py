@@ -35,9 +35,9 @@ def execute(options: argparse.Namespace) -> int:
     elif kind == "json":
         text = json.dumps({"rows": shown.rows(), "notes": said}, indent=1, default=str) + "\n"
     elif kind == "terminal":
-        console = Console(file=io.StringIO(), width=_WIDTH)
-        console.print(table.terminal(_WIDTH))
-        text = console.file.getvalue()
+        drawn = io.StringIO()
+        Console(file=drawn, width=_WIDTH).print(table.terminal(_WIDTH))
+        text = drawn.getvalue()
     else:
         text = table.latex() if kind == "latex" else table.markdown()
     if options.out is None:
