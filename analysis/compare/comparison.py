@@ -4,24 +4,26 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from basinet.analysis.compare.fairness import Group, finished, grouped
+from basinet.analysis.compare.fairness import Group, compared_keys, finished, grouped
 from basinet.analysis.compare.frame import Frame, read
-from basinet.analysis.compare.relations import Relations, relations
 from basinet.analysis.compare.significance import best_of_each
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
 from basinet.analysis.compare.targets import EFFORTS, Reached, parse_target, reached
 from basinet.analysis.statistics.bootstrap import bootstrap_interval, resamples
 from basinet.analysis.statistics.replica_values import moments
 from basinet.analysis.statistics.rounding import plus_minus, write_digits
-from basinet.analysis.statistics.run_labels import listed
+from basinet.analysis.statistics.run_labels import listed, setting
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.quantity import Quantity
 
-__all__ = ["Comparison", "Mean", "compare"]
+if TYPE_CHECKING:
+    from basinet.analysis.compare.relations import Relations
+
+__all__ = ["Comparison", "Mean", "compare", "comparison_of"]
 
 Interval = Literal["error", "bootstrap"]
 
@@ -86,7 +88,7 @@ class Comparison:
         """Show the table in a notebook."""
         return self.table().html()
 
-    def relations(self, y: str, x: str, given: str | None = None) -> Relations:
+    def relations(self, y: str, x: str, given: str | None = None) -> "Relations":
         """Relate a measure to another one over all replicas; see `basinet.analysis.compare.relations.relations`.
 
         Args:
@@ -97,6 +99,8 @@ class Comparison:
         Returns:
             Correlations and linear models.
         """
+        from basinet.analysis.compare.relations import relations
+
         return relations(self.frame, self.groups, y, x, given)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -127,11 +131,12 @@ class Comparison:
         states = self.frame.column("state")
         return sum(states[row] != "diverged" for row in group.rows.tolist())
 
-    def table(self, interval: Interval = "error") -> TextTable:
+    def table(self, interval: Interval = "error", *, most: int | None = None) -> TextTable:
         """Format the comparison as text.
 
         Args:
             interval: What follows the means: the standard error, or the 95 % bootstrap interval.
+            most: The largest number of groups that are shown; of more, the best of each value of the compared keys.
 
         Returns:
             The table.
@@ -144,7 +149,9 @@ class Comparison:
         kinds = [effort for effort in EFFORTS if any(effort in of for of in self.efforts)]
         titles += ["reached", *(f"{EFFORTS[effort]} to target" for effort in kinds)] if self.efforts else []
         sections: dict[str, list[list[Cell]]] = {}
-        for place, (group, means) in enumerate(zip(self.groups, self.means, strict=True)):
+        many = most is not None and len(self.groups) > most
+        for place in self._best_of_each(ranked)[:most] if many else range(len(self.groups)):
+            group, means = self.groups[place], self.means[place]
             row = [Cell(group.label), Cell(f"{self._used(group)}/{len(group.rows)}")]
             row += [_cell(means.get(metric), interval) for metric in shown]
             row += [Cell(_plain(means[ranked].rank) if ranked in means else "–")] if ranked else []
@@ -158,7 +165,22 @@ class Comparison:
                 texts = [plus_minus(values.get(metric), None) for metric in shown]
                 row = [Cell(text) for text in (f"{name} (baseline)", "", *texts)]
                 rows += [[*row, *[Cell("")] * (len(titles) - len(row))]] if {*texts} != {"–"} else []
-        return TextTable(titles, sections, self._legend(interval, ranked))
+        legend = self._legend(interval, ranked)
+        if many:
+            measure = f" by {self.quantities[ranked].label}" if ranked else ""
+            legend.insert(0, f"of {len(self.groups)} groups the best of each {titles[0]}{measure}; all: --format csv")
+        return TextTable(titles, sections, legend)
+
+    def _best_of_each(self, metric: str | None) -> list[int]:
+        """Find the group of each value of the compared keys with the best mean of a metric, in the order of groups."""
+        best: dict[str, int] = {}
+        for place, (group, means) in enumerate(zip(self.groups, self.means, strict=True)):
+            before = self.means[best.setdefault(group.label, place)]
+            if metric in means and (
+                metric not in before or self.quantities[metric].is_better(means[metric].mean, before[metric].mean)
+            ):
+                best[group.label] = place
+        return sorted(best.values())
 
     def _baselines(self, condition: str) -> list[tuple[str, dict[str, float]]]:
         """List the trivial baselines of the runs of a condition, each with the same values once."""
@@ -170,6 +192,10 @@ class Comparison:
     def _legend(self, interval: Interval, ranked: str | None) -> list[str]:
         kind = "mean ± standard error" if interval == "error" else "mean [95 % bootstrap interval]"
         legend = [f"{kind} over the replicas that did not diverge"]
+        if any("Hessian" in quantity.title for quantity in self.quantities.values()):
+            legend[-1] += "; a smaller Hessian is flatter"
+        if any(setting(run.config, "attack.name") not in (None, "none") for run in self.frame.runs):
+            legend[-1] += "; under attack, of the honest agents"
         if ranked:
             legend.append(
                 "bold: best, and better than the next (t-test, paired by seed and replica where both have the same,"
@@ -208,7 +234,7 @@ def _effort(of: Reached | None) -> str:
 
 def compare(
     *folders: str | Path,
-    by: str | Sequence[str] = "strategy",
+    by: str | Sequence[str] = (),
     where: str | Iterable[str] = (),
     target: str | None = None,
 ) -> Comparison:
@@ -216,9 +242,9 @@ def compare(
 
     Args:
         *folders: Folders that `run` wrote, or folders of single runs.
-        by: The keys of the experiment that are compared, such as `strategy`, `topology` or `optimizer.lr`. Runs that
-            differ in other keys are neither averaged nor compared, but shown under their conditions; replicas of all
-            seeds are averaged.
+        by: The keys of the experiment that are compared, such as `strategy`, `topology` or `optimizer.lr`; by default,
+            the strategy, or the only key in which the runs differ. Runs that differ in other keys are neither averaged
+            nor compared, but shown under their conditions; replicas of all seeds are averaged.
         where: Conditions `key=value` or `key=value,value` that the runs must meet.
         target: `metric=value`, to find the steps, samples, bytes and time that it takes to reach it.
 
@@ -228,13 +254,31 @@ def compare(
     Raises:
         ExperimentError: Nothing is left to compare, or there is no such key or metric.
     """
-    by = tuple([by] if isinstance(by, str) else by)
     frame = read(folders, [where] if isinstance(where, str) else list(where))
+    found = comparison_of(frame, (by,) if isinstance(by, str) else tuple(by), target)
+    if not found.quantities:
+        raise ExperimentError("; ".join(["no replica is left to compare", *found.left_out]))
+    return found
+
+
+def comparison_of(frame: Frame, by: tuple[str, ...] = (), target: str | None = None) -> Comparison:
+    """Compare the runs of a frame.
+
+    Args:
+        frame: The replicas.
+        by: The compared keys, as for `compare`.
+        target: The target, as for `compare`.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ExperimentError: No run has finished, or there is no such key or metric.
+    """
     frame, unfinished = finished(frame)
+    by = by or compared_keys(frame)
     groups, notes = grouped(frame, by)
     quantities = _shown(frame)
-    if not quantities:
-        raise ExperimentError(f"the runs share nothing to compare: {listed(frame.metrics)} are for single runs alone")
     means: list[dict[str, Mean]] = [{} for _ in groups]
     conditions = [group.condition for group in groups]
     keys = list(zip(frame.column("seed"), frame.replicas.tolist(), strict=True))
@@ -252,8 +296,8 @@ def compare(
             notes.append(f"{metric} was not measured in any replica of {listed(list(dict.fromkeys(lacking)))}")
     for group in groups:
         if len(group.rows) == 1:
-            where_ = f" ({group.condition})" if group.condition else ""
-            notes.append(f"{group.label}{where_}: one replica, so there is no error and no test")
+            condition = f" ({group.condition})" if group.condition else ""
+            notes.append(f"{group.label}{condition}: one replica, so there is no error and no test")
     wanted = parse_target(target, frame) if target else None
     efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
     if wanted and not any("seconds" in of for of in efforts):

@@ -12,7 +12,7 @@ from basinet.analysis.statistics.run_labels import UNNAMED, describe, listed, se
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import FINISHED
 
-__all__ = ["Group", "finished", "grouped"]
+__all__ = ["Group", "compared_keys", "finished", "grouped"]
 
 _NUMERICS = ("runtime.dtype", "runtime.autocast")
 """The keys of the runtime that change numbers; the others say where they are computed."""
@@ -64,6 +64,22 @@ def finished(frame: Frame) -> tuple[Frame, list[str]]:
     if not any(done):
         raise ExperimentError("; ".join(["no run has finished, so there is nothing to compare", *notes]))
     return frame.select(np.array(done)[frame.places]), notes
+
+
+def compared_keys(frame: Frame) -> tuple[str, ...]:
+    """Choose what to compare runs by.
+
+    Args:
+        frame: Their replicas.
+
+    Returns:
+        The strategy; if all runs have the same, the only other key in which they differ, if there is one.
+    """
+    if len({*frame.of_runs("strategy")}) == 1:
+        _, conditions, _ = _others(frame, ("strategy",), _Parts([frame.of_runs("strategy")]))
+        if len(conditions) == 1:
+            return (conditions[0],)
+    return ("strategy",)
 
 
 def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:

@@ -23,7 +23,7 @@ from basinet.sim.run.records import METRICS, Row, read_table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["GRAPH", "Frame", "read", "spent"]
+__all__ = ["GRAPH", "Frame", "frame_of", "read", "spent"]
 
 Array = NDArray[np.float64]
 
@@ -151,7 +151,7 @@ class Frame:
         if key == "strategy":
             return [strategy_label(run.config) for run in self.runs]
         found = [setting(run.config, key) for run in self.runs]
-        if all(value is None for value in found) and key not in self.keys:
+        if all(value is None for value in found) and key not in self.names:
             raise ExperimentError(f"{key}: no run has this key or metric; {nearest(key, self.names)}")
         return [value.get("name", describe(value)) if isinstance(value, Mapping) else value for value in found]
 
@@ -339,13 +339,27 @@ def read(folders: Iterable[str | Path], where: Iterable[str] = ()) -> Frame:
             runs[known] = run if run.name == name else Run(name, path, run.config, run.status, run.metrics)
     if not runs:
         raise ExperimentError("; ".join(notes) or "DIR: no folder is given; give folders that `basinet run` wrote")
+    return frame_of(runs.values(), notes).where(list(where))
+
+
+def frame_of(runs: Iterable[Run], notes: Iterable[str] = ()) -> Frame:
+    """Arrange runs that have been read as a frame.
+
+    Args:
+        runs: The runs.
+        notes: Sentences about what was left out.
+
+    Returns:
+        A row for each replica.
+    """
+    runs = tuple(runs)
     rows = [
         (place, replica)
-        for place, run in enumerate(runs.values())
+        for place, run in enumerate(runs)
         for replica in sorted({*range(run.config.get("replicas") or 0), *(row["replica"] for row in run.metrics)})
     ]
-    places, replicas = (np.array(part, dtype=int) for part in zip(*rows, strict=True))
-    return Frame(tuple(runs.values()), places, replicas, tuple(notes)).where(list(where))
+    places, replicas = np.array(rows, dtype=int).reshape(-1, 2).T
+    return Frame(runs, places, replicas, tuple(notes))
 
 
 def _half_written(path: Path) -> bool:

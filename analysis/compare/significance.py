@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from basinet.analysis.statistics.multiple_tests import holm
 from basinet.analysis.statistics.paired import ROUNDING
@@ -36,6 +35,8 @@ def difference(one: Values, other: Values) -> tuple[float, bool]:
         >>> difference({(0, 0): 1.0}, {(0, 0): 2.0})
         (nan, False)
     """
+    from scipy import stats  # takes long to import, for runs that are not compared
+
     pairs = [(one[key], other[key]) for key in one if key in other]
     if len(pairs) >= 2 and 2 * len(pairs) >= max(len(one), len(other)):
         gaps = np.array([0.0 if math.isclose(a, b, rel_tol=ROUNDING) else a - b for a, b in pairs])
@@ -65,10 +66,12 @@ def ranks(means: Sequence[float], direction: Direction | None) -> list[float]:
         >>> ranks([0.5, 0.9, 0.9, math.nan], "larger")
         [3.0, 1.5, 1.5, nan]
     """
+    if direction is None or len(means) < 2:
+        return [math.nan if direction is None or math.isnan(mean) else 1.0 for mean in means]
+    from scipy.stats import rankdata
+
     values = np.array(means, dtype=float) * (-1 if direction == "larger" else 1)
-    if direction is None:
-        return [math.nan] * len(values)
-    return [float(rank) for rank in stats.rankdata(values, nan_policy="omit")] if len(values) else []
+    return [float(rank) for rank in rankdata(values, nan_policy="omit")]
 
 
 def best_of_each(

@@ -76,7 +76,9 @@ def make_parser() -> argparse.ArgumentParser:
         "folders", nargs="+", type=Path, metavar="DIR", help="folders of experiments or of single runs"
     )
     compare.add_argument(
-        "--by", default="strategy", metavar="KEYS", help="comma-separated keys to compare (default strategy)"
+        "--by",
+        metavar="KEYS",
+        help="comma-separated keys to compare (default strategy, or the only key in which the runs differ)",
     )
     compare.add_argument(
         "--where", action="append", default=[], metavar="key=value", help="only runs with this value, or one of several"

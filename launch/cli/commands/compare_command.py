@@ -8,6 +8,7 @@ from rich.console import Console
 
 from basinet.analysis.compare.comparison import Comparison, compare
 from basinet.analysis.compare.relations import Relations
+from basinet.analysis.statistics.ranking import MOST_ROWS
 from basinet.analysis.statistics.summary import as_csv
 from basinet.launch.cli.output import DONE, say, say_some, screen, write
 from basinet.sim.experiment.component import ExperimentError
@@ -22,11 +23,17 @@ _WIDTH = 120
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     kind = _format(options)
-    found = compare(*options.folders, by=options.by.split(","), where=options.where, target=options.target)
+    found = compare(
+        *options.folders,
+        by=[key.strip() for key in options.by.split(",")] if options.by else (),
+        where=options.where,
+        target=options.target,
+    )
     shown: Comparison | Relations = _relations(found, options) if options.x or options.y else found
     said = [*found.left_out, *shown.notes]
     say_some(said, "the output of --json")
-    table = found.table(options.interval) if shown is found else shown.table()
+    most = MOST_ROWS if kind == "terminal" else None
+    table = found.table(options.interval, most=most) if shown is found else shown.table()
     if kind == "terminal" and options.out is None:
         write(table.terminal(screen().width))
         return DONE
