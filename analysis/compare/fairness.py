@@ -153,6 +153,7 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
     keys = [key for key in varied(runs) if key not in covered]
     keys = [key for key in keys if not key.startswith("runtime.") or key in _NUMERICS]
     texts = {key: [describe(setting(run.config, key)) for run in runs] for key in keys}
+    keys = [key for key in keys if len({*texts[key]}) > 1]  # 1 and 1.0 are the same
     owners = {"strategy", *(word for run in runs for word in run.config.get("strategy_keys") or ())}
     ours = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owners)]
     ours = [key for key in ours if key != "case"] if of_strategies else []

@@ -319,7 +319,7 @@ def read(folders: Iterable[str | Path], where: Iterable[str] = ()) -> Frame:
     runs: dict[Path, Run] = {}
     for folder in map(Path, folders):
         try:
-            found = run_folders(folder)
+            found = run_folders(folder, Path.is_dir)
         except (ExperimentError, OSError) as error:
             notes.append(f"{first_line(error)}; left out")
             continue

@@ -18,7 +18,7 @@ RUN/checkpoint/      state.pt, replaced atomically; before.pt, the previous one,
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -337,11 +337,12 @@ def _read(path: Path, last: bool) -> Run:
     return Run(path.name, path, config, status, list(merged.values()))
 
 
-def run_folders(path: str | Path) -> dict[str, Path]:
+def run_folders(path: str | Path, begun: Callable[[Path], bool] = is_begun) -> dict[str, Path]:
     """Find all runs below an experiment's folder.
 
     Args:
         path: The folder that `basinet run` wrote, or the folder of a single run.
+        begun: Whether a folder has a run; by default, it raises if the folder has only a part of one.
 
     Returns:
         The folders of the runs that have begun by name, in the order of the experiment; runs of stages have names
@@ -354,9 +355,9 @@ def run_folders(path: str | Path) -> dict[str, Path]:
     if (path / "config.yaml").exists():
         return {path.name: path}
     if stages := [stage for stage in stages_of(path) if (stage / "experiment.yaml").exists()]:
-        return {f"{stage.name}/{name}": run for stage in stages for name, run in run_folders(stage).items()}
+        return {f"{stage.name}/{name}": run for stage in stages for name, run in run_folders(stage, begun).items()}
     record = load_record(path) if (path / "experiment.yaml").exists() else {}
-    found = {name: path / name for name in record.get("runs", []) if is_begun(path / name)}
+    found = {name: path / name for name in record.get("runs", []) if begun(path / name)}
     if not found:
         raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
     return found

@@ -8,9 +8,11 @@ from scipy import stats
 
 from basinet import compare
 from basinet.analysis.compare.significance import best_of_each, difference
+from basinet.analysis.compare.tables_of_text import Cell, TextTable
 from basinet.analysis.statistics.multiple_tests import holm
 from basinet.launch.cli.entry import main
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.files import read_json, sealed_json
 from tests.planted_runs import write_record, write_run
 
 RNG = np.random.default_rng(5)
@@ -113,6 +115,38 @@ def test_what_belongs_to_a_strategy_or_a_case_is_no_condition(tmp_path):
     assert [(g.label, g.condition) for g in by_size.groups] == [("2", ""), ("16", "")]
 
 
+def test_without_keys_runs_are_compared_by_the_only_one_that_differs(tmp_path):
+    for size in (16, 2.0, 2):  # the last two are the same
+        for seed in (0, 1):
+            name = f"{size}-{seed}"
+            write_run(
+                tmp_path, name, {"test_accuracy": [0.5, 0.6]}, batch_size=size, seed=seed + 10 * isinstance(size, float)
+            )
+    found = compare(*sorted(tmp_path.iterdir()))
+    assert found.by == ("batch_size",) and [len(group.rows) for group in found.groups] == [8, 4] and not found.notes
+    write_run(tmp_path, "more", {"test_accuracy": [0.5, 0.6]}, optimizer__lr=0.9, seed=7)
+    assert compare(*sorted(tmp_path.iterdir())).by == ("strategy",)
+
+
+def test_trivial_baselines_are_below_their_condition(tmp_path):
+    for name in ("diffusion", "consensus"):
+        run = write_run(tmp_path, name, {"test_accuracy": [0.5, 0.6]}, strategy=name)
+        status = read_json(run / "status.json") | {"baselines": {"majority class": {"test_accuracy": 0.125}}}
+        (run / "status.json").write_text(sealed_json(status))
+    text = compare(*tmp_path.iterdir()).table().markdown()
+    assert text.count("majority class (baseline)") == 1 and "0.125" in text
+
+
+def test_powers_and_letters_in_latex():
+    table = TextTable(
+        ["a_b", "λ ↓"], {"": [[Cell("50 % & #1"), Cell("(1.23 ± 0.46)e-4", True)], [Cell("x"), Cell("1e+05")]]}
+    )
+    text = table.latex()
+    assert r"50 \% \& \#1 & \textbf{(1.23 $\pm$ 0.46)$\,\times 10^{-4}$} \\" in text
+    assert r"x & 1$\,\times 10^{5}$ \\" in text and r"a\_b & $\lambda$ $\downarrow$ \\" in text
+    assert "<td><b>(1.23" in table.html() and "50 % &amp; #1" in table.html()
+
+
 def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
     write_run(tmp_path, "whole", {"test_accuracy": [0.7, 0.8]})
     write_run(tmp_path, "lost", {"test_accuracy": [0.7, 0.8, 0.9]}, strategy="consensus", diverged={1: 40})
@@ -138,6 +172,9 @@ def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
     assert "2/3" in out and "task=spirals" in out and "0.750" in out
     assert main(["compare", str(tmp_path / "going"), str(tmp_path / "none")]) == 2
     assert "no run has finished" in capsys.readouterr().err
+    write_run(tmp_path, "gone", {"test_accuracy": [0.1, 0.1]}, state="diverged", diverged={0: 3, 1: 4})
+    assert main(["compare", str(tmp_path / "gone")]) == 2
+    assert "no replica is left to compare" in capsys.readouterr().err
 
 
 def test_a_run_counts_once(tmp_path):

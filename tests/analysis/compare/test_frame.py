@@ -72,6 +72,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(grid, tmp_path):
     assert "half written" in half and "a/metrics.jsonl" in half
     assert "b/metrics.jsonl" in damaged and "is damaged" in damaged
     assert "nowhere holds no runs" in foreign
+    (grid / "c" / "config.yaml").unlink()
+    assert any("c is not the folder of a run" in note for note in read([grid]).notes)
     with pytest.raises(ExperimentError, match="holds no runs"):
         read([tmp_path / "nowhere"])
 
