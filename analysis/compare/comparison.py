@@ -142,10 +142,11 @@ class Comparison:
             The table.
         """
         shown = [metric for metric in self.quantities if any(metric in means for means in self.means)]
-        titles = [", ".join(self.by), "replicas", *(self.quantities[metric].title for metric in shown)]
         ranked = next((metric for metric in shown if self.quantities[metric].direction), None)
         ranked = ranked if len(self.groups) > 1 else None
-        titles += ["rank"] if ranked else []
+        titles = [", ".join(self.by), "replicas"]
+        for metric in shown:
+            titles += [self.quantities[metric].title, *(["rank"] if metric == ranked else [])]
         kinds = [effort for effort in EFFORTS if any(effort in of for of in self.efforts)]
         titles += ["reached", *(f"{EFFORTS[effort]} to target" for effort in kinds)] if self.efforts else []
         sections: dict[str, list[list[Cell]]] = {}
@@ -153,8 +154,9 @@ class Comparison:
         for place in self._best_of_each(ranked)[:most] if many else range(len(self.groups)):
             group, means = self.groups[place], self.means[place]
             row = [Cell(group.label), Cell(f"{self._used(group)}/{len(group.rows)}")]
-            row += [_cell(means.get(metric), interval) for metric in shown]
-            row += [Cell(_plain(means[ranked].rank) if ranked in means else "–")] if ranked else []
+            for metric in shown:
+                row.append(_cell(means.get(metric), interval))
+                row += [Cell(_plain(means[metric].rank) if metric in means else "–")] if metric == ranked else []
             if self.efforts:
                 of = next(iter(self.efforts[place].values()), None)
                 row.append(Cell(f"{of.count}/{of.number}" if of else "–"))
@@ -162,9 +164,11 @@ class Comparison:
             sections.setdefault(group.condition, []).append(row)
         for condition, rows in sections.items():
             for name, values in self._baselines(condition):
-                texts = [plus_minus(values.get(metric), None) for metric in shown]
-                row = [Cell(text) for text in (f"{name} (baseline)", "", *texts)]
-                rows += [[*row, *[Cell("")] * (len(titles) - len(row))]] if {*texts} != {"–"} else []
+                row = [Cell(f"{name} (baseline)"), Cell("")]
+                for metric in shown:
+                    row += [Cell(plus_minus(values.get(metric), None)), *([Cell("")] if metric == ranked else [])]
+                if any(metric in values for metric in shown):
+                    rows.append([*row, *[Cell("")] * (len(titles) - len(row))])
         legend = self._legend(interval, ranked)
         if many:
             measure = f" by {self.quantities[ranked].label}" if ranked else ""

@@ -122,6 +122,8 @@ class TextTable:
                     table.add_section()
                     table.add_row(Text(title, "italic"))
                 for row in section:
+                    if {row[i].text for i in columns[1:]} <= {"", "–"}:  # it has nothing in this part
+                        continue
                     table.add_row(*(Text(row[i].text, "bold" if row[i].bold else "") for i in columns))
             drawn.append(table)
         return Stack(*drawn, *(Text(note, "dim italic") for note in self.notes))
