@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -241,6 +241,7 @@ def compare(
     by: str | Sequence[str] = (),
     where: str | Iterable[str] = (),
     target: str | None = None,
+    metrics: Sequence[str] = (),
 ) -> Comparison:
     """Compare finished runs: their means over replicas, and which are significantly better.
 
@@ -251,6 +252,7 @@ def compare(
             nor compared, but shown under their conditions; replicas of all seeds are averaged.
         where: Conditions `key=value` or `key=value,value` that the runs must meet.
         target: `metric=value`, to find the steps, samples, bytes and time that it takes to reach it.
+        metrics: The metrics of the table, in this order; by default, those that summaries have.
 
     Returns:
         The comparison.
@@ -259,19 +261,22 @@ def compare(
         ExperimentError: Nothing is left to compare, or there is no such key or metric.
     """
     frame = read(folders, [where] if isinstance(where, str) else list(where))
-    found = comparison_of(frame, (by,) if isinstance(by, str) else tuple(by), target)
+    found = comparison_of(frame, (by,) if isinstance(by, str) else tuple(by), target, metrics)
     if not found.quantities:
         raise ExperimentError("; ".join(["no replica is left to compare", *found.left_out]))
     return found
 
 
-def comparison_of(frame: Frame, by: tuple[str, ...] = (), target: str | None = None) -> Comparison:
+def comparison_of(
+    frame: Frame, by: tuple[str, ...] = (), target: str | None = None, metrics: Sequence[str] = ()
+) -> Comparison:
     """Compare the runs of a frame.
 
     Args:
         frame: The replicas.
         by: The compared keys, as for `compare`.
         target: The target, as for `compare`.
+        metrics: The metrics, as for `compare`.
 
     Returns:
         The comparison.
@@ -282,7 +287,7 @@ def comparison_of(frame: Frame, by: tuple[str, ...] = (), target: str | None = N
     frame, unfinished = finished(frame)
     by = by or compared_keys(frame)
     groups, notes = grouped(frame, by)
-    quantities = _shown(frame)
+    quantities = _asked(frame, metrics) if metrics else _shown(frame)
     means: list[dict[str, Mean]] = [{} for _ in groups]
     conditions = [group.condition for group in groups]
     keys = list(zip(frame.column("seed"), frame.replicas.tolist(), strict=True))
@@ -315,6 +320,16 @@ def _shown(frame: Frame) -> dict[str, Quantity]:
     known = {metric: frame.quantity(metric) for metric in frame.metrics}
     kept = [(metric, quantity) for metric, quantity in known.items() if quantity.heading]
     return dict(sorted(kept, key=lambda item: (not item[1].compared, item[0] in ("train_loss", "test_loss"))))
+
+
+def _asked(frame: Frame, metrics: Sequence[str]) -> dict[str, Quantity]:
+    """Look up the metrics that were asked for; raise if there is no such column of numbers."""
+    found = {}
+    for metric in metrics:
+        frame.numbers(metric)
+        known = frame.quantity(metric)
+        found[metric] = replace(known, heading=known.heading or known.label)
+    return found
 
 
 def _mean(values: dict[tuple[int, int], float], rank: float, p: float, best: bool) -> Mean:

@@ -83,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--where", action="append", default=[], metavar="key=value", help="only runs with this value, or one of several"
     )
+    compare.add_argument("--metrics", metavar="METRICS", help="comma-separated columns (default those of summaries)")
     compare.add_argument(
         "--target", metavar="metric=value", help="effort to reach this value, in steps, samples and bytes"
     )

@@ -25,9 +25,10 @@ def execute(options: argparse.Namespace) -> int:
     kind = _format(options)
     found = compare(
         *options.folders,
-        by=[key.strip() for key in options.by.split(",")] if options.by else (),
+        by=_listed(options.by),
         where=options.where,
         target=options.target,
+        metrics=_listed(options.metrics),
     )
     shown: Comparison | Relations = _relations(found, options) if options.x or options.y else found
     said = [*found.left_out, *shown.notes]
@@ -53,6 +54,11 @@ def execute(options: argparse.Namespace) -> int:
         write_atomically(options.out, text)
         say(f"table: {options.out}")
     return DONE
+
+
+def _listed(names: str | None) -> list[str]:
+    """Split comma-separated names."""
+    return [name.strip() for name in names.split(",")] if names else []
 
 
 def _format(options: argparse.Namespace) -> str:

@@ -210,6 +210,7 @@ def test_targets_with_censoring(tmp_path):
         ({"target": "test_acc=1"}, "did you mean 'test_accuracy'"),
         ({"target": "communicated_bytes=1"}, "to rise or to fall"),
         ({"where": "seed=4"}, "no run has seed=4"),
+        ({"metrics": ["test_acuracy"]}, "did you mean 'test_accuracy'"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(tmp_path, asked, sentence):
@@ -235,6 +236,8 @@ def test_formats(tmp_path, capsys):
     markdown = printed("--format", "markdown")
     assert r"| diffusion A\_C | 6/6 | **0." in markdown
     assert " [" in printed("--interval", "bootstrap")
+    head = printed("--format", "markdown", "--metrics", "degree,test_accuracy").splitlines()[0]
+    assert head == "| strategy | replicas | mean degree | test accuracy ↑ | rank |"
     assert main(["compare", folder, "--out", str(tmp_path / "table.tex")]) == 0
     assert (tmp_path / "table.tex").read_text() == latex
     assert main(["compare", folder, "--out", str(tmp_path / "table.pdf")]) == 2
