@@ -303,10 +303,9 @@ def comparison_of(
         lacking = [group.label for group, found in zip(groups, values, strict=True) if not found]
         if lacking:
             notes.append(f"{metric} was not measured in any replica of {listed(list(dict.fromkeys(lacking)))}")
-    for group in groups:
-        if len(group.rows) == 1:
-            condition = f" ({group.condition})" if group.condition else ""
-            notes.append(f"{group.label}{condition}: one replica, so there is no error and no test")
+    alone = [f"{g.label} ({g.condition})" if g.condition else g.label for g in groups if len(g.rows) == 1]
+    if alone:
+        notes.append(f"there is a single replica of {listed(alone)}, so there is no error and no test")
     wanted = parse_target(target, frame) if target else None
     efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
     if wanted and not any("seconds" in of for of in efforts):

@@ -1,55 +1,77 @@
 """Whether the best of several groups is better than the next: paired tests where groups share seeds, Holm's method."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from basinet.analysis.statistics.multiple_tests import holm
 from basinet.analysis.statistics.paired import ROUNDING
 from basinet.sim.run.quantity import Direction
 
-__all__ = ["Values", "best_of_each", "difference", "ranks"]
+__all__ = ["Values", "best_of_each", "differences", "ranks"]
+
+Array = NDArray[np.float64]
 
 Values = Mapping[tuple[int, int], float]
 """Values by seed and replica."""
 
 
-def difference(one: Values, other: Values) -> tuple[float, bool]:
-    """Test whether two groups have the same mean.
+def differences(pairs: Sequence[tuple[Values, Values]]) -> list[tuple[float, bool]]:
+    """Test whether two groups have the same mean, for many pairs of groups at once.
 
     Replicas of the same seed and number share initial parameters and samples. If at least half of either group have
     such a partner, the test is the t-test of their differences, where values that agree in five digits count as equal;
     otherwise it is Welch's.
 
     Args:
-        one: The values of a group.
-        other: Those of another.
+        pairs: The values of both groups.
 
     Returns:
-        The two-sided p-value, NaN if there are too few values, and whether the test is paired.
+        For each pair the two-sided p-value, NaN if there are too few values, and whether the test is paired.
 
     Example:
-        >>> difference({(0, 0): 1.0, (0, 1): 2.0}, {(0, 0): 2.0, (0, 1): 4.0})
-        (0.204..., True)
-        >>> difference({(0, 0): 1.0}, {(0, 0): 2.0})
-        (nan, False)
+        >>> differences([({(0, 0): 1.0, (0, 1): 2.0}, {(0, 0): 2.0, (0, 1): 4.0}), ({(0, 0): 1.0}, {(0, 0): 2.0})])
+        [(0.204..., True), (nan, False)]
     """
+    if not pairs:
+        return []
     from scipy import stats  # takes long to import, for runs that are not compared
 
-    pairs = [(one[key], other[key]) for key in one if key in other]
-    if len(pairs) >= 2 and 2 * len(pairs) >= max(len(one), len(other)):
-        gaps = np.array([0.0 if math.isclose(a, b, rel_tol=ROUNDING) else a - b for a, b in pairs])
-        if np.ptp(gaps) <= ROUNDING * np.abs(gaps).max():  # without any spread
-            return float(not gaps.any()), True
-        return float(stats.ttest_1samp(gaps, 0.0).pvalue), True
-    if min(len(one), len(other)) < 2:
-        return math.nan, False
-    a, b = np.array(list(one.values())), np.array(list(other.values()))
-    size = max(np.abs(a).max(), np.abs(b).max())
-    if max(np.ptp(a), np.ptp(b)) <= ROUNDING * size:
-        return float(abs(a.mean() - b.mean()) <= ROUNDING * size), False
-    return float(stats.ttest_ind(a, b, equal_var=False).pvalue), False
+    found = [(math.nan, False)] * len(pairs)
+    gaps: dict[int, dict[int, Array]] = {}  # by their number, then by pair
+    apart: dict[int, tuple[Array, Array]] = {}
+    for place, (one, other) in enumerate(pairs):
+        both = [(one[key], other[key]) for key in one if key in other]
+        if len(both) >= 2 and 2 * len(both) >= max(len(one), len(other)):
+            each = np.array([0.0 if math.isclose(a, b, rel_tol=ROUNDING) else a - b for a, b in both])
+            if np.ptp(each) > ROUNDING * np.abs(each).max():
+                gaps.setdefault(len(both), {})[place] = each
+            else:  # without any spread
+                found[place] = float(not each.any()), True
+        elif min(len(one), len(other)) >= 2:
+            a, b = np.array(list(one.values())), np.array(list(other.values()))
+            size = max(np.abs(a).max(), np.abs(b).max())
+            if max(np.ptp(a), np.ptp(b)) > ROUNDING * size:
+                apart[place] = a, b
+            else:
+                found[place] = float(abs(a.mean() - b.mean()) <= ROUNDING * size), False
+    for alike in gaps.values():  # scipy takes as long for one test as for many
+        p = stats.ttest_1samp(np.stack(list(alike.values())), 0.0, axis=1).pvalue
+        found = _filled(found, alike, p, paired=True)
+    if apart:
+        sides = ([(v.mean(), v.std(ddof=1), len(v)) for v in side] for side in zip(*apart.values(), strict=True))
+        numbers = [np.array(column) for side in sides for column in zip(*side, strict=True)]
+        found = _filled(found, apart, stats.ttest_ind_from_stats(*numbers, equal_var=False).pvalue, paired=False)
+    return found
+
+
+def _filled(
+    found: list[tuple[float, bool]], places: Iterable[int], p: Array, *, paired: bool
+) -> list[tuple[float, bool]]:
+    new = {place: (float(value), paired) for place, value in zip(places, p, strict=True)}
+    return [new.get(place, before) for place, before in enumerate(found)]
 
 
 def ranks(means: Sequence[float], direction: Direction | None) -> list[float]:
@@ -99,8 +121,10 @@ def best_of_each(
         for place, number in zip(members, ranks([means[place] for place in members], direction), strict=True):
             rank[place] = number
         order[condition] = sorted((place for place in members if not math.isnan(rank[place])), key=rank.__getitem__)
-        for place in order[condition][1:]:
-            p[place], _ = difference(values[order[condition][0]], values[place])
+    tested = [(places[0], place) for places in order.values() for place in places[1:]]
+    outcomes = differences([(values[first], values[place]) for first, place in tested])
+    for (_, place), (value, _) in zip(tested, outcomes, strict=True):
+        p[place] = value
     shown = holm(p, level)
     for places in order.values():
         if len(places) > 1:

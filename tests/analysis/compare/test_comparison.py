@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from basinet import compare
-from basinet.analysis.compare.significance import best_of_each, difference
+from basinet.analysis.compare.significance import best_of_each, differences
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
 from basinet.analysis.statistics.multiple_tests import holm
 from basinet.launch.cli.entry import main
@@ -37,14 +37,34 @@ def keyed(values):
 
 
 def test_tests_are_those_of_scipy():
-    one, other = PLANTED["diffusion"], PLANTED["consensus"]
-    assert difference(keyed(one), keyed(other)) == (pytest.approx(stats.ttest_rel(one, other).pvalue), True)
+    one, other, third = PLANTED.values()
     apart = {(1, replica): value for replica, value in enumerate(other[:4])}
-    welch = stats.ttest_ind(one, other[:4], equal_var=False).pvalue
-    assert difference(keyed(one), apart) == (pytest.approx(welch), False)
-    assert difference(keyed([0.1, 0.2]), keyed([0.1 + 1e-9, 0.2])) == (1.0, True)
-    assert difference(keyed([1.0, 1.0]), keyed([2.0, 2.0])) == (0.0, True)
-    assert difference({(0, 0): 1.0, (0, 1): 1.0}, {(5, 0): 1.0, (5, 1): 1.0}) == (1.0, False)
+    found = differences(
+        [
+            (keyed(one), keyed(other)),
+            (keyed(one), apart),
+            (keyed([0.1, 0.2]), keyed([0.1 + 1e-9, 0.2])),
+            (keyed(one), keyed(third)),
+            (keyed([1.0, 1.0]), keyed([2.0, 2.0])),
+            (keyed([1.0, 1.0]), {(5, 0): 1.0, (5, 1): 1.0}),
+            (apart, keyed(third)),
+            (keyed(one[:5]), keyed(third)),
+            (keyed([1.0]), keyed([2.0])),
+        ]
+    )
+    wanted = [
+        (stats.ttest_rel(one, other).pvalue, True),
+        (stats.ttest_ind(one, other[:4], equal_var=False).pvalue, False),
+        (1.0, True),
+        (stats.ttest_rel(one, third).pvalue, True),
+        (0.0, True),
+        (1.0, False),
+        (stats.ttest_ind(other[:4], third, equal_var=False).pvalue, False),
+        (stats.ttest_rel(one[:5], third[:5]).pvalue, True),
+        (np.nan, False),
+    ]
+    assert [paired for _, paired in found] == [paired for _, paired in wanted]
+    assert [p for p, _ in found] == pytest.approx([p for p, _ in wanted], nan_ok=True)
 
 
 def test_the_best_is_marked_if_it_is_better_than_the_next():
@@ -165,7 +185,7 @@ def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
         "going: running at step 40 of 100; left out",
         "none holds no runs",
         "test_accuracy was not measured in any replica of isolated",
-        "isolated (task=digits): one replica, so there is no error and no test",
+        "a single replica of isolated (task=digits), so there is no error and no test",
         "the runs are of different tasks (digits, spirals), which are not compared with each other",
     ):
         assert sentence in said
