@@ -2,36 +2,29 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from basinet.analysis.compare.graph_columns import GRAPH, graph_numbers
 from basinet.analysis.statistics.run_labels import describe, setting, strategy_label
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import first_line
-from basinet.sim.run.files import Damaged
 from basinet.sim.run.folder import Run, read_run, run_folders
 from basinet.sim.run.quantity import QUANTITIES, Quantity
-from basinet.sim.run.records import METRICS, Row, read_table
+from basinet.sim.run.records import METRICS, Row
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["GRAPH", "Frame", "frame_of", "read", "spent"]
+__all__ = ["Frame", "frame_of", "read", "spent"]
 
 Array = NDArray[np.float64]
-
-GRAPH = {
-    "spectral_gap": Quantity("spectral gap", direction=None),
-    "degree": Quantity("mean degree", direction=None),
-}
-"""Quantities of the graphs on which runs communicate, which are computed only if they are asked for."""
 
 _EFFORT = {
     "step": Quantity("steps"),
@@ -131,7 +124,7 @@ class Frame:
                 ]
             )
         if name in GRAPH:
-            return self._spread([_graph(run).get(name, math.nan) for run in self.runs], as_array=True)
+            return self._spread([graph_numbers(run).get(name, math.nan) for run in self.runs], as_array=True)
         return self._spread(self.of_runs(name))
 
     def of_runs(self, key: str) -> list[Any]:
@@ -413,27 +406,3 @@ def spent(run: Run, row: Mapping[str, float], what: str) -> float:
         return float(row.get("communicated_bytes" if what == "bytes" else what, math.nan))
     agents = run.status.get("agents") or setting(run.config, "topology.agents") or math.nan
     return float(row.get("step", math.nan) * run.config.get("batch_size", math.nan) * agents)
-
-
-def _graph(run: Run) -> dict[str, float]:
-    """Compute the spectral gap and the mean degree of the graph of a run."""
-    try:
-        rows = read_table(run.path / "topology.csv")
-        entries = tuple((int(row["receiver"]), int(row["sender"]), float(row["weight"])) for row in rows)
-    except (Damaged, ValueError, KeyError):
-        return {}
-    return _of_weights(entries) if entries else {}
-
-
-@cache
-def _of_weights(entries: tuple[tuple[int, int, float], ...]) -> dict[str, float]:
-    from scipy.sparse import csr_array
-
-    from basinet.topologies.spectra.spectrum import spectral_gap  # imports networkx, which takes long
-
-    receivers, senders, weights = zip(*entries, strict=True)
-    agents = 1 + max(*receivers, *senders)
-    found = {"degree": sum(to != of for to, of in zip(receivers, senders, strict=True)) / agents}
-    with suppress(ValueError, RuntimeError):  # of one-way traffic, W is no mixing matrix
-        found["spectral_gap"] = spectral_gap(csr_array((weights, (receivers, senders)), shape=(agents, agents)))
-    return found
