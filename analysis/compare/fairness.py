@@ -75,10 +75,13 @@ def compared_keys(frame: Frame) -> tuple[str, ...]:
     Returns:
         The strategy; if all runs have the same, the only other key in which they differ, if there is one.
     """
-    if len({*frame.of_runs("strategy")}) == 1:
-        _, conditions, _ = _others(frame, ("strategy",), _Parts([frame.of_runs("strategy")]))
-        if len(conditions) == 1:
-            return (conditions[0],)
+    strategies = frame.of_runs("strategy")
+    if len({*strategies}) == 1:
+        _, conditions, _ = _others(frame, ("strategy",), _Parts([strategies]))
+        for key in conditions[:1]:
+            values = list(map(describe, frame.of_runs(key)))
+            if not any(_others(frame, (key,), _Parts([values]))[:2]):
+                return (key,)
     return ("strategy",)
 
 
@@ -160,25 +163,32 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
     case = _Parts([texts["case"]]) if "case" in keys else None
     rest = [key for key in keys if key not in ours and key != "case"]
     implied = [key for key in rest if case and case.number(texts[key]) == case.number()]
-    conditions = [key for key in rest if key not in implied]
-    for key in conditions:
+    differing = [key for key in rest if key not in implied]
+    for key in differing:
         parts.split(texts[key])
+    # Of keys that change together one is shown, rather one that all runs have.
+    shown = _Parts([["" for _ in runs]])
+    chosen = [key for key in sorted(differing, key=lambda key: "none" in texts[key]) if shown.split(texts[key])]
+    conditions = [key for key in differing if key in chosen]
     notes = []
+    kind = " and ".join(by)
     if case and parts.split(texts["case"]):
         conditions.insert(0, "case")
+        differing.insert(0, "case")
     elif case:
-        notes += [f"{key} differs along with {' and '.join(by)}, as the cases set it" for key in implied]
+        notes += [f"{key} differs along with {kind}, as the cases set it" for key in implied]
     own = [key for key in ours if parts.split(texts[key])]
-    kind = " and ".join(by)
-    for key in [*conditions, *own]:
-        found = listed(list(dict.fromkeys(texts[key])))
-        if key == "task.name":
-            notes.append(f"the runs are of different tasks ({found}), which are not compared with each other")
-        else:
-            notes.append(
-                f"the runs differ in {key} ({found}) besides {kind}, and are not averaged over it: "
-                f"compare by it, too (--by {','.join((*by, key))}), or choose (--where {key}=…)"
-            )
+    more = [*differing, *own]
+    if "task.name" in differing:
+        more = [key for key in more if not key.startswith("task.")]
+        found = listed(list(dict.fromkeys(texts["task.name"])))
+        notes.append(f"the runs are of different tasks ({found}), which are not compared with each other")
+    if more:
+        said = [f"{key} ({listed(list(dict.fromkeys(texts[key])))})" for key in more]
+        notes.append(
+            f"the runs differ in {listed(said)} besides {kind}, and are not averaged over that: compare by it, too"
+            f" (--by {','.join((*by, more[0]))}), or choose (--where {more[0]}=…)"
+        )
     return own, conditions, notes
 
 

@@ -117,6 +117,30 @@ def test_runs_that_differ_in_more_are_not_averaged(tmp_path):
     assert [group.condition for group in compare(*folders, by="seed").groups][::2] != ["", ""]
 
 
+def test_keys_that_change_together_are_all_named_and_one_is_shown(tmp_path):
+    for strategy in ("diffusion", "consensus"):
+        for size, lr, noise in ((2, 0.1, 0.0), (16, 0.8, 0.3)):
+            more = {"task": {"name": "digits", **({"label_noise": noise} if noise else {})}}
+            name = f"{strategy}{size}"
+            write_run(
+                tmp_path,
+                name,
+                {"test_accuracy": [0.5, 0.6]},
+                strategy=strategy,
+                batch_size=size,
+                optimizer__lr=lr,
+                **more,
+            )
+    folders = sorted(tmp_path.iterdir(), reverse=True)
+    found = compare(*folders)
+    assert [group.condition for group in found.groups] == ["optimizer.lr=0.1"] * 2 + ["optimizer.lr=0.8"] * 2
+    (note,) = found.notes
+    assert all(
+        text in note for text in ("optimizer.lr (0.1, 0.8)", "batch_size (2, 16)", "task.label_noise (none, 0.3)")
+    )
+    assert compare(*folders, where="strategy=diffusion").by == ("strategy",)
+
+
 def test_what_belongs_to_a_strategy_or_a_case_is_no_condition(tmp_path):
     for name, case, lr, size in (
         ("diffusion", "few", 0.4, 2),
