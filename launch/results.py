@@ -23,7 +23,7 @@ from basinet.sim.run.records import load_record, stages_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.weights import write_folder, write_weights
 
-__all__ = ["Results", "compare", "export", "failures", "load", "load_one"]
+__all__ = ["Results", "export", "failures", "load", "load_one"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -270,15 +270,3 @@ def _found(results: Results, run: str | Run, keys: Mapping[str, str]) -> Run:
     if found is None:
         raise ExperimentError(f"{keys['run']}: there is no run '{name}'; {nearest(name, results.states)}")
     return found
-
-
-def compare(*folders: str | Path) -> list[dict[str, Any]]:
-    """Summarise the runs of several experiments side by side.
-
-    Args:
-        *folders: Folders that `run` wrote, or folders of single runs.
-
-    Returns:
-        A row a run: see `basinet.analysis.statistics.summary.summarize`.
-    """
-    return summarize([run for folder in folders for run in load_runs(folder)])

@@ -7,10 +7,11 @@ from basinet.exports import lazy
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from basinet.analysis.compare.comparison import compare
     from basinet.launch.api import run
     from basinet.launch.finished.challenging import challenge
     from basinet.launch.finished.generating import generate
-    from basinet.launch.results import Results, compare, export, load
+    from basinet.launch.results import Results, export, load
     from basinet.launch.finished.scoring_files import score
     from basinet.launch.finished.upscaling import upscale
     from basinet.sim.experiment.experiment import Experiment
@@ -47,10 +48,11 @@ PLUGGED = {
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "basinet.analysis.compare.comparison": ("compare",),
         "basinet.launch.api": ("run",),
         "basinet.launch.finished.challenging": ("challenge",),
         "basinet.launch.finished.generating": ("generate",),
-        "basinet.launch.results": ("Results", "compare", "export", "load"),
+        "basinet.launch.results": ("Results", "export", "load"),
         "basinet.launch.finished.scoring_files": ("score",),
         "basinet.launch.finished.upscaling": ("upscale",),
         "basinet.sim.experiment.experiment": ("Experiment",),

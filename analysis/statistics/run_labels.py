@@ -6,10 +6,9 @@ from typing import Any
 from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.run.folder import Run
 
-__all__ = ["describe", "labels", "listed", "names", "setting", "strategy_label", "varied"]
+__all__ = ["UNNAMED", "describe", "labels", "listed", "names", "setting", "strategy_label", "varied"]
 
-# The strategy's label covers the first three; the others do not change what a replica computes.
-_UNNAMED = (
+UNNAMED = (
     "strategy",
     "strategy.name",
     "strategy.order",
@@ -20,6 +19,7 @@ _UNNAMED = (
     "metrics_on",
     "analysis",
 )
+"""Keys that no label names: the strategy covers the first three; the others do not change what a replica computes."""
 
 _SPELLING = {
     "aug_dgm": "Aug-DGM", "beer": "BEER", "choco": "CHOCO", "d2": "D²", "dcd": "DCD", "decentlam": "DecentLaM",
@@ -159,7 +159,7 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
         Strategy and condition of each run; the condition is empty if nothing else varies. Runs that share both are
         distinguished by their folders.
     """
-    keys = [key for key in varied(runs) if key not in _UNNAMED]
+    keys = [key for key in varied(runs) if key not in UNNAMED]
     owned = {key for run in runs for key in run.config.get("strategy_keys") or ()}
     own = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owned)]
     if "case" in keys and "case" not in own:

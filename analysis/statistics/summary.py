@@ -15,7 +15,7 @@ from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
 
-__all__ = ["summarize", "write_csv", "write_summary"]
+__all__ = ["as_csv", "summarize", "write_csv", "write_summary"]
 
 _COMPUTED = ("=", "+", "-", "@", "\t")
 _NUMBERS = re.compile(r"[-+0-9.eE,%±()\[\] ]*")
@@ -66,19 +66,31 @@ def _escapes(run: Run) -> Row:
     return {"escaped": mean.happened} | {name: n if math.isfinite(n) else None for name, n in numbers.items()}
 
 
-def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows as CSV; missing values are empty, and text that looks like a formula is escaped.
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Format rows as CSV; missing values are empty, and text that looks like a formula is escaped.
 
     Args:
         rows: The rows.
-        path: The file.
+
+    Returns:
+        The text, with a header.
     """
     text = io.StringIO()
     header = dict.fromkeys(key for row in rows for key in row)
     writer = csv.DictWriter(text, list(header), lineterminator="\n")
     for row in (dict(zip(header, header, strict=True)), *rows):
         writer.writerow({key: _as_cell(value) for key, value in row.items()})
-    write_atomically(path, text.getvalue())
+    return text.getvalue()
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows as CSV, as `as_csv` formats them.
+
+    Args:
+        rows: The rows.
+        path: The file.
+    """
+    write_atomically(path, as_csv(rows))
 
 
 def _as_cell(value: Any) -> Any:

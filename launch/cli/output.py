@@ -71,16 +71,17 @@ def write_json(value: Any) -> None:
     write(json.dumps(value, indent=1, default=str))
 
 
-def say_some(sentences: Sequence[str]) -> None:
+def say_some(sentences: Sequence[str], place: str = "the report") -> None:
     """Print the first of some sentences to standard error, and how many more there are.
 
     Args:
         sentences: The sentences.
+        place: Where the others are.
     """
     for sentence in sentences[:_MOST_SENTENCES]:
         say(sentence)
     if len(sentences) > _MOST_SENTENCES:
-        say(f"and {len(sentences) - _MOST_SENTENCES:,} more, which are in the report")
+        say(f"and {len(sentences) - _MOST_SENTENCES:,} more, which are in {place}")
 
 
 def say(text: str) -> None:

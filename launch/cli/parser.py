@@ -71,8 +71,38 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--replicas", type=int, metavar="N", help="use the first N replicas (default all)")
 
-    compare = command("compare", "print the runs of several experiments side by side", table=True)
-    compare.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    compare = command("compare", "compare finished runs: means, tests, effort to a target, relations", table=True)
+    compare.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="folders of experiments or of single runs"
+    )
+    compare.add_argument(
+        "--by",
+        metavar="KEYS",
+        help="comma-separated keys to compare (default strategy, or the only key in which the runs differ)",
+    )
+    compare.add_argument(
+        "--where", action="append", default=[], metavar="key=value", help="only runs with this value, or one of several"
+    )
+    compare.add_argument("--metrics", metavar="METRICS", help="comma-separated columns (default those of summaries)")
+    compare.add_argument(
+        "--target", metavar="metric=value", help="effort to reach this value, in steps, samples and bytes"
+    )
+    compare.add_argument(
+        "--y", metavar="METRIC", help="relate this metric to that of --x over replicas, instead of means"
+    )
+    compare.add_argument("--x", metavar="METRIC", help="such as hessian_trace")
+    compare.add_argument(
+        "--given", metavar="METRIC", help="a third metric beside --x (default excess_risk if measured)"
+    )
+    compare.add_argument(
+        "--interval", choices=("error", "bootstrap"), default="error", help="standard errors or bootstrap intervals"
+    )
+    compare.add_argument(
+        "--format", choices=("terminal", "csv", "latex", "markdown", "json"), help="default: as the suffix of FILE says"
+    )
+    compare.add_argument(
+        "--out", type=Path, metavar="FILE", help="write a file, such as table.tex, instead of printing"
+    )
 
     report = command("report", "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")

@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from rich.table import Column, Table
 from rich.text import Text
 
+from basinet.analysis.compare.comparison import comparison_of
+from basinet.analysis.compare.frame import frame_of
 from basinet.analysis.statistics.columns import column_widths
+from basinet.analysis.statistics.ranking import MOST_ROWS
 from basinet.analysis.statistics.summary import summarize
-from basinet.analysis.statistics.summary_table import summary_table
 from basinet.launch.cli.output import screen, write, write_json
 from basinet.sim.run.folder import Run
+from basinet.sim.run.records import FINISHED
 
 __all__ = ["write_summary", "write_table"]
 
 
 def write_summary(runs: Sequence[Run], as_json: bool) -> None:
-    """Print the runs of experiments, summarised over their replicas.
+    """Print the finished runs of experiments, summarised over their replicas.
 
     Args:
         runs: The runs.
@@ -24,8 +27,8 @@ def write_summary(runs: Sequence[Run], as_json: bool) -> None:
     if as_json:
         pairs = zip(summarize(runs), runs, strict=True)
         write_json([{**row, "baselines": run.baselines} if run.baselines else row for row, run in pairs])
-    else:
-        write(summary_table(runs, screen().width))
+    elif any(run.status.get("state") in FINISHED for run in runs):
+        write(comparison_of(frame_of(runs)).table(most=MOST_ROWS).terminal(screen().width))
 
 
 def write_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

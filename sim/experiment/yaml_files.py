@@ -6,6 +6,7 @@ Scalars are those of YAML 1.2: `true` and `false` are the only booleans, `1e-3` 
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from functools import lru_cache
 from itertools import chain
@@ -17,10 +18,13 @@ from yaml.constructor import ConstructorError
 
 from basinet.sim.experiment.mistakes import ExperimentError, shown
 
-__all__ = ["dump", "load", "read"]
+__all__ = ["dump", "load", "load_written", "read"]
 
 _MOST_LEVELS = 50
 _MOST_VALUES = 100_000  # including those repeated by aliases
+
+_KEY = re.compile(r"^(?=[\w.]+:(?:\s|$))", re.MULTILINE)
+"""Where a key of the outermost mapping begins, as `dump` writes it: continued lines are indented."""
 
 _UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")
 
@@ -166,6 +170,33 @@ def _load(text: str) -> Any:  # cached, since parsing is slow and the files of r
         raise ValueError(f"line {mark.line + 1 if mark else 1}: {reason}") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def load_written(text: str) -> Any:
+    r"""Read a document that `dump` wrote, quickly if much of it has been read before, as in the runs of a grid.
+
+    Args:
+        text: The document.
+
+    Returns:
+        Its value, the same as that of `load`.
+
+    Raises:
+        ValueError: As for `load`.
+
+    Example:
+        >>> load_written("task: {name: digits}\nseed: 3\n")
+        {'task': {'name': 'digits'}, 'seed': 3}
+    """
+    first, *parts = _KEY.split(text)
+    if not first and "&" not in text:  # anchors reach from part to part
+        with suppress(ValueError):
+            found = [_load(part) for part in parts]
+            if all(isinstance(part, dict) for part in found):
+                merged = {key: value for part in found for key, value in part.items()}
+                if len(merged) == len(parts):
+                    return deepcopy(merged)
+    return load(text)
 
 
 def read(path: Path) -> Any:

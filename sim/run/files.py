@@ -320,12 +320,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         Damaged: It is not YAML, or the checksum does not match.
     """
-    found = _mapping(path, yaml_files.read, ANEW)
-    content = path.read_bytes()
+    content = plain_file(path).read_bytes()
     seal = _SEALED_YAML.match(content)
-    if seal and seal[1].decode() != checksum(content[seal.end() :]):
+    if seal is None:
+        return _mapping(path, yaml_files.read, ANEW)
+    if seal[1].decode() != checksum(content[seal.end() :]):
+        _mapping(path, yaml_files.read, ANEW)  # which says what is wrong, if it is not YAML
         raise Damaged(path, "its checksum is wrong", ANEW)
-    return found
+    return _mapping(path, lambda _: yaml_files.load_written(content[seal.end() :].decode()), ANEW)
 
 
 def _mapping(path: Path, reader: Callable[[Path], Any], *cure: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ RUN/checkpoint/      state.pt, replaced atomically; before.pt, the previous one,
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,6 +38,7 @@ from basinet.sim.run.files import (
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import (
     ANALYZED,
+    FINISHED,
     METRICS,
     OF_THE_SETUP,
     Row,
@@ -47,13 +48,14 @@ from basinet.sim.run.records import (
     load_journal,
     load_record,
     load_status,
+    read_last_lines,
     read_lines,
     read_table,
     stages_of,
     steps_of,
 )
 
-__all__ = ["Run", "RunFolder", "load_run", "load_runs"]
+__all__ = ["Run", "RunFolder", "load_run", "load_runs", "read_run", "run_folders"]
 
 _POINT = ("step", "replica", "agent")
 
@@ -291,7 +293,7 @@ def load_run(path: str | Path) -> Run:
     if (path.parent / "experiment.yaml").exists():
         with suppress(Damaged):
             _look_in_homes(path.parent, load_record(path.parent))
-    return _load(path)
+    return read_run(path)
 
 
 def _look_in_homes(folder: Path, record: Mapping[str, Any]) -> None:
@@ -299,23 +301,66 @@ def _look_in_homes(folder: Path, record: Mapping[str, Any]) -> None:
     look_in(*(folder / home for home in record.get("modules", [])))
 
 
-def _load(path: Path) -> Run:
+def read_run(path: Path, *, last: bool = False) -> Run:
+    """Read the folder of one run for its numbers alone: modules of the user that it names are not looked for.
+
+    Args:
+        path: The folder.
+        last: Whether to read, of a finished run, only the measurements at its last step, which is quicker.
+
+    Returns:
+        The run, as from `load_run`.
+
+    Raises:
+        Damaged: A file does not hold what was written.
+    """
     for _ in range(_TRIES - 1):
         with suppress(Damaged):
-            return _read(path)
-    return _read(path)
+            return _read(path, last)
+    return _read(path, last)
 
 
-def _read(path: Path) -> Run:
+def _read(path: Path, last: bool) -> Run:
     config = load_config(path)
     status = load_status(path)
-    if status.get("run", steps_of(config)) != steps_of(config):
+    if "run" in status and status["run"] != steps_of(config):
         raise Damaged(path / "config.yaml", "it is from another run than status.json", ANEW)
     files = [status.get("files", {}), load_journal(path).get("files", {})]
+    vouched = [part[METRICS] for part in files if METRICS in part]
+    if last and status["state"] in FINISHED:
+        rows = read_last_lines(path / METRICS, vouched, status["step"])
+    else:
+        rows = read_lines(path / METRICS, vouched)
     merged: dict[tuple[Any, ...], Row] = {}
-    for row in read_lines(path / METRICS, [part[METRICS] for part in files if METRICS in part]):
+    for row in rows:
         merged.setdefault(tuple(row.get(name) for name in _POINT), {}).update(row)
     return Run(path.name, path, config, status, list(merged.values()))
+
+
+def run_folders(path: str | Path, begun: Callable[[Path], bool] = is_begun) -> dict[str, Path]:
+    """Find all runs below an experiment's folder.
+
+    Args:
+        path: The folder that `basinet run` wrote, or the folder of a single run.
+        begun: Whether a folder has a run; by default, it raises if the folder has only a part of one.
+
+    Returns:
+        The folders of the runs that have begun by name, in the order of the experiment; runs of stages have names
+        STAGE/RUN.
+
+    Raises:
+        FileNotFoundError: There are no runs.
+    """
+    path = Path(path)
+    if (path / "config.yaml").exists():
+        return {path.name: path}
+    if stages := [stage for stage in stages_of(path) if (stage / "experiment.yaml").exists()]:
+        return {f"{stage.name}/{name}": run for stage in stages for name, run in run_folders(stage, begun).items()}
+    record = load_record(path) if (path / "experiment.yaml").exists() else {}
+    found = {name: path / name for name in record.get("runs", []) if begun(path / name)}
+    if not found:
+        raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
+    return found
 
 
 def load_runs(path: str | Path) -> list[Run]:
@@ -326,19 +371,10 @@ def load_runs(path: str | Path) -> list[Run]:
 
     Returns:
         The runs in the order of the experiment; those of stages have names STAGE/RUN.
-
-    Raises:
-        FileNotFoundError: There are no runs.
     """
-    path = Path(path)
-    if (path / "config.yaml").exists():
-        return [load_run(path)]
-    if stages := [stage for stage in stages_of(path) if (stage / "experiment.yaml").exists()]:
-        return [replace(run, name=f"{stage.name}/{run.name}") for stage in stages for run in load_runs(stage)]
-    record = load_record(path) if (path / "experiment.yaml").exists() else {}
-    _look_in_homes(path, record)
-    names = record.get("runs", [])
-    folders = [path / name for name in names if is_begun(path / name)]
-    if not folders:
-        raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
-    return [_load(folder) for folder in folders]
+    found = run_folders(path)
+    for home in dict.fromkeys(run.parent for run in found.values()):
+        if (home / "experiment.yaml").exists():
+            with suppress(Damaged):  # of a single run, it need not be readable
+                _look_in_homes(home, load_record(home))
+    return [replace(read_run(run), name=name) for name, run in found.items()]

@@ -29,7 +29,7 @@ def test_a_folder_of_an_earlier_version_is_read(written, tmp_path, capsys, no_re
     # The eigenvalues are 2, 1 and 1/2; the loss is the one that is written there.
     assert row["hessian_trace_mean"] == pytest.approx(3.5)
     assert row["train_loss_mean"] == pytest.approx(0.03175356425344944, rel=1e-12)
-    assert printed("compare", written, "--json")[0]["train_loss_mean"] == row["train_loss_mean"]
+    assert printed("compare", written, "--json")["rows"][0]["train_loss_mean"] == row["train_loss_mean"]
     (measured,) = printed("analyze", written / RUN, "--only", "hessian_top_eigenvalue", "--json")
     assert measured["hessian_top_eigenvalue_mean"] == pytest.approx(2.0)
     assert measured["hessian_trace_mean"] == row["hessian_trace_mean"]

@@ -1,15 +1,86 @@
-"""`basinet compare`: print the runs of several experiments side by side."""
+"""`basinet compare`: compare finished runs."""
 
 import argparse
+import io
+import json
 
-from basinet.launch.cli.output import DONE
-from basinet.launch.cli.tables import write_summary
-from basinet.sim.run.folder import load_runs
+from rich.console import Console
+
+from basinet.analysis.compare.comparison import Comparison, compare
+from basinet.analysis.compare.relations import Relations
+from basinet.analysis.statistics.ranking import MOST_ROWS
+from basinet.analysis.statistics.summary import as_csv
+from basinet.launch.cli.output import DONE, say, say_some, screen, write
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.files import write_atomically
 
 __all__ = ["execute"]
+
+_FORMATS = {".csv": "csv", ".tex": "latex", ".md": "markdown", ".json": "json", ".txt": "terminal"}
+_WIDTH = 120
 
 
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
-    write_summary([run for folder in options.folders for run in load_runs(folder)], options.json)
+    kind = _format(options)
+    found = compare(
+        *options.folders,
+        by=_listed(options.by),
+        where=options.where,
+        target=options.target,
+        metrics=_listed(options.metrics),
+    )
+    shown: Comparison | Relations = _relations(found, options) if options.x or options.y else found
+    said = [*found.left_out, *shown.notes]
+    say_some(said, "the output of --json")
+    most = MOST_ROWS if kind == "terminal" else None
+    table = found.table(options.interval, most=most) if shown is found else shown.table()
+    if kind == "terminal" and options.out is None:
+        write(table.terminal(screen().width))
+        return DONE
+    if kind == "csv":
+        text = as_csv(shown.rows())
+    elif kind == "json":
+        text = json.dumps({"rows": shown.rows(), "notes": said}, indent=1, default=str) + "\n"
+    elif kind == "terminal":
+        drawn = io.StringIO()
+        Console(file=drawn, width=_WIDTH).print(table.terminal(_WIDTH))
+        text = drawn.getvalue()
+    else:
+        text = table.latex() if kind == "latex" else table.markdown()
+    if options.out is None:
+        write(text, end="")
+    else:
+        write_atomically(options.out, text)
+        say(f"table: {options.out}")
     return DONE
+
+
+def _listed(names: str | None) -> list[str]:
+    """Split comma-separated names."""
+    return [name.strip() for name in names.split(",")] if names else []
+
+
+def _format(options: argparse.Namespace) -> str:
+    """Choose the format; raise if the file's name says none."""
+    if options.json and options.format not in (None, "json"):
+        raise ExperimentError(f"--json: got --format {options.format}, too; give one of them")
+    chosen: str | None = "json" if options.json else options.format
+    if chosen is None and options.out is not None:
+        chosen = _FORMATS.get(options.out.suffix.lower())
+        if chosen is None:
+            raise ExperimentError(
+                f"--out: got {options.out}, whose suffix names no format; allowed: {', '.join(_FORMATS)}, or --format"
+            )
+    return chosen or "terminal"
+
+
+def _relations(found: Comparison, options: argparse.Namespace) -> Relations:
+    """Relate the metrics asked for."""
+    if not (options.x and options.y):
+        lone, other = ("--x", "--y") if options.x else ("--y", "--x")
+        raise ExperimentError(f"{lone}: a relation has two sides; give {other}, too, such as --y test_accuracy")
+    given = options.given
+    if given is None and "excess_risk" in found.frame.metrics and "excess_risk" not in (options.x, options.y):
+        given = "excess_risk"
+    return found.relations(options.y, options.x, given)

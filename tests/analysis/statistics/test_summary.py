@@ -12,6 +12,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from basinet.analysis.compare.comparison import comparison_of
+from basinet.analysis.compare.frame import frame_of
 from basinet.analysis.statistics.columns import column_widths
 from basinet.analysis.statistics.incidents import incidents
 from basinet.analysis.statistics.paired import paired_differences
@@ -20,7 +22,7 @@ from basinet.analysis.statistics.replica_values import finals, moments
 from basinet.analysis.statistics.rounding import plus_minus
 from basinet.analysis.statistics.run_labels import describe, labels, names, strategy_label, varied
 from basinet.analysis.statistics.summary import summarize, write_csv, write_summary
-from basinet.analysis.statistics.summary_table import cells, summary_table
+from basinet.analysis.statistics.summary_table import cells
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import Run
 
@@ -119,9 +121,9 @@ def test_strategies_with_settings_of_their_own_are_compared():
     assert (found.condition, found.n) == ("", 2)
 
 
-def shown(table, width=100):
+def shown(runs, width=100, most=None):
     console = Console(file=io.StringIO(), width=width)
-    console.print(table)
+    console.print(comparison_of(frame_of(runs)).table(most=most).terminal(width))
     return console.file.getvalue()
 
 
@@ -212,7 +214,7 @@ def test_a_single_replica_has_no_standard_error():
     assert moments([]) == (None, None, 0)
     run = make(values=[0.75])
     assert summarize([run])[0]["test_accuracy_se"] is None
-    text = shown(summary_table([run]))
+    text = shown([run])
     assert "0.75" in text
     assert "±" not in text.split("mean ±")[0]
 
@@ -260,7 +262,7 @@ def measured_everywhere(strategies, sizes):
 
 
 def test_table_fits_the_terminal():
-    text = shown(summary_table(measured_everywhere(("centralized", "consensus", ATC, CTA), (32, 256))))
+    text = shown(measured_everywhere(("centralized", "consensus", ATC, CTA), (32, 256)))
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
     assert "↑" in text
@@ -270,16 +272,11 @@ def test_table_fits_the_terminal():
 @pytest.mark.parametrize("width", [48, 60, 80, 100, 140])
 def test_no_number_and_no_line_is_broken_in_a_narrow_terminal(width):
     runs = measured_everywhere(("centralized", "a_strategy_with_a_long_name_of_its_own", ATC), (32, 256))
-    console = Console(file=io.StringIO(), width=width)
-    console.print(summary_table(runs, width))
-    text = console.file.getvalue()
+    text = shown(runs, width)
     assert max(map(len, text.splitlines())) <= width
-    headings, rows = cells(runs, join=" ±")
-    left_out = ("test loss ↓", "consensus distance")
-    wanted = [value for row in rows for heading, value in zip(headings, row, strict=True) if heading not in left_out]
-    assert all(value in text for value in wanted if "±" in value)
-    words = [word for heading in headings if heading not in left_out for word in heading.split()]
-    assert all(word in text for word in words if word != "condition")
+    headings, rows = cells(runs)
+    assert all(value in text for row in rows for value in row if "±" in value)
+    assert all(word in text for heading in headings for word in heading.split() if word != "condition")
 
 
 def test_of_many_runs_the_table_has_the_best_of_each_strategy():
@@ -291,12 +288,11 @@ def test_of_many_runs_the_table_has_the_best_of_each_strategy():
         "consensus, batch_size=1",
         "diffusion ATC, batch_size=1",
     ]
-    text = shown(summary_table(runs, 140), 140)
-    assert text.count("batch_size=") == 3 and "batch_size=1" in text
-    assert "Of 33 runs the best of each strategy by test accuracy, best first." in " ".join(text.split())
-    assert "summary.csv" in text
-    few = shown(summary_table(runs[:30], 140), 140)
-    assert few.count("batch_size=") == 10 and "best" not in few
+    text = shown(runs, 140, most=30)
+    assert text.count("batch_size=") == 1 and "batch_size=1\n" in text.replace(" ", "")
+    assert "of 33 groups the best of each strategy by test accuracy; all: --format csv" in " ".join(text.split())
+    few = shown(runs[:30], 140, most=30)
+    assert few.count("batch_size=") == 10 and "the best of" not in few
 
 
 def test_runs_are_ranked_by_what_is_better_and_last_where_nothing_is_known():
@@ -313,7 +309,7 @@ def test_runs_are_ranked_by_what_is_better_and_last_where_nothing_is_known():
 
 
 def test_only_a_hessian_that_was_measured_is_explained():
-    assert "Hessian" not in shown(summary_table([make(values=[0.5, 0.6])]))
+    assert "Hessian" not in shown([make(values=[0.5, 0.6])])
 
 
 @pytest.mark.parametrize("limit", [30, 50, 80, 200])
@@ -334,9 +330,8 @@ def test_tables_break_no_word_and_lose_no_column(limit):
 
 
 def test_table_of_runs_without_measurements():
-    text = shown(summary_table([make("consensus", [], state="running")]))
-    assert "consensus" in text
-    assert "(running at 100)" in text
+    assert "consensus" in shown([make("consensus", [], replicas=2), make(values=[0.5, 0.6])])
+    assert "0/2" in shown([make("consensus", [0.1, 0.2], diverged={"0": 5, "1": 5})])
 
 
 def test_incidents():

@@ -1,0 +1,200 @@
+"""How a measure goes along with another over runs and replicas: correlations, and linear models with intervals."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from basinet.analysis.compare.fairness import Group
+from basinet.analysis.compare.frame import Frame
+from basinet.analysis.compare.tables_of_text import Cell, TextTable
+from basinet.sim.experiment.component import ExperimentError
+
+__all__ = ["Relation", "Relations", "relations"]
+
+Array = NDArray[np.float64]
+
+_LEAST = 5
+"""Fewest points of a relation; with fewer, no test could tell it from chance."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A coefficient of one relation.
+
+    Attributes:
+        name: What was computed, and of which variable.
+        value: The coefficient.
+        lower: Lower end of its 95 % interval; NaN if there is none.
+        upper: Upper end.
+        p: The two-sided p-value of no relation.
+        n: Number of points.
+    """
+
+    name: str
+    value: float
+    lower: float
+    upper: float
+    p: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Relations:
+    """How a measure goes along with another one.
+
+    Attributes:
+        found: The coefficients.
+        notes: A sentence for everything that is not as asked for.
+    """
+
+    found: tuple[Relation, ...]
+    notes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return self.table().html()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return plain values.
+
+        Returns:
+            A row for each coefficient: the attributes of `Relation`; None for what there is not.
+        """
+        rows = map(asdict, self.found)
+        return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+
+    def table(self) -> TextTable:
+        """Format the coefficients as text.
+
+        Returns:
+            The table.
+        """
+        rows = []
+        for of in self.found:
+            ends = "–" if math.isnan(of.lower) else f"[{of.lower:.3f}, {of.upper:.3f}]"
+            rows.append([Cell(of.name), Cell(f"{of.value:.3f}"), Cell(ends), Cell(f"{of.p:.2g}"), Cell(str(of.n))])
+        notes = (
+            ["coefficients of linear models are in standard deviations"]
+            if any("~" in r.name for r in self.found)
+            else []
+        )
+        return TextTable(
+            ["relation", "value", "95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}interval", "p", "replicas"], {"": rows}, notes
+        )
+
+
+def relations(frame: Frame, groups: Sequence[Group], y: str, x: str, given: str | None = None) -> Relations:
+    """Relate a measure to another one over replicas.
+
+    - Spearman's and Kendall's rank correlations of y and x.
+    - Spearman's partial correlation given a third measure: the correlation of what is left of their ranks by linear
+      regressions on its ranks.
+    - Ordinary least squares y = a + b x + c z, with robust errors (HC3) since replicas differ in spread, in standard
+      deviations of the measures: b = 0.5 means that y rises by half a standard deviation with one of x.
+    - The same as a mixed model, whose intercept varies by group: how y follows x within groups of equal settings.
+
+    Args:
+        frame: The replicas.
+        groups: Their groups, which are those of the mixed model.
+        y: The measure that is explained, such as test_accuracy.
+        x: A measure, such as hessian_trace.
+        given: A third measure z, such as excess_risk; None for no partial correlation.
+
+    Returns:
+        The coefficients that can be computed.
+
+    Raises:
+        ExperimentError: There is no such measure, or too few replicas have all.
+    """
+    names = [y, x, *([given] if given else [])]
+    columns = [frame.numbers(name) for name in names]
+    kind = np.full(len(frame), -1)
+    for place, group in enumerate(groups):
+        kind[group.rows] = place
+    known = np.all([np.isfinite(column) for column in columns], axis=0) & (kind >= 0)
+    n = int(known.sum())
+    if n < _LEAST:
+        raise ExperimentError(f"--x: {n} replicas have {' and '.join(names)}, and {_LEAST} are needed")
+    values, kind = [column[known] for column in columns], kind[known]
+    for name, column in zip(names, values, strict=True):
+        if np.ptp(column) == 0:
+            raise ExperimentError(f"--x: {name} is {column[0]:g} in all {n} replicas, so nothing goes along with it")
+    notes = (
+        [] if n == len(frame) else [f"{len(frame) - n} of {len(frame)} replicas lack {' or '.join(names)}; left out"]
+    )
+    found = _correlations(values, names)
+    found += _linear(values, names, kind, notes)
+    return Relations(tuple(found), tuple(notes))
+
+
+def _correlations(values: Sequence[Array], names: Sequence[str]) -> list[Relation]:
+    """Compute rank correlations; the intervals are Fisher's, of the correlation of the ranks."""
+    y, x, *given = map(stats.rankdata, values)
+    n, degrees = len(y), len(y) - 3
+    rho, tau = stats.pearsonr(y, x), stats.kendalltau(y, x)
+    found = [
+        Relation(f"Spearman's ρ with {names[1]}", float(rho.statistic), *_ends(rho), float(rho.pvalue), n),
+        Relation(f"Kendall's τ with {names[1]}", float(tau.statistic), math.nan, math.nan, float(tau.pvalue), n),
+    ]
+    for z in given:
+        left = [column - stats.linregress(z, column).slope * (z - z.mean()) for column in (y, x)]
+        if min(map(np.ptp, left)) > 1e-9 * n:
+            partial = stats.pearsonr(*left)
+            r = float(partial.statistic)
+            p = 2 * float(stats.t.sf(abs(r) * math.sqrt(degrees / max(1 - r * r, 1e-300)), degrees))
+            found.append(Relation(f"Spearman's ρ with {names[1]} given {names[2]}", r, *_ends(partial), p, n))
+    return found
+
+
+def _ends(correlation: Any) -> tuple[float, float]:
+    low, high = correlation.confidence_interval(0.95)
+    return float(low), float(high)
+
+
+def _linear(values: Sequence[Array], names: Sequence[str], kind: NDArray[Any], notes: list[str]) -> list[Relation]:
+    """Fit the linear models in standard deviations."""
+    try:
+        import statsmodels.api as sm
+    except ImportError:
+        notes.append('linear models need the package statsmodels: pip install "basinet[series]"')
+        return []
+    y, *others = [(column - column.mean()) / column.std(ddof=1) for column in values]
+    design = sm.add_constant(np.column_stack(others))
+    label = f"{names[0]} ~ {' + '.join(names[1:])}"
+    n, terms = len(y), names[1:]
+    found: list[Relation] = []
+
+    def add(model: str, fit: Callable[[], Any]) -> None:
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            try:
+                fitted = fit()
+                ends = np.asarray(fitted.conf_int())
+            except (np.linalg.LinAlgError, ValueError) as error:
+                notes.append(f"{model}, {label}: {error}")
+                return
+        if not getattr(fitted, "converged", True) or not np.isfinite(ends[1 : 1 + len(terms)]).all():
+            notes.append(f"{model}, {label}: the fit has not converged")
+            return
+        if raised:
+            notes.append(f"{model}, {label}: {raised[-1].message}")
+        for place, term in enumerate(terms, 1):
+            numbers = (float(fitted.params[place]), float(ends[place, 0]), float(ends[place, 1]))
+            found.append(Relation(f"{model}, {label}: {term}", *numbers, float(fitted.pvalues[place]), n))
+
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        notes.append(f"{label}: {' and '.join(terms)} are multiples of each other, so no linear model tells them apart")
+        return []
+    if n > design.shape[1] + 1:
+        add("least squares", lambda: sm.OLS(y, design).fit(cov_type="HC3"))
+    if 2 <= len({*kind.tolist()}) < n:
+        add("mixed model", lambda: sm.MixedLM(y, design, groups=kind).fit(reml=True))
+    else:
+        notes.append(f"mixed model, {label}: it needs at least two groups, and replicas within them")
+    return found

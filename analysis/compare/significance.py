@@ -1,0 +1,132 @@
+"""Whether the best of several groups is better than the next: paired tests where groups share seeds, Holm's method."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basinet.analysis.statistics.multiple_tests import holm
+from basinet.analysis.statistics.paired import ROUNDING
+from basinet.sim.run.quantity import Direction
+
+__all__ = ["Values", "best_of_each", "differences", "ranks"]
+
+Array = NDArray[np.float64]
+
+Values = Mapping[tuple[int, int], float]
+"""Values by seed and replica."""
+
+
+def differences(pairs: Sequence[tuple[Values, Values]]) -> list[tuple[float, bool]]:
+    """Test whether two groups have the same mean, for many pairs of groups at once.
+
+    Replicas of the same seed and number share initial parameters and samples. If at least half of either group have
+    such a partner, the test is the t-test of their differences, where values that agree in five digits count as equal;
+    otherwise it is Welch's.
+
+    Args:
+        pairs: The values of both groups.
+
+    Returns:
+        For each pair the two-sided p-value, NaN if there are too few values, and whether the test is paired.
+
+    Example:
+        >>> differences([({(0, 0): 1.0, (0, 1): 2.0}, {(0, 0): 2.0, (0, 1): 4.0}), ({(0, 0): 1.0}, {(0, 0): 2.0})])
+        [(0.204..., True), (nan, False)]
+    """
+    if not pairs:
+        return []
+    from scipy import stats  # takes long to import, for runs that are not compared
+
+    found = [(math.nan, False)] * len(pairs)
+    gaps: dict[int, dict[int, Array]] = {}  # by their number, then by pair
+    apart: dict[int, tuple[Array, Array]] = {}
+    for place, (one, other) in enumerate(pairs):
+        both = [(one[key], other[key]) for key in one if key in other]
+        if len(both) >= 2 and 2 * len(both) >= max(len(one), len(other)):
+            each = np.array([0.0 if math.isclose(a, b, rel_tol=ROUNDING) else a - b for a, b in both])
+            if np.ptp(each) > ROUNDING * np.abs(each).max():
+                gaps.setdefault(len(both), {})[place] = each
+            else:  # without any spread
+                found[place] = float(not each.any()), True
+        elif min(len(one), len(other)) >= 2:
+            a, b = np.array(list(one.values())), np.array(list(other.values()))
+            size = max(np.abs(a).max(), np.abs(b).max())
+            if max(np.ptp(a), np.ptp(b)) > ROUNDING * size:
+                apart[place] = a, b
+            else:
+                found[place] = float(abs(a.mean() - b.mean()) <= ROUNDING * size), False
+    for alike in gaps.values():  # scipy takes as long for one test as for many
+        p = stats.ttest_1samp(np.stack(list(alike.values())), 0.0, axis=1).pvalue
+        found = _filled(found, alike, p, paired=True)
+    if apart:
+        sides = ([(v.mean(), v.std(ddof=1), len(v)) for v in side] for side in zip(*apart.values(), strict=True))
+        numbers = [np.array(column) for side in sides for column in zip(*side, strict=True)]
+        found = _filled(found, apart, stats.ttest_ind_from_stats(*numbers, equal_var=False).pvalue, paired=False)
+    return found
+
+
+def _filled(
+    found: list[tuple[float, bool]], places: Iterable[int], p: Array, *, paired: bool
+) -> list[tuple[float, bool]]:
+    new = {place: (float(value), paired) for place, value in zip(places, p, strict=True)}
+    return [new.get(place, before) for place, before in enumerate(found)]
+
+
+def ranks(means: Sequence[float], direction: Direction | None) -> list[float]:
+    """Rank groups.
+
+    Args:
+        means: Their means, NaN for none.
+        direction: Which values are better.
+
+    Returns:
+        Ranks from 1 for the best, equal means share the average of theirs; NaN without mean or direction.
+
+    Example:
+        >>> ranks([0.5, 0.9, 0.9, math.nan], "larger")
+        [3.0, 1.5, 1.5, nan]
+    """
+    if direction is None or len(means) < 2:
+        return [math.nan if direction is None or math.isnan(mean) else 1.0 for mean in means]
+    from scipy.stats import rankdata
+
+    values = np.array(means, dtype=float) * (-1 if direction == "larger" else 1)
+    return [float(rank) for rank in rankdata(values, nan_policy="omit")]
+
+
+def best_of_each(
+    conditions: Sequence[str], values: Sequence[Values], direction: Direction | None, level: float = 0.05
+) -> tuple[list[float], list[float], list[bool]]:
+    """Find the best group of each condition in a column of a table, and whether it is better than the next.
+
+    Each condition's best is tested against the others; the tests of all conditions are corrected together.
+
+    Args:
+        conditions: The condition of each group.
+        values: Their values.
+        direction: Which values are better.
+        level: The family-wise error rate of the column.
+
+    Returns:
+        For each group its rank in its condition; the p-value of its difference from the best, before the correction,
+        NaN for the best itself; and whether it is the best and significantly better than the next.
+    """
+    means = [float(np.mean(list(found.values()))) if found else math.nan for found in values]
+    rank, p, best = [math.nan] * len(values), [math.nan] * len(values), [False] * len(values)
+    order: dict[str, list[int]] = {}
+    for condition in dict.fromkeys(conditions):
+        members = [place for place, of in enumerate(conditions) if of == condition]
+        for place, number in zip(members, ranks([means[place] for place in members], direction), strict=True):
+            rank[place] = number
+        order[condition] = sorted((place for place in members if not math.isnan(rank[place])), key=rank.__getitem__)
+    tested = [(places[0], place) for places in order.values() for place in places[1:]]
+    outcomes = differences([(values[first], values[place]) for first, place in tested])
+    for (_, place), (value, _) in zip(tested, outcomes, strict=True):
+        p[place] = value
+    shown = holm(p, level)
+    for places in order.values():
+        if len(places) > 1:
+            best[places[0]] = bool(shown[places[1]])
+    return rank, p, best

@@ -1,0 +1,288 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from basinet import compare
+from basinet.analysis.compare.significance import best_of_each, differences
+from basinet.analysis.compare.tables_of_text import Cell, TextTable
+from basinet.analysis.statistics.multiple_tests import holm
+from basinet.launch.cli.entry import main
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.files import read_json, sealed_json
+from tests.planted_runs import write_record, write_run
+
+RNG = np.random.default_rng(5)
+NOISE = RNG.normal(0, 0.02, 6)
+BASE = 0.8 + NOISE
+PLANTED = {
+    "diffusion": (BASE + 0.01 + RNG.normal(0, 0.001, 6)).tolist(),  # better by pairs only
+    "consensus": BASE.tolist(),
+    "isolated": (BASE - 0.1 + RNG.normal(0, 0.02, 6)).tolist(),
+}
+
+
+def planted(folder, **changes):
+    for name, values in PLANTED.items():
+        finals = {"test_accuracy": values, "hessian_trace": [3.0] * 6}
+        write_run(folder, name, finals, strategy=changes.get(name, name))
+    return write_record(folder, list(PLANTED))
+
+
+def keyed(values):
+    return {(0, replica): value for replica, value in enumerate(values)}
+
+
+def test_tests_are_those_of_scipy():
+    one, other, third = PLANTED.values()
+    apart = {(1, replica): value for replica, value in enumerate(other[:4])}
+    found = differences(
+        [
+            (keyed(one), keyed(other)),
+            (keyed(one), apart),
+            (keyed([0.1, 0.2]), keyed([0.1 + 1e-9, 0.2])),
+            (keyed(one), keyed(third)),
+            (keyed([1.0, 1.0]), keyed([2.0, 2.0])),
+            (keyed([1.0, 1.0]), {(5, 0): 1.0, (5, 1): 1.0}),
+            (apart, keyed(third)),
+            (keyed(one[:5]), keyed(third)),
+            (keyed([1.0]), keyed([2.0])),
+        ]
+    )
+    wanted = [
+        (stats.ttest_rel(one, other).pvalue, True),
+        (stats.ttest_ind(one, other[:4], equal_var=False).pvalue, False),
+        (1.0, True),
+        (stats.ttest_rel(one, third).pvalue, True),
+        (0.0, True),
+        (1.0, False),
+        (stats.ttest_ind(other[:4], third, equal_var=False).pvalue, False),
+        (stats.ttest_rel(one[:5], third[:5]).pvalue, True),
+        (np.nan, False),
+    ]
+    assert [paired for _, paired in found] == [paired for _, paired in wanted]
+    assert [p for p, _ in found] == pytest.approx([p for p, _ in wanted], nan_ok=True)
+
+
+def test_the_best_is_marked_if_it_is_better_than_the_next():
+    values = [keyed(PLANTED[name]) for name in ("isolated", "diffusion", "consensus")]
+    rank, p, best = best_of_each(["", "", ""], values, "larger")
+    assert rank == [3.0, 1.0, 2.0] and best == [False, True, False] and np.isnan(p[1])
+    # against the others, and not by pairs, it would not be told from the next
+    unpaired = [values[0], values[1], {(9, r): value for (_, r), value in values[2].items()}]
+    assert best_of_each(["", "", ""], unpaired, "larger")[2] == [False, False, False]
+    assert best_of_each(["", "", ""], values, None)[2] == [False, False, False]
+    # many tests at once: one of p = 0.04 among three no longer counts
+    p = [0.04, 0.5, 0.6]
+    assert holm(p).tolist() == [False, False, False]
+
+
+def test_means_errors_ranks_and_intervals(tmp_path):
+    found = compare(planted(tmp_path))
+    rows = {row["strategy"]: row for row in found.rows()}
+    for name, values in PLANTED.items():
+        assert rows[name]["test_accuracy_mean"] == pytest.approx(np.mean(values))
+        assert rows[name]["test_accuracy_se"] == pytest.approx(stats.sem(values))
+        # the percentile bootstrap of a mean, by scipy
+        wanted = stats.bootstrap((values,), np.mean, method="percentile", rng=0).confidence_interval
+        ends = [rows[name]["test_accuracy_lower"], rows[name]["test_accuracy_upper"]]
+        assert ends == pytest.approx(wanted, abs=stats.sem(values) / 5)
+    assert [rows[name]["test_accuracy_rank"] for name in PLANTED] == [1, 2, 3]
+    assert [rows[name]["test_accuracy_best"] for name in PLANTED] == [True, False, False]
+    assert [rows[name]["hessian_trace_best"] for name in PLANTED] == [False] * 3
+    assert [rows[name]["hessian_trace_rank"] for name in PLANTED] == [2.0] * 3
+    assert found.notes == found.left_out == ()
+    assert "<b>" in found._repr_html_()
+
+
+def test_runs_that_differ_in_more_are_not_averaged(tmp_path):
+    for size in (2, 16):
+        for seed in (0, 1):
+            for strategy in ("diffusion", "consensus"):
+                finals = {"test_accuracy": [size / 100 + 0.01 * seed, 0.5]}
+                write_run(tmp_path, f"{strategy}{size}{seed}", finals, strategy=strategy, batch_size=size, seed=seed)
+    folders = sorted(tmp_path.iterdir())
+    found = compare(*folders)
+    assert [(g.label, g.condition, len(g.rows)) for g in found.groups] == [
+        (strategy, f"batch_size={size}", 4) for size in (16, 2) for strategy in ("consensus", "diffusion")
+    ]
+    (note,) = found.notes
+    assert "batch_size (16, 2)" in note and "--by strategy,batch_size" in note
+    assert len(compare(*folders, where="batch_size=2").groups) == 2
+    by_size = compare(*folders, by=["batch_size"], where="strategy=diffusion")
+    assert [group.values for group in by_size.groups] == [(2,), (16,)] and not by_size.notes
+    assert [group.condition for group in compare(*folders, by="seed").groups][::2] != ["", ""]
+
+
+def test_keys_that_change_together_are_all_named_and_one_is_shown(tmp_path):
+    for strategy in ("diffusion", "consensus"):
+        for size, lr, noise in ((2, 0.1, 0.0), (16, 0.8, 0.3)):
+            more = {"task": {"name": "digits", **({"label_noise": noise} if noise else {})}}
+            name = f"{strategy}{size}"
+            write_run(
+                tmp_path,
+                name,
+                {"test_accuracy": [0.5, 0.6]},
+                strategy=strategy,
+                batch_size=size,
+                optimizer__lr=lr,
+                **more,
+            )
+    folders = sorted(tmp_path.iterdir(), reverse=True)
+    found = compare(*folders)
+    assert [group.condition for group in found.groups] == ["optimizer.lr=0.1"] * 2 + ["optimizer.lr=0.8"] * 2
+    (note,) = found.notes
+    assert all(
+        text in note for text in ("optimizer.lr (0.1, 0.8)", "batch_size (2, 16)", "task.label_noise (none, 0.3)")
+    )
+    assert compare(*folders, where="strategy=diffusion").by == ("strategy",)
+
+
+def test_what_belongs_to_a_strategy_or_a_case_is_no_condition(tmp_path):
+    for name, case, lr, size in (
+        ("diffusion", "few", 0.4, 2),
+        ("consensus", "few", 0.2, 2),
+        ("diffusion", "many", 0.4, 16),
+    ):
+        own = {"case": case, "optimizer__lr": lr, "batch_size": size, "strategy_keys": ["optimizer.lr"]}
+        write_run(tmp_path, f"{name}-{case}", {"test_accuracy": [0.5, 0.6]}, strategy=name, **own)
+    found = compare(*sorted(tmp_path.iterdir()))
+    assert [(g.label, g.condition) for g in found.groups] == [
+        ("consensus", "few"),
+        ("diffusion", "few"),
+        ("diffusion", "many"),
+    ]
+    by_size = compare(*sorted(tmp_path.iterdir()), by="batch_size", where="strategy=diffusion")
+    assert [(g.label, g.condition) for g in by_size.groups] == [("2", ""), ("16", "")]
+
+
+def test_without_keys_runs_are_compared_by_the_only_one_that_differs(tmp_path):
+    for size in (16, 2.0, 2):  # the last two are the same
+        for seed in (0, 1):
+            name = f"{size}-{seed}"
+            write_run(
+                tmp_path, name, {"test_accuracy": [0.5, 0.6]}, batch_size=size, seed=seed + 10 * isinstance(size, float)
+            )
+    found = compare(*sorted(tmp_path.iterdir()))
+    assert found.by == ("batch_size",) and [len(group.rows) for group in found.groups] == [8, 4] and not found.notes
+    write_run(tmp_path, "more", {"test_accuracy": [0.5, 0.6]}, optimizer__lr=0.9, seed=7)
+    assert compare(*sorted(tmp_path.iterdir())).by == ("strategy",)
+
+
+def test_trivial_baselines_are_below_their_condition(tmp_path):
+    for name in ("diffusion", "consensus"):
+        run = write_run(tmp_path, name, {"test_accuracy": [0.5, 0.6]}, strategy=name)
+        status = read_json(run / "status.json") | {"baselines": {"majority class": {"test_accuracy": 0.125}}}
+        (run / "status.json").write_text(sealed_json(status))
+    text = compare(*tmp_path.iterdir()).table().markdown()
+    assert text.count("majority class (baseline)") == 1 and "0.125" in text
+
+
+def test_powers_and_letters_in_latex():
+    table = TextTable(
+        ["a_b", "λ ↓"], {"": [[Cell("50 % & #1"), Cell("(1.23 ± 0.46)e-4", True)], [Cell("x"), Cell("1e+05")]]}
+    )
+    text = table.latex()
+    assert r"50 \% \& \#1 & \textbf{(1.23 $\pm$ 0.46)$\,\times 10^{-4}$} \\" in text
+    assert r"x & 1$\,\times 10^{5}$ \\" in text and r"a\_b & $\lambda$ $\downarrow$ \\" in text
+    assert "<td><b>(1.23" in table.html() and "50 % &amp; #1" in table.html()
+
+
+def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
+    write_run(tmp_path, "whole", {"test_accuracy": [0.7, 0.8]})
+    write_run(tmp_path, "lost", {"test_accuracy": [0.7, 0.8, 0.9]}, strategy="consensus", diverged={1: 40})
+    write_run(tmp_path, "going", {"test_accuracy": [0.1]}, state="running", step=40)
+    write_run(tmp_path, "alone", {"hessian_trace": [2.0]}, strategy="isolated")
+    write_run(tmp_path, "other", {"test_accuracy": [0.7, 0.8]}, task__name="spirals")
+    with open(tmp_path / "whole" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 1')
+    (tmp_path / "none").mkdir()
+    names = ("whole", "lost", "going", "alone", "other", "none")
+    assert main(["compare", *(str(tmp_path / name) for name in names)]) == 0
+    out, said = capsys.readouterr()
+    for sentence in (
+        "whole/metrics.jsonl: the last line is half written",
+        "lost: replica 1 diverged at step 40; left out",
+        "going: running at step 40 of 100; left out",
+        "none holds no runs",
+        "test_accuracy was not measured in any replica of isolated",
+        "a single replica of isolated (task=digits), so there is no error and no test",
+        "the runs are of different tasks (digits, spirals), which are not compared with each other",
+    ):
+        assert sentence in said
+    assert "2/3" in out and "task=spirals" in out and "0.750" in out
+    assert main(["compare", str(tmp_path / "going"), str(tmp_path / "none")]) == 2
+    assert "no run has finished" in capsys.readouterr().err
+    write_run(tmp_path, "gone", {"test_accuracy": [0.1, 0.1]}, state="diverged", diverged={0: 3, 1: 4})
+    assert main(["compare", str(tmp_path / "gone")]) == 2
+    assert "no replica is left to compare" in capsys.readouterr().err
+
+
+def test_a_run_counts_once(tmp_path):
+    planted(tmp_path / "one")
+    planted(tmp_path / "two")
+    found = compare(tmp_path / "one", tmp_path / "one" / "diffusion", tmp_path / "two")
+    assert [len(group.rows) for group in found.groups] == [6, 6, 6]
+    assert sum("repeats" in note for note in found.notes) == 3
+
+
+def test_targets_with_censoring(tmp_path):
+    curve = [[0.1, 0.5, 0.9], [0.1, 0.9, 0.9], [0.1, 0.2, 0.3]]
+    write_run(tmp_path, "a", {"test_accuracy": [0.9, 0.9, 0.3]}, curves={"test_accuracy": curve}, steps=90)
+    curve = [[0.1, 0.2, 0.9], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3]]
+    finals = {"test_accuracy": [0.9, 0.3, 0.3]}
+    write_run(tmp_path, "b", finals, curves={"test_accuracy": curve}, steps=90, strategy="consensus")
+    found = compare(tmp_path / "a", tmp_path / "b", target="test_accuracy=0.8")
+    first, second = found.rows()
+    # of three replicas, two reach it, at steps 30 and 60; then one of three, at step 60
+    assert (first["reached"], first["step_median"]) == (2, 60)
+    assert (first["samples_median"], first["bytes_median"]) == (60 * 8 * 4, 600)
+    assert (second["reached"], second["step_median"]) == (1, None)
+    assert "∞" in found.table().markdown() and "seconds_median" not in first
+    assert any("no times" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"by": "strategi"}, "did you mean 'strategy'"),
+        ({"by": "test_accuracy"}, "--by: test_accuracy is measured, not chosen"),
+        ({"target": "test_accuracy"}, "allowed is metric=value"),
+        ({"target": "test_acc=1"}, "did you mean 'test_accuracy'"),
+        ({"target": "communicated_bytes=1"}, "to rise or to fall"),
+        ({"where": "seed=4"}, "no run has seed=4"),
+        ({"metrics": ["test_acuracy"]}, "did you mean 'test_accuracy'"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(tmp_path, asked, sentence):
+    write_run(tmp_path, "a", {"test_accuracy": [0.9, 0.9]})
+    with pytest.raises(ExperimentError) as raised:
+        compare(tmp_path / "a", **asked)
+    assert sentence in str(raised.value)
+
+
+def test_formats(tmp_path, capsys):
+    folder = str(planted(tmp_path / "runs", diffusion={"name": "diffusion", "order": "a_c"}))
+
+    def printed(*words):
+        assert main(["compare", folder, *words]) == 0
+        return capsys.readouterr().out
+
+    rows = list(csv.DictReader(io.StringIO(printed("--format", "csv"))))
+    assert [float(row["test_accuracy_mean"]) for row in rows] == pytest.approx([np.mean(v) for v in PLANTED.values()])
+    assert json.loads(printed("--json"))["rows"][0]["test_accuracy_best"] is True
+    latex = printed("--format", "latex")
+    assert r"diffusion A\_C & 6/6 & \textbf{0." in latex and r"$\pm$" in latex and r"\bottomrule" in latex
+    assert latex.count(r"\textbf") == 1 and latex.count("&") == 4 * 4
+    markdown = printed("--format", "markdown")
+    assert r"| diffusion A\_C | 6/6 | **0." in markdown
+    assert " [" in printed("--interval", "bootstrap")
+    head = printed("--format", "markdown", "--metrics", "degree,test_accuracy").splitlines()[0]
+    assert head == "| strategy | replicas | mean degree | test accuracy ↑ | rank |"
+    assert main(["compare", folder, "--out", str(tmp_path / "table.tex")]) == 0
+    assert (tmp_path / "table.tex").read_text() == latex
+    assert main(["compare", folder, "--out", str(tmp_path / "table.pdf")]) == 2
+    assert "suffix names no format" in capsys.readouterr().err

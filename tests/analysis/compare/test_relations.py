@@ -1,0 +1,85 @@
+import builtins
+
+import numpy as np
+import pytest
+import statsmodels.formula.api as smf
+from scipy import stats
+
+from basinet import compare
+from basinet.launch.cli.entry import main
+from basinet.sim.experiment.component import ExperimentError
+from tests.planted_runs import write_run
+
+RNG = np.random.default_rng(1)
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Accuracy follows flatness with slope -2 within strategies, and risk confounds both."""
+    for place, strategy in enumerate(("diffusion", "consensus", "isolated", "extra")):
+        risk = RNG.normal(0.3 + 0.1 * place, 0.05, 12)
+        trace = 5 * risk + RNG.normal(0, 0.3, 12)
+        accuracy = 0.9 + 0.05 * place - 0.02 * trace - 0.1 * risk + RNG.normal(0, 0.004, 12)
+        finals = {"test_accuracy": accuracy, "hessian_trace": trace, "excess_risk": risk}
+        write_run(tmp_path, strategy, {name: v.tolist() for name, v in finals.items()}, strategy=strategy)
+    return compare(*sorted(tmp_path.iterdir()))
+
+
+def test_relations_are_those_of_scipy_and_statsmodels(planted):
+    found = planted.relations("test_accuracy", "hessian_trace", "excess_risk")
+    assert not [note for note in found.notes if "boundary" not in note]
+    by_name = {relation.name: relation for relation in found.found}
+    data = planted.frame.frame()
+    y, x, z = (data[name] for name in ("test_accuracy", "hessian_trace", "excess_risk"))
+    rho, tau = stats.spearmanr(y, x), stats.kendalltau(y, x)
+    spearman = by_name["Spearman's ρ with hessian_trace"]
+    assert (spearman.value, spearman.p, spearman.n) == (pytest.approx(rho.statistic), pytest.approx(rho.pvalue), 48)
+    assert spearman.lower < spearman.value < spearman.upper
+    kendall = by_name["Kendall's τ with hessian_trace"]
+    assert (kendall.value, kendall.p) == pytest.approx((tau.statistic, tau.pvalue))
+    # the partial correlation by the formula of three correlations, and its p-value by the regression of ranks
+    xy, xz, yz = (stats.spearmanr(a, b).statistic for a, b in ((x, y), (x, z), (y, z)))
+    partial = by_name["Spearman's ρ with hessian_trace given excess_risk"]
+    assert partial.value == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
+    ranked = data[["test_accuracy", "hessian_trace", "excess_risk"]].rank()
+    fit = smf.ols("test_accuracy ~ hessian_trace + excess_risk", ranked).fit()
+    assert partial.p == pytest.approx(fit.pvalues["hessian_trace"])
+    scaled = data[["test_accuracy", "hessian_trace", "excess_risk"]].apply(stats.zscore, ddof=1)
+    fit = smf.ols("test_accuracy ~ hessian_trace + excess_risk", scaled).fit(cov_type="HC3")
+    line = by_name["least squares, test_accuracy ~ hessian_trace + excess_risk: hessian_trace"]
+    assert line.value == pytest.approx(fit.params["hessian_trace"])
+    assert (line.lower, line.upper) == pytest.approx(tuple(fit.conf_int().loc["hessian_trace"]))
+    mixed = by_name["mixed model, test_accuracy ~ hessian_trace + excess_risk: hessian_trace"]
+    slope = mixed.value * y.std() / x.std()
+    half = (mixed.upper - mixed.lower) / 2 * y.std() / x.std()
+    assert abs(slope - -0.02) < 2 * half and half < 0.01  # as planted, whatever the strategies add
+
+
+def test_relations_of_the_command(planted, capsys):
+    folders = [str(run.path) for run in planted.frame.runs]
+    assert main(["compare", *folders, "--y", "test_accuracy", "--x", "hessian_trace"]) == 0
+    out = capsys.readouterr().out
+    assert "given excess_risk" in out and "mixed model" in out
+    assert main(["compare", *folders, "--y", "test_accuracy"]) == 2
+    assert "give --x, too" in capsys.readouterr().err
+
+
+def test_what_cannot_be_related(planted, tmp_path, monkeypatch):
+    with pytest.raises(ExperimentError, match="--x: 0 replicas have"):
+        planted.relations("test_accuracy", "seconds")
+    with pytest.raises(ExperimentError, match="2 in all 48 replicas"):
+        planted.relations("test_accuracy", "degree")
+    with pytest.raises(ExperimentError, match="no run has this key"):
+        planted.relations("test_accuracy", "flatness")
+    same = planted.relations("test_accuracy", "hessian_trace", "hessian_trace")
+    assert any("multiples of each other" in note for note in same.notes)
+    real = builtins.__import__
+
+    def missing(name, *rest, **more):
+        if name.startswith("statsmodels"):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    found = planted.relations("test_accuracy", "hessian_trace")
+    assert len(found.found) == 2 and 'pip install "basinet[series]"' in found.notes[0]
