@@ -1,0 +1,58 @@
+"""Runs of Weights & Biases."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from basinet.sim.loggers.logger import LOGGERS
+
+__all__ = ["WandB"]
+
+
+@LOGGERS.register("wandb")
+class WandB:
+    """Runs of Weights & Biases, by default offline: `wandb sync runs/NAME/wandb/offline-run-*` uploads them.
+
+    Args:
+        run: Name of the run.
+        folder: Its folder.
+        identity: What the run is found by when it is resumed.
+        config: The resolved experiment.
+        project: Name of the project; by default, that of the experiment's folder.
+        mode: Whether runs are sent; the key of the account is read from the environment, never from an experiment.
+    """
+
+    package = "wandb"
+
+    def __init__(
+        self,
+        run: str,
+        folder: Path,
+        identity: str,
+        config: Mapping[str, Any],
+        project: str | None = None,
+        mode: Literal["offline", "online"] = "offline",
+    ) -> None:
+        import wandb
+
+        home = folder.resolve().parent
+        self._run: Any = wandb.init(
+            project=project or home.name,
+            name=run,
+            id=identity,
+            config=dict(config),
+            dir=str(home),
+            mode=mode,
+            resume="allow" if mode == "online" else None,
+            reinit="create_new",
+            settings=wandb.Settings(console="off", silent=True, disable_code=True, disable_git=True),
+        )
+        # What is measured of kept checkpoints comes after the last step.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._run.log({**metrics, "step": step})
+
+    def close(self) -> None:
+        self._run.finish()

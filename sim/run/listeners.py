@@ -1,0 +1,283 @@
+"""What listens to runs in progress besides the terminal: loggers, and a function that may stop a run.
+
+RUN/logged.json      an identifier of the run, and the number of lines of its metrics that each logger has received: a
+                     resumed run takes steps again that were logged before
+"""
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import numpy as np
+
+from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.experiment.digest import name_of
+from basinet.sim.experiment.mistakes import complaint, in_words, shown
+from basinet.sim.loggers.logger import Logger, missing_package
+from basinet.sim.run.early_stopping import mean_metrics
+from basinet.sim.run.files import Damaged, read_json, sealed_json
+from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.monitor import Monitor
+from basinet.sim.run.records import METRICS, Row, load_config
+
+__all__ = ["LOGGED", "Listeners", "OnEvaluate", "check_loggers", "feed", "readings"]
+
+_log = logging.getLogger(__name__)
+
+LOGGED = "logged.json"
+
+OnEvaluate = Callable[[str, int, dict[int, dict[str, float]]], Any]
+"""A function of a run's name, the step, and the metrics of each replica by name."""
+
+
+def check_loggers(loggers: Sequence[Component]) -> None:
+    """Check that the packages of loggers are installed.
+
+    Args:
+        loggers: The loggers.
+
+    Raises:
+        ExperimentError: One is not.
+    """
+    for logger in loggers:
+        package = missing_package(logger.target)
+        if package is not None:
+            raise ExperimentError(
+                f'loggers: {logger.name} needs the package {package}: pip install "basinet[{package}]"'
+            )
+
+
+def readings(rows: Sequence[Row]) -> Iterator[tuple[int, int, dict[str, float]]]:
+    """Collect what loggers receive, step by step.
+
+    Args:
+        rows: Measurements of one run in the order taken.
+
+    Yields:
+        The number of rows so far, the step, and values by name: the mean over the replicas, and of several replicas
+        also each value, as `NAME/replica_0`. Measurements of single agents are left out.
+    """
+    count = 0
+    for step, group in groupby(rows, key=lambda row: int(row["step"])):
+        replicas: dict[int, Row] = {}
+        for row in group:
+            count += 1
+            if "agent" not in row:
+                replicas.setdefault(row["replica"], {}).update(row)
+        values = mean_metrics([*replicas.values()])
+        if len(replicas) > 1:
+            for replica, row in sorted(replicas.items()):
+                own = {name: value for name, value in row.items() if name not in ("step", "replica")}
+                values |= {f"{name}/replica_{replica}": value for name, value in own.items()}
+        yield count, step, values
+
+
+def feed(logger: Logger, rows: Sequence[Row], prefix: str = "") -> Iterator[int]:
+    """Let a logger receive measurements.
+
+    Args:
+        logger: The logger.
+        rows: Measurements of one run in the order taken.
+        prefix: What precedes the names of metrics.
+
+    Yields:
+        After each step, the number of rows received.
+    """
+    for count, step, values in readings(rows):
+        if values:
+            logger.log({f"{prefix}{name}": value for name, value in values.items()}, step)
+        yield count
+
+
+class _Journal:
+    """The metrics of one run, and how much of them each logger has received."""
+
+    def __init__(self, run: str, path: Path) -> None:
+        self.run = run
+        self.folder = RunFolder(path)
+        self.offset = self.lines = 0
+        self.opened: dict[str, Logger] = {}
+        try:
+            known = read_json(path / LOGGED) if (path / LOGGED).exists() else {}
+        except Damaged as error:
+            _log.warning("%s", error)
+            known = {}
+        self.identity = str(known.get("identity", uuid.uuid4().hex[:12]))
+        self.received: dict[str, int] = {name: int(count) for name, count in known.get("lines", {}).items()}
+
+    def new_rows(self) -> list[Row]:
+        """Read the lines that were added since the last call."""
+        path = self.folder.path / METRICS
+        if not path.exists():
+            return []
+        with open(path, "rb") as file:
+            file.seek(self.offset)
+            content = file.read()
+        content = content[: content.rfind(b"\n") + 1]
+        self.offset += len(content)
+        return [json.loads(line) for line in content.splitlines()]
+
+    def write(self) -> None:
+        """Record how much each logger has received."""
+        self.folder.write(
+            self.folder.path / LOGGED, sealed_json({"identity": self.identity, "lines": self.received})
+        )
+
+
+class Listeners:
+    """A monitor that passes progress on to another one, to loggers, and to a function that may stop a run.
+
+    Loggers receive lines of a run's metrics, each once: those that a resumed run writes again are skipped, and those
+    that a logger has not received are made up for. A logger that fails receives nothing more in this process.
+
+    Args:
+        monitor: The other monitor.
+        out: The experiment's folder.
+        loggers: The loggers; one that is ready-made receives the metrics of all runs, with the names of several runs
+            before those of metrics.
+        num_runs: Number of runs of the experiment.
+        on_evaluate: The function; a run for which it returns True or "stop" ends at that step.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        out: Path,
+        loggers: Sequence[Component] = (),
+        num_runs: int = 1,
+        on_evaluate: OnEvaluate | None = None,
+    ) -> None:
+        self.monitor = monitor
+        self.out = out
+        names = [logger.name for logger in loggers]
+        self.loggers = {
+            name if not names[:place].count(name) else f"{name}-{names[:place].count(name) + 1}": logger
+            for place, (name, logger) in enumerate(zip(names, loggers, strict=True))
+        }
+        self.several = num_runs > 1
+        self.on_evaluate = on_evaluate
+        self.failed: set[str] = set()
+        self.journals: dict[str, _Journal] = {}
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            for journal in self.journals.values():
+                self._close(journal)
+            for name, logger in self.loggers.items():
+                if logger.is_ready:
+                    self._attempt(name, logger.target.close)
+
+    def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
+        """Pass on that a run begins or resumes; its metrics reach up to there."""
+        self.monitor.started(run, step, num_steps, agents, engine)
+        with self.lock:
+            self.journals[run] = _Journal(run, self.out / run)
+            self._update(self.journals[run])
+
+    def advanced(self, run: str, step: int, rows: list[Row]) -> str | None:
+        """Pass on that a run has reached a step; return why it is to stop there, or None."""
+        asked = self.monitor.advanced(run, step, rows)
+        if not rows:
+            return asked
+        with self.lock:
+            if self.loggers:
+                self._update(self.journals[run])
+            return self._ask(run, step, rows) or asked
+
+    def waiting(self, run: str, what: str) -> None:
+        """Pass on what a run waits for."""
+        self.monitor.waiting(run, what)
+
+    def analyzing(self, run: str, done: int, total: int, what: str) -> None:
+        """Pass on that a run is being analysed."""
+        self.monitor.analyzing(run, done, total, what)
+
+    def finished(self, run: str, state: str) -> None:
+        """Pass on that a run has ended, and let loggers receive what its analysis has measured."""
+        with self.lock:
+            journal = self.journals.pop(run, None) or _Journal(run, self.out / run)
+            if state.startswith(("done", "diverged")) and "interrupted" not in state:
+                self._update(journal)
+            self._close(journal)
+        self.monitor.finished(run, state)
+
+    def _ask(self, run: str, step: int, rows: list[Row]) -> str | None:
+        """Ask the function whether a run goes on; return why not, or None."""
+        if self.on_evaluate is None:
+            return None
+        name = name_of(self.on_evaluate)
+        metrics = {
+            int(row["replica"]): {key: value for key, value in row.items() if key not in ("step", "replica")}
+            for row in rows
+        }
+        try:
+            answer = self.on_evaluate(run, step, metrics)
+        except Exception as error:
+            raise complaint(SimpleNamespace(key="on_evaluate", name=name, is_own=True), error) or error from error
+        if answer is None or (isinstance(answer, bool | np.bool_) and not answer):
+            return None
+        if isinstance(answer, bool | np.bool_) or answer == "stop":
+            return f"on_evaluate ({name}) asked to stop at step {step}"
+        raise ExperimentError(
+            f"on_evaluate: {name} returned {shown(answer)}; allowed are None or False to go on, True or 'stop' to stop"
+        )
+
+    def _update(self, journal: _Journal) -> None:
+        """Let each logger receive what it has not received yet."""
+        first, rows = journal.lines, journal.new_rows() if self.loggers else []
+        journal.lines += len(rows)
+        before = dict(journal.received)
+        for name, logger in self.loggers.items():
+            seen = journal.received.get(name, 0)
+            new = rows[max(0, seen - first) :]
+            if new and name not in self.failed:
+                self._attempt(name, lambda: self._feed(journal, name, logger, new))
+        if journal.received != before:
+            journal.write()
+
+    def _feed(self, journal: _Journal, name: str, logger: Component, rows: list[Row]) -> None:
+        """Let a logger receive rows, all but the last of which may have been received."""
+        seen, prefix = journal.lines - len(rows), f"{journal.run}/" if logger.is_ready and self.several else ""
+        for count in feed(self._open(journal, name, logger), rows, prefix):
+            journal.received[name] = seen + count
+
+    def _open(self, journal: _Journal, name: str, logger: Component) -> Logger:
+        """Return the logger of a run, made on first use."""
+        if logger.is_ready:
+            ready: Logger = logger.target
+            return ready
+        if name not in journal.opened:
+            path = self.out / journal.run
+            journal.opened[name] = logger.make(
+                run=journal.run, folder=path, identity=journal.identity, config=load_config(path)
+            )
+        return journal.opened[name]
+
+    def _close(self, journal: _Journal) -> None:
+        for name, logger in journal.opened.items():
+            self._attempt(name, logger.close)
+        journal.opened.clear()
+
+    def _attempt(self, name: str, work: Callable[[], None]) -> None:
+        """Let a logger work; if it fails, say so once, and leave it alone from then on."""
+        try:
+            work()
+        except (Exception, SystemExit) as error:  # a logger must not end a run
+            if name not in self.failed:
+                _log.warning(
+                    "loggers: %s fails and receives nothing more: %s; the metrics are in the run folders, and the same"
+                    " command goes on where it stopped",
+                    name,
+                    in_words(error),
+                )
+            self.failed.add(name)

@@ -1,0 +1,163 @@
+"""Loggers receive each measurement once, whatever happens to the run; a function may stop it."""
+
+import json
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+import basinet
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.experiment import Experiment, parse_loggers
+from basinet.sim.loggers import LOGGERS, Logger
+from basinet.sim.run import listeners
+from basinet.sim.run.folder import load_run
+from basinet.sim.run.listeners import Listeners, check_loggers, readings
+from basinet.sim.run.records import lines_of
+
+TINY = {
+    "task": {"name": "digits", "train_size": 32},
+    "model": {"name": "mlp", "hidden": [3]},
+    "topology": {"name": "ring", "agents": 3},
+    "strategy": "isolated",
+    "steps": 6,
+    "evaluate_every": 2,
+    "replicas": 2,
+    "analysis": [],
+    "runtime": {"engine": "stacked", "device": "cpu"},
+}
+ROWS = [
+    {"step": step, "replica": replica, "train_loss": step + replica, "only_0": 1.0, **({"x": 2.0} if replica else {})}
+    for step in (0, 5, 10)
+    for replica in (0, 1)
+]
+
+
+class Kept:
+    """Keeps what it receives, of each run by itself."""
+
+    got: dict = {}
+
+    def __init__(self, run="all", identity="", fails_at=None):
+        self.run, self.identity, self.fails_at = run, identity, fails_at
+        self.received = self.got.setdefault((run, identity), [])
+
+    def log(self, metrics, step):
+        if step == self.fails_at:
+            raise OSError("no room")
+        self.received.append((step, dict(metrics)))
+
+    def close(self):
+        self.received.append("closed")
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    monkeypatch.setattr(Kept, "got", {})
+    return Kept.got
+
+
+@pytest.fixture
+def silent():
+    quiet = dict.fromkeys(("started", "advanced", "waiting", "analyzing", "finished"), lambda *_: None)
+    return SimpleNamespace(**quiet)
+
+
+def journal(folder, rows):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text("steps: 10\n")
+    (folder / "metrics.jsonl").write_bytes(lines_of(rows))
+
+
+def steps_of(received):
+    return [entry if entry == "closed" else entry[0] for entry in received]
+
+
+def test_readings_are_means_and_the_values_of_replicas():
+    agents = [{"step": 10, "replica": 0, "agent": 1, "train_loss": 9.0}, {"step": 10, "replica": 0, "trace": 3.0}]
+    found = [*readings([*ROWS[2:4], *agents])]
+    assert [(count, step) for count, step, _ in found] == [(2, 5), (4, 10)]
+    assert found[0][2] == {
+        "train_loss": 5.5,
+        "only_0": 1.0,
+        "train_loss/replica_0": 5,
+        "only_0/replica_0": 1.0,
+        "train_loss/replica_1": 6,
+        "only_0/replica_1": 1.0,
+        "x/replica_1": 2.0,  # and no mean of one of them
+    }
+    assert found[1][2] == {"trace": 3.0}
+
+
+def test_a_logger_receives_each_line_once_over_several_processes(tmp_path, kept, silent):
+    def listen():
+        return Listeners(silent, tmp_path, parse_loggers([Kept]))
+
+    with listen() as first:
+        journal(tmp_path / "a", ROWS[:2])
+        first.started("a", 0, 10, 3, "loop")
+        journal(tmp_path / "a", ROWS[:4])
+        first.advanced("a", 5, ROWS[2:4])
+        first.advanced("a", 6, [])
+    with listen() as second:  # it resumes before step 5, and is interrupted again
+        journal(tmp_path / "a", ROWS[:2])
+        second.started("a", 3, 10, 3, "loop")
+        journal(tmp_path / "a", ROWS[:4])
+        second.advanced("a", 5, ROWS[2:4])
+        journal(tmp_path / "a", ROWS)
+        second.finished("a", "interrupted at step 10 of 10")
+    with listen() as third:  # what was measured as the process died, and at the end
+        journal(tmp_path / "a", [*ROWS, {"step": 10, "replica": 0, "trace": 3.0}])
+        third.finished("a", "done")
+    with listen() as fourth:
+        fourth.finished("a", "done")
+    ((_, received),) = kept.items()
+    assert steps_of(received) == [0, 5, "closed", 10, "closed"]
+    assert received[3][1]["trace"] == 3.0
+    journal(tmp_path / "b", ROWS[:2])
+    with listen() as another:
+        another.finished("b", "done")
+    assert len(kept) == 2 and len({identity for _, identity in kept}) == 2
+
+
+def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, silent, caplog):
+    for name in "ab":
+        journal(tmp_path / name, ROWS)
+    bad, good = {"name": f"{__name__}:Kept", "fails_at": 5}, SimpleNamespace(log=lambda *_: None, close=lambda: None)
+    loggers = parse_loggers([bad, good])
+    loggers = (replace(loggers[0], target=Kept), loggers[1]) if loggers[0].target is not Kept else loggers
+    with caplog.at_level(logging.WARNING), Listeners(silent, tmp_path, loggers, 2) as listening:
+        for name in "ab":
+            listening.finished(name, "done")
+    said = [record.getMessage() for record in caplog.records if "nothing more" in record.getMessage()]
+    assert len(said) == 1 and "OSError: no room" in said[0] and ":Kept fails" in said[0]
+    lines = json.loads((tmp_path / "a" / "logged.json").read_text())["lines"]
+    assert sorted(lines.values()) == [2, 6]
+    with Listeners(silent, tmp_path, parse_loggers([Kept])) as listening:  # under the same name
+        listening.finished("a", "done")
+    assert [step for (run, _), got in kept.items() if run == "a" for step in steps_of(got)] == [
+        *(0, "closed", 5, 10, "closed")
+    ]
+
+
+def test_runs_tell_loggers_and_stop_where_a_function_says(tmp_path, no_reports):
+    logger, asked = Kept(), []
+
+    def enough(run, step, metrics):
+        asked.append((run, step, sorted(metrics)))
+        assert metrics[0]["train_loss"] > 0
+        return "stop" if run.endswith("0.2") and step == 4 else None
+
+    results = basinet.run(
+        **TINY | {"optimizer": {"name": "sgd", "lr": [0.1, 0.2]}, "loggers": {"name": f"{__name__}:Kept"}},
+        loggers=[logger] if False else (),
+        on_evaluate=enough,
+        out=tmp_path,
+        quiet=True,
+    )
+    whole, stopped = results.runs
+    assert (whole.status["step"], stopped.status["step"]) == (6, 4) and "stopped" not in whole.status
+    assert "enough) asked to stop at step 4" in stopped.status["stopped"]
+    assert [step for run, step, _ in asked if run == stopped.name] == [0, 2, 4]
+    assert {replicas for _, _, (*replicas,) in [(a, b, tuple(c)) for a, b, c in asked] if (replicas := tuple(replicas))}
