@@ -14,6 +14,9 @@ _TAG = "basinet"
 _LONGEST = 6000
 """Longest value of a parameter that MLflow takes."""
 
+_MOST = 100
+"""Most parameters that it takes at a time."""
+
 
 @LOGGERS.register("mlflow")
 class MLflow:
@@ -40,6 +43,7 @@ class MLflow:
         experiment: str | None = None,
     ) -> None:
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
         home = folder.resolve().parent
         self._client: Any = MlflowClient(uri or f"sqlite:///{home / 'mlflow.db'}")
@@ -52,14 +56,17 @@ class MLflow:
             self._client.update_run(self._run, status="RUNNING")
             return
         self._run = self._client.create_run(place, run_name=run, tags={_TAG: identity}).info.run_id
-        for key, value in flat(config).items():
-            self._client.log_param(self._run, key, str(value)[:_LONGEST])
+        settings = [Param(key, str(value)[:_LONGEST]) for key, value in flat(config).items()]
+        for first in range(0, len(settings), _MOST):
+            self._client.log_batch(self._run, params=settings[first : first + _MOST])
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Receive what was measured at a step."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
         self._client.log_batch(self._run, [Metric(name, value, now, step) for name, value in metrics.items()])
 
     def close(self) -> None:
+        """Receive nothing more."""
         self._client.set_terminated(self._run)

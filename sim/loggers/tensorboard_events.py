@@ -32,9 +32,11 @@ class TensorBoard:
             self._writer.add_text("experiment", f"```json\n{json.dumps(config, indent=1, default=str)}\n```", 0)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Receive what was measured at a step."""
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()  # what was logged is not logged again, should the process die
 
     def close(self) -> None:
+        """Receive nothing more."""
         self._writer.close()

@@ -11,7 +11,7 @@ __all__ = ["WandB"]
 
 @LOGGERS.register("wandb")
 class WandB:
-    """Runs of Weights & Biases, by default offline: `wandb sync runs/NAME/wandb/offline-run-*` uploads them.
+    """Runs of Weights & Biases, by default offline: `wandb sync --append runs/NAME/wandb/offline-run-*` sends them.
 
     Args:
         run: Name of the run.
@@ -52,7 +52,9 @@ class WandB:
         self._run.define_metric("*", step_metric="step")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Receive what was measured at a step."""
         self._run.log({**metrics, "step": step})
 
     def close(self) -> None:
+        """Receive nothing more."""
         self._run.finish()

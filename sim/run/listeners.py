@@ -8,7 +8,8 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,9 +126,7 @@ class _Journal:
 
     def write(self) -> None:
         """Record how much each logger has received."""
-        self.folder.write(
-            self.folder.path / LOGGED, sealed_json({"identity": self.identity, "lines": self.received})
-        )
+        self.folder.write(self.folder.path / LOGGED, sealed_json({"identity": self.identity, "lines": self.received}))
 
 
 class Listeners:
@@ -241,7 +240,7 @@ class Listeners:
             seen = journal.received.get(name, 0)
             new = rows[max(0, seen - first) :]
             if new and name not in self.failed:
-                self._attempt(name, lambda: self._feed(journal, name, logger, new))
+                self._attempt(name, partial(self._feed, journal, name, logger, new))
         if journal.received != before:
             journal.write()
 

@@ -2,8 +2,8 @@
 
 import json
 import logging
-from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -11,9 +11,7 @@ import basinet
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment, parse_loggers
 from basinet.sim.loggers import LOGGERS, Logger
-from basinet.sim.run import listeners
-from basinet.sim.run.folder import load_run
-from basinet.sim.run.listeners import Listeners, check_loggers, readings
+from basinet.sim.run.listeners import Listeners, readings
 from basinet.sim.run.records import lines_of
 
 TINY = {
@@ -37,7 +35,7 @@ ROWS = [
 class Kept:
     """Keeps what it receives, of each run by itself."""
 
-    got: dict = {}
+    got: ClassVar[dict] = {}
 
     def __init__(self, run="all", identity="", fails_at=None):
         self.run, self.identity, self.fails_at = run, identity, fails_at
@@ -114,7 +112,7 @@ def test_a_logger_receives_each_line_once_over_several_processes(tmp_path, kept,
         fourth.finished("a", "done")
     ((_, received),) = kept.items()
     assert steps_of(received) == [0, 5, "closed", 10, "closed"]
-    assert received[3][1]["trace"] == 3.0
+    assert received[3][1]["trace/replica_0"] == 3.0
     journal(tmp_path / "b", ROWS[:2])
     with listen() as another:
         another.finished("b", "done")
@@ -124,9 +122,8 @@ def test_a_logger_receives_each_line_once_over_several_processes(tmp_path, kept,
 def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, silent, caplog):
     for name in "ab":
         journal(tmp_path / name, ROWS)
-    bad, good = {"name": f"{__name__}:Kept", "fails_at": 5}, SimpleNamespace(log=lambda *_: None, close=lambda: None)
-    loggers = parse_loggers([bad, good])
-    loggers = (replace(loggers[0], target=Kept), loggers[1]) if loggers[0].target is not Kept else loggers
+    good = SimpleNamespace(log=lambda *_: None, close=lambda: None)
+    loggers = parse_loggers([{"name": Kept, "fails_at": 5}, good])
     with caplog.at_level(logging.WARNING), Listeners(silent, tmp_path, loggers, 2) as listening:
         for name in "ab":
             listening.finished(name, "done")
@@ -141,7 +138,7 @@ def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, sil
     ]
 
 
-def test_runs_tell_loggers_and_stop_where_a_function_says(tmp_path, no_reports):
+def test_runs_tell_loggers_and_stop_where_a_function_says(tmp_path, kept, no_reports):
     logger, asked = Kept(), []
 
     def enough(run, step, metrics):
@@ -149,15 +146,63 @@ def test_runs_tell_loggers_and_stop_where_a_function_says(tmp_path, no_reports):
         assert metrics[0]["train_loss"] > 0
         return "stop" if run.endswith("0.2") and step == 4 else None
 
-    results = basinet.run(
-        **TINY | {"optimizer": {"name": "sgd", "lr": [0.1, 0.2]}, "loggers": {"name": f"{__name__}:Kept"}},
-        loggers=[logger] if False else (),
-        on_evaluate=enough,
-        out=tmp_path,
-        quiet=True,
-    )
-    whole, stopped = results.runs
+    def go():
+        lr = {"optimizer": {"name": "sgd", "lr": [0.1, 0.2]}}
+        return basinet.run(**TINY | lr, loggers=[logger], on_evaluate=enough, out=tmp_path, quiet=True)
+
+    whole, stopped = go().runs
     assert (whole.status["step"], stopped.status["step"]) == (6, 4) and "stopped" not in whole.status
-    assert "enough) asked to stop at step 4" in stopped.status["stopped"]
+    assert stopped.status["stopped"].endswith("enough) asked to stop at step 4")
     assert [step for run, step, _ in asked if run == stopped.name] == [0, 2, 4]
-    assert {replicas for _, _, (*replicas,) in [(a, b, tuple(c)) for a, b, c in asked] if (replicas := tuple(replicas))}
+    assert all(replicas == [0, 1] for *_, replicas in asked)
+    assert steps_of(logger.received) == [0, 2, 4, 6, 0, 2, 4, "closed"]
+    assert f"{whole.name}/train_loss" in logger.received[0][1]
+    assert "loggers" not in (tmp_path / "experiment.yaml").read_text()
+    assert go().states == {whole.name: "done", stopped.name: "done"}
+    assert steps_of(logger.received) == [0, 2, 4, 6, 0, 2, 4, "closed", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (lambda: 1 / 0, r"on_evaluate: .*answering raises ZeroDivisionError: division by zero \(.*test_listeners.py:"),
+        (lambda: 3, "on_evaluate: .*answering returned 3; allowed are None or False to go on, True or 'stop' to stop"),
+    ],
+)
+def test_a_function_that_fails_names_itself(tmp_path, no_reports, answer, sentence):
+    def answering(run, step, metrics):
+        return answer()
+
+    with pytest.raises(basinet.RunFailed, match=sentence):
+        basinet.run(**TINY, on_evaluate=answering, out=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("tensorbord", "loggers: there is no logger 'tensorbord'; allowed: .*did you mean 'tensorboard'"),
+        ({"name": "wandb", "key": "secret"}, "loggers.key: wandb has no setting 'key'; allowed: project, mode"),
+        (3, "loggers: got 3; allowed are a name"),
+    ],
+)
+def test_mistakes_in_loggers_are_named(given, sentence):
+    with pytest.raises(ExperimentError, match=sentence):
+        Experiment(TINY | {"loggers": [given]})
+
+
+def test_a_missing_package_is_a_mistake_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(LOGGERS["wandb"], "package", "no_such_package")
+    with pytest.raises(ExperimentError, match=r'wandb needs the package no_such_package: pip install "basinet\['):
+        basinet.run(**TINY, loggers="wandb", out=tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_addresses_of_loggers_are_in_no_record(tmp_path):
+    stages = {"stages": {"one": {"loggers": [{"name": "mlflow", "uri": "https://me:secret@host"}]}, "two": {}}}
+    pipeline = basinet.Pipeline(TINY | {"loggers": {"name": "mlflow", "uri": "https://me:secret@host"}} | stages)
+    assert "secret" not in repr(pipeline.description)
+    assert all(stage.loggers for stage in pipeline.stages.values())
+
+
+def test_loggers_are_loggers(tmp_path):
+    assert isinstance(Kept(), Logger) and all(isinstance(maker.package, str) for maker in LOGGERS.values())
