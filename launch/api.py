@@ -20,7 +20,7 @@ from basinet.sim.experiment.experiment import Experiment, parse_loggers
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.run.interruptions import stopping
-from basinet.sim.run.listeners import Listeners, OnEvaluate, check_loggers
+from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers
 from basinet.sim.run.lock import locked
 from basinet.sim.run.simulation import RunFailed, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError
@@ -163,6 +163,7 @@ def _carry_out(
         monitor.say(f"{how_many(len(setups))} into {out}")
         for line in about(setups.values()):
             monitor.say(line)
-        with Listeners(monitor, out, loggers, len(setups), listening.on_evaluate) as listeners:
+        with Feeds(loggers, out, len(setups)) as feeds:
+            listeners = Listeners(monitor, out, feeds, listening.on_evaluate)
             states = simulate(setups, out, listeners, stop, measure_replica)
     return states, failures(out, states)

@@ -25,9 +25,9 @@ from basinet.sim.run.early_stopping import mean_metrics
 from basinet.sim.run.files import Damaged, read_json, sealed_json
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.monitor import Monitor
-from basinet.sim.run.records import METRICS, Row, load_config
+from basinet.sim.run.records import FINISHED, METRICS, Row, load_config
 
-__all__ = ["LOGGED", "Listeners", "OnEvaluate", "check_loggers", "feed", "readings"]
+__all__ = ["LOGGED", "Feeds", "Listeners", "OnEvaluate", "check_loggers", "readings"]
 
 _log = logging.getLogger(__name__)
 
@@ -79,33 +79,22 @@ def readings(rows: Sequence[Row]) -> Iterator[tuple[int, int, dict[str, float]]]
         yield count, step, values
 
 
-def feed(logger: Logger, rows: Sequence[Row], prefix: str = "") -> Iterator[int]:
-    """Let a logger receive measurements.
+class _Journal:
+    """The metrics of one run, and how much of them each logger has received.
 
     Args:
-        logger: The logger.
-        rows: Measurements of one run in the order taken.
-        prefix: What precedes the names of metrics.
-
-    Yields:
-        After each step, the number of rows received.
+        path: Folder of the run.
+        folder: Folder in which is recorded what loggers have received.
     """
-    for count, step, values in readings(rows):
-        if values:
-            logger.log({f"{prefix}{name}": value for name, value in values.items()}, step)
-        yield count
 
-
-class _Journal:
-    """The metrics of one run, and how much of them each logger has received."""
-
-    def __init__(self, run: str, path: Path) -> None:
-        self.run = run
-        self.folder = RunFolder(path)
+    def __init__(self, path: Path, folder: RunFolder) -> None:
+        self.path = path
+        self.folder = folder
         self.offset = self.lines = 0
         self.opened: dict[str, Logger] = {}
+        file = folder.path / LOGGED
         try:
-            known = read_json(path / LOGGED) if (path / LOGGED).exists() else {}
+            known = read_json(file) if file.exists() else {}
         except Damaged as error:
             _log.warning("%s", error)
             known = {}
@@ -114,7 +103,7 @@ class _Journal:
 
     def new_rows(self) -> list[Row]:
         """Read the lines that were added since the last call."""
-        path = self.folder.path / METRICS
+        path = self.path / METRICS
         if not path.exists():
             return []
         with open(path, "rb") as file:
@@ -129,30 +118,23 @@ class _Journal:
         self.folder.write(self.folder.path / LOGGED, sealed_json({"identity": self.identity, "lines": self.received}))
 
 
-class Listeners:
-    """A monitor that passes progress on to another one, to loggers, and to a function that may stop a run.
+class Feeds:
+    """Lets loggers receive the metrics of runs, each line once.
 
-    Loggers receive lines of a run's metrics, each once: those that a resumed run writes again are skipped, and those
-    that a logger has not received are made up for. A logger that fails receives nothing more in this process.
+    Lines that a resumed run writes again are skipped, and those that a logger has not received are made up for. A
+    logger that fails receives nothing more.
 
     Args:
-        monitor: The other monitor.
-        out: The experiment's folder.
         loggers: The loggers; one that is ready-made receives the metrics of all runs, with the names of several runs
             before those of metrics.
-        num_runs: Number of runs of the experiment.
-        on_evaluate: The function; a run for which it returns True or "stop" ends at that step.
+        out: Folder in which the loggers have a folder for each run, and where is recorded what they have received.
+        num_runs: Number of runs.
+
+    Attributes:
+        failed: Why loggers have failed, by name.
     """
 
-    def __init__(
-        self,
-        monitor: Monitor,
-        out: Path,
-        loggers: Sequence[Component] = (),
-        num_runs: int = 1,
-        on_evaluate: OnEvaluate | None = None,
-    ) -> None:
-        self.monitor = monitor
+    def __init__(self, loggers: Sequence[Component], out: Path, num_runs: int) -> None:
         self.out = out
         names = [logger.name for logger in loggers]
         self.loggers = {
@@ -160,8 +142,7 @@ class Listeners:
             for place, (name, logger) in enumerate(zip(names, loggers, strict=True))
         }
         self.several = num_runs > 1
-        self.on_evaluate = on_evaluate
-        self.failed: set[str] = set()
+        self.failed: dict[str, str] = {}
         self.journals: dict[str, _Journal] = {}
         self.lock = threading.Lock()
 
@@ -169,29 +150,110 @@ class Listeners:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for run in [*self.journals]:
+            self.close(run)
+        for name, logger in self.loggers.items():
+            if logger.is_ready:
+                self._attempt(name, logger.target.close)
+
+    def update(self, run: str, path: Path) -> None:
+        """Let each logger receive what it has not received of a run.
+
+        Args:
+            run: Name of the run.
+            path: Its folder.
+        """
+        if not self.loggers:
+            return
         with self.lock:
-            for journal in self.journals.values():
-                self._close(journal)
+            if run not in self.journals:
+                self.journals[run] = _Journal(path, RunFolder(self.out / run))
+            journal = self.journals[run]
+            first, rows = journal.lines, journal.new_rows()
+            journal.lines += len(rows)
+            before = dict(journal.received)
             for name, logger in self.loggers.items():
-                if logger.is_ready:
-                    self._attempt(name, logger.target.close)
+                new = rows[max(0, journal.received.get(name, 0) - first) :]
+                if new and name not in self.failed:
+                    self._attempt(name, partial(self._feed, run, name, logger, new))
+            if journal.received != before:
+                journal.write()
+
+    def close(self, run: str) -> None:
+        """Close the loggers of a run.
+
+        Args:
+            run: Its name.
+        """
+        with self.lock:
+            journal = self.journals.pop(run, None)
+            for name, logger in journal.opened.items() if journal else ():
+                self._attempt(name, logger.close)
+
+    def _feed(self, run: str, name: str, logger: Component, rows: list[Row]) -> None:
+        """Let a logger receive the last rows of a run."""
+        journal = self.journals[run]
+        seen, prefix = journal.lines - len(rows), f"{run}/" if logger.is_ready and self.several else ""
+        receiver: Logger = logger.target if logger.is_ready else self._opened(run, name, logger)
+        for count, step, values in readings(rows):
+            if values:
+                receiver.log({f"{prefix}{key}": value for key, value in values.items()}, step)
+            journal.received[name] = seen + count
+
+    def _opened(self, run: str, name: str, logger: Component) -> Logger:
+        """Return the logger of a run, made on first use."""
+        journal = self.journals[run]
+        if name not in journal.opened:
+            config = load_config(journal.path)
+            journal.opened[name] = logger.make(
+                run=run, folder=journal.folder.path, identity=journal.identity, config=config
+            )
+        return journal.opened[name]
+
+    def _attempt(self, name: str, work: Callable[[], None]) -> None:
+        """Let a logger work; if it fails, say so once, and leave it alone from then on."""
+        try:
+            work()
+        except (Exception, SystemExit) as error:  # a logger must not end a run
+            if name not in self.failed:
+                self.failed[name] = in_words(error)
+                _log.warning(
+                    "loggers: %s fails and receives nothing more: %s; the metrics are in the run folders, and the same"
+                    " command goes on where it stopped",
+                    name,
+                    in_words(error),
+                )
+
+
+class Listeners:
+    """A monitor that passes progress on to another one, to loggers, and to a function that may stop a run.
+
+    Args:
+        monitor: The other monitor.
+        out: The experiment's folder.
+        feeds: The loggers.
+        on_evaluate: The function; a run for which it returns True or "stop" ends at that step.
+    """
+
+    def __init__(self, monitor: Monitor, out: Path, feeds: Feeds, on_evaluate: OnEvaluate | None = None) -> None:
+        self.monitor = monitor
+        self.out = out
+        self.feeds = feeds
+        self.on_evaluate = on_evaluate
+        self.lock = threading.Lock()
 
     def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
         """Pass on that a run begins or resumes; its metrics reach up to there."""
         self.monitor.started(run, step, num_steps, agents, engine)
-        with self.lock:
-            self.journals[run] = _Journal(run, self.out / run)
-            self._update(self.journals[run])
+        self.feeds.update(run, self.out / run)
 
     def advanced(self, run: str, step: int, rows: list[Row]) -> str | None:
         """Pass on that a run has reached a step; return why it is to stop there, or None."""
         asked = self.monitor.advanced(run, step, rows)
         if not rows:
             return asked
-        with self.lock:
-            if self.loggers:
-                self._update(self.journals[run])
-            return self._ask(run, step, rows) or asked
+        self.feeds.update(run, self.out / run)
+        return (None if self.on_evaluate is None else self._ask(self.on_evaluate, run, step, rows)) or asked
 
     def waiting(self, run: str, what: str) -> None:
         """Pass on what a run waits for."""
@@ -203,24 +265,21 @@ class Listeners:
 
     def finished(self, run: str, state: str) -> None:
         """Pass on that a run has ended, and let loggers receive what its analysis has measured."""
-        with self.lock:
-            journal = self.journals.pop(run, None) or _Journal(run, self.out / run)
-            if state.startswith(("done", "diverged")) and "interrupted" not in state:
-                self._update(journal)
-            self._close(journal)
+        if state.startswith(FINISHED) and "interrupted" not in state:
+            self.feeds.update(run, self.out / run)
+        self.feeds.close(run)
         self.monitor.finished(run, state)
 
-    def _ask(self, run: str, step: int, rows: list[Row]) -> str | None:
-        """Ask the function whether a run goes on; return why not, or None."""
-        if self.on_evaluate is None:
-            return None
-        name = name_of(self.on_evaluate)
+    def _ask(self, function: OnEvaluate, run: str, step: int, rows: list[Row]) -> str | None:
+        """Ask a function whether a run goes on; return why not, or None."""
+        name = name_of(function)
         metrics = {
             int(row["replica"]): {key: value for key, value in row.items() if key not in ("step", "replica")}
             for row in rows
         }
         try:
-            answer = self.on_evaluate(run, step, metrics)
+            with self.lock:  # runs may go in parallel
+                answer = function(run, step, metrics)
         except Exception as error:
             raise complaint(SimpleNamespace(key="on_evaluate", name=name, is_own=True), error) or error from error
         if answer is None or (isinstance(answer, bool | np.bool_) and not answer):
@@ -230,53 +289,3 @@ class Listeners:
         raise ExperimentError(
             f"on_evaluate: {name} returned {shown(answer)}; allowed are None or False to go on, True or 'stop' to stop"
         )
-
-    def _update(self, journal: _Journal) -> None:
-        """Let each logger receive what it has not received yet."""
-        first, rows = journal.lines, journal.new_rows() if self.loggers else []
-        journal.lines += len(rows)
-        before = dict(journal.received)
-        for name, logger in self.loggers.items():
-            seen = journal.received.get(name, 0)
-            new = rows[max(0, seen - first) :]
-            if new and name not in self.failed:
-                self._attempt(name, partial(self._feed, journal, name, logger, new))
-        if journal.received != before:
-            journal.write()
-
-    def _feed(self, journal: _Journal, name: str, logger: Component, rows: list[Row]) -> None:
-        """Let a logger receive rows, all but the last of which may have been received."""
-        seen, prefix = journal.lines - len(rows), f"{journal.run}/" if logger.is_ready and self.several else ""
-        for count in feed(self._open(journal, name, logger), rows, prefix):
-            journal.received[name] = seen + count
-
-    def _open(self, journal: _Journal, name: str, logger: Component) -> Logger:
-        """Return the logger of a run, made on first use."""
-        if logger.is_ready:
-            ready: Logger = logger.target
-            return ready
-        if name not in journal.opened:
-            path = self.out / journal.run
-            journal.opened[name] = logger.make(
-                run=journal.run, folder=path, identity=journal.identity, config=load_config(path)
-            )
-        return journal.opened[name]
-
-    def _close(self, journal: _Journal) -> None:
-        for name, logger in journal.opened.items():
-            self._attempt(name, logger.close)
-        journal.opened.clear()
-
-    def _attempt(self, name: str, work: Callable[[], None]) -> None:
-        """Let a logger work; if it fails, say so once, and leave it alone from then on."""
-        try:
-            work()
-        except (Exception, SystemExit) as error:  # a logger must not end a run
-            if name not in self.failed:
-                _log.warning(
-                    "loggers: %s fails and receives nothing more: %s; the metrics are in the run folders, and the same"
-                    " command goes on where it stopped",
-                    name,
-                    in_words(error),
-                )
-            self.failed.add(name)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ import basinet
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment, parse_loggers
 from basinet.sim.loggers import LOGGERS, Logger
-from basinet.sim.run.listeners import Listeners, readings
+from basinet.sim.run.listeners import Feeds, Listeners, readings
 from basinet.sim.run.records import lines_of
 
 TINY = {
@@ -62,6 +63,12 @@ def silent():
     return SimpleNamespace(**quiet)
 
 
+@contextmanager
+def listening(monitor, out, *loggers):
+    with Feeds(parse_loggers(loggers), out, 2) as feeds:
+        yield Listeners(monitor, out, feeds)
+
+
 def journal(folder, rows):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("steps: 10\n")
@@ -90,7 +97,7 @@ def test_readings_are_means_and_the_values_of_replicas():
 
 def test_a_logger_receives_each_line_once_over_several_processes(tmp_path, kept, silent):
     def listen():
-        return Listeners(silent, tmp_path, parse_loggers([Kept]))
+        return listening(silent, tmp_path, Kept)
 
     with listen() as first:
         journal(tmp_path / "a", ROWS[:2])
@@ -123,16 +130,16 @@ def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, sil
     for name in "ab":
         journal(tmp_path / name, ROWS)
     good = SimpleNamespace(log=lambda *_: None, close=lambda: None)
-    loggers = parse_loggers([{"name": Kept, "fails_at": 5}, good])
-    with caplog.at_level(logging.WARNING), Listeners(silent, tmp_path, loggers, 2) as listening:
+    loggers = {"name": Kept, "fails_at": 5}, good
+    with caplog.at_level(logging.WARNING), listening(silent, tmp_path, *loggers) as both:
         for name in "ab":
-            listening.finished(name, "done")
+            both.finished(name, "done")
     said = [record.getMessage() for record in caplog.records if "nothing more" in record.getMessage()]
     assert len(said) == 1 and "OSError: no room" in said[0] and ":Kept fails" in said[0]
     lines = json.loads((tmp_path / "a" / "logged.json").read_text())["lines"]
     assert sorted(lines.values()) == [2, 6]
-    with Listeners(silent, tmp_path, parse_loggers([Kept])) as listening:  # under the same name
-        listening.finished("a", "done")
+    with listening(silent, tmp_path, Kept) as again:  # under the same name
+        again.finished("a", "done")
     assert [step for (run, _), got in kept.items() if run == "a" for step in steps_of(got)] == [
         *(0, "closed", 5, 10, "closed")
     ]
