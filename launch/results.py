@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-__all__ = ["Results", "compare", "export", "failures", "load", "load_one"]
+__all__ = ["Results", "compare", "export", "failures", "files_of_all", "load", "load_one"]
 
 
 @dataclass(frozen=True, repr=False)

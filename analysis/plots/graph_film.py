@@ -200,7 +200,7 @@ def _pictures(
 ) -> Iterator[NDArray[np.uint8]]:
     """Draw the graph at each step, [height, width, 3]."""
     figure = Sheet(figsize=_FIGURE, dpi=_DPI, layout=Fitted())
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     ax = figure.subplots()
     norm = _scale(found.values)
     places = place_agents(weights, layout)
