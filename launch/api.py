@@ -15,9 +15,9 @@ from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.launch.stages import claim_stages, plan
 from basinet.sim.evaluation.measuring import main_metric
-from basinet.sim.experiment.component import Component
+from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.experiment import Experiment, parse_loggers
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import first_line, shown
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers
@@ -71,6 +71,8 @@ def run(
         RunFailed: A run failed; all others are finished, the report is written, and `results` holds everything.
         OSError: The report cannot be written.
     """
+    if on_evaluate is not None and not callable(on_evaluate):
+        raise ExperimentError(f"on_evaluate: got {shown(on_evaluate)}; allowed is a function of run, step and metrics")
     if experiment is None:
         experiment = Pipeline(description) if "stages" in description else Experiment(description)
     listening = _Listening(parse_loggers(loggers), on_evaluate)

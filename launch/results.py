@@ -107,7 +107,7 @@ class Results:
         Args:
             run: The run, or its name.
             file: The file, .gif, or .mp4 with `basinet[vision]`.
-            **options: As for `basinet.analysis.plots.film_graph`, such as `colour` and `replica`.
+            **options: As for `basinet.analysis.plots.graph_film.film_graph`, such as `colour` and `replica`.
 
         Returns:
             The number of pictures.

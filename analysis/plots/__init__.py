@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.curves import plot_consensus, plot_curves
     from basinet.analysis.plots.density import plot_density, plot_spectra
     from basinet.analysis.plots.forecasts import plot_forecasts
-    from basinet.analysis.plots.graph_film import film_graph
     from basinet.analysis.plots.loss_landscape import plot_barriers, plot_slices, plot_solutions, plot_surface
     from basinet.analysis.plots.partition import plot_partition
     from basinet.analysis.plots.predicted_risk import plot_prediction
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.vision.restorations import plot_restorations
 
 __all__ = [
-    "film_graph",
     "panels",
     "plot_agents",
     "plot_barriers",
@@ -67,7 +65,6 @@ __getattr__, __dir__ = lazy(
         "basinet.analysis.plots.curves": ("plot_consensus", "plot_curves"),
         "basinet.analysis.plots.density": ("plot_density", "plot_spectra"),
         "basinet.analysis.plots.forecasts": ("plot_forecasts",),
-        "basinet.analysis.plots.graph_film": ("film_graph",),
         "basinet.analysis.plots.loss_landscape": ("plot_barriers", "plot_slices", "plot_solutions", "plot_surface"),
         "basinet.analysis.plots.partition": ("plot_partition",),
         "basinet.analysis.plots.vision.phase_recognition": ("plot_confusion", "plot_phases"),

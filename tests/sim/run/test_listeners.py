@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import ClassVar
@@ -11,6 +12,7 @@ import pytest
 import basinet
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment, parse_loggers
+from basinet.sim.experiment.words import override
 from basinet.sim.loggers import LOGGERS, Logger
 from basinet.sim.run.listeners import Feeds, Listeners, readings
 from basinet.sim.run.records import lines_of
@@ -208,7 +210,73 @@ def test_addresses_of_loggers_are_in_no_record(tmp_path):
     stages = {"stages": {"one": {"loggers": [{"name": "mlflow", "uri": "https://me:secret@host"}]}, "two": {}}}
     pipeline = basinet.Pipeline(TINY | {"loggers": {"name": "mlflow", "uri": "https://me:secret@host"}} | stages)
     assert "secret" not in repr(pipeline.description)
+    described = TINY | {"about": "A test."}
+    override(described, ["loggers={name: mlflow, uri: 'https://me:secret@host'}", "steps=3"])
+    assert "secret" not in repr(Experiment(described).description)
     assert all(stage.loggers for stage in pipeline.stages.values())
+
+
+class FakeMLflow:
+    """A store of MLflow that keeps what it is given."""
+
+    def __init__(self):
+        self.runs, self.metrics, self.params, self.tags, self.uris = {}, [], [], {}, []
+
+    def client(self, uri):
+        self.uris.append(uri)
+        return self
+
+    def get_experiment_by_name(self, name):
+        return SimpleNamespace(experiment_id=name)
+
+    def search_runs(self, places, condition, max_results):
+        return [SimpleNamespace(info=SimpleNamespace(run_id=r)) for r, i in self.tags.items() if f"'{i}'" in condition]
+
+    def create_run(self, place, run_name, tags):
+        self.tags[run_name], self.runs[run_name] = tags["basinet"], "RUNNING"
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_name))
+
+    def update_run(self, run, status):
+        self.runs[run] = status
+
+    def log_batch(self, run, metrics=(), params=()):
+        self.metrics += metrics
+        self.params += params
+
+    def set_terminated(self, run):
+        self.runs[run] = "FINISHED"
+
+
+def test_mlflow_finds_a_run_again(tmp_path, monkeypatch, silent):
+    fake = FakeMLflow()
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=fake.client))
+    entities = SimpleNamespace(Metric=lambda *given: given, Param=lambda *given: given)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    for known in (ROWS[:2], ROWS):
+        journal(tmp_path / "a", known)
+        with listening(silent, tmp_path, "mlflow") as again:
+            again.finished("a", "done")
+    assert fake.runs == {"a": "FINISHED"} and fake.params == [("steps", "10")]
+    assert [step for name, _, _, step in fake.metrics if name == "train_loss"] == [0, 5, 10]
+    assert fake.uris == [f"sqlite:///{tmp_path.resolve() / 'mlflow.db'}"] * 2
+
+
+def test_wandb_is_offline_and_goes_on_with_the_same_run(tmp_path, monkeypatch, silent):
+    begun, logged = [], []
+    fake = SimpleNamespace(define_metric=lambda *_, **__: None, log=logged.append, finish=lambda: logged.append("over"))
+
+    def init(**given):
+        begun.append(given)
+        return fake
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=lambda **given: given))
+    for known in (ROWS[:2], ROWS):
+        journal(tmp_path / "a", known)
+        with listening(silent, tmp_path, {"name": "wandb", "project": "graphs"}) as again:
+            again.finished("a", "done")
+    assert [(given["mode"], given["project"], given["name"]) for given in begun] == [("offline", "graphs", "a")] * 2
+    assert begun[0]["id"] == begun[1]["id"] and begun[0]["config"] == {"steps": 10}
+    assert [entry if entry == "over" else entry["step"] for entry in logged] == [0, "over", 5, 10, "over"]
 
 
 def test_loggers_are_loggers(tmp_path):
