@@ -20,7 +20,7 @@ from basinet.sim.experiment.experiment import Experiment, parse_loggers
 from basinet.sim.experiment.mistakes import first_line, shown
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.run.interruptions import stopping
-from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers
+from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers, close_ready
 from basinet.sim.run.lock import locked
 from basinet.sim.run.simulation import RunFailed, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError
@@ -76,9 +76,13 @@ def run(
     if experiment is None:
         experiment = Pipeline(description) if "stages" in description else Experiment(description)
     listening = _Listening(parse_loggers(loggers), on_evaluate)
-    if isinstance(experiment, Pipeline):
-        return _run_stages(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
-    return _run(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
+    stages = experiment.stages.values() if isinstance(experiment, Pipeline) else [experiment]
+    try:
+        if isinstance(experiment, Pipeline):
+            return _run_stages(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
+        return _run(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
+    finally:
+        close_ready([*listening.loggers, *(logger for stage in stages for logger in stage.loggers)])
 
 
 class _Listening(NamedTuple):
@@ -86,6 +90,7 @@ class _Listening(NamedTuple):
 
     loggers: tuple[Component, ...]
     on_evaluate: OnEvaluate | None
+    stage: str = ""
 
 
 def _run(experiment: Experiment, out: Path, listening: _Listening, *, fresh: bool, quiet: bool) -> Results:
@@ -128,7 +133,9 @@ def _run_stages(pipeline: Pipeline, out: Path, listening: _Listening, *, fresh: 
     for stage in pipeline.stages:
         failed = ""
         try:
-            found = _run(pipeline.reached(stage, out), out / stage, listening, fresh=False, quiet=quiet)
+            found = _run(
+                pipeline.reached(stage, out), out / stage, listening._replace(stage=stage), fresh=False, quiet=quiet
+            )
         except RunFailed as error:
             failed, found = str(error), error.results
         if not any(runtime.follows() for runtime in runtimes):
@@ -165,7 +172,7 @@ def _carry_out(
         monitor.say(f"{how_many(len(setups))} into {out}")
         for line in about(setups.values()):
             monitor.say(line)
-        with Feeds(loggers, out, len(setups)) as feeds:
+        with Feeds(loggers, out, several=len(setups) > 1, stage=listening.stage) as feeds:
             listeners = Listeners(monitor, out, feeds, listening.on_evaluate)
             states = simulate(setups, out, listeners, stop, measure_replica)
     return states, failures(out, states)

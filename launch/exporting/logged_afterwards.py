@@ -7,7 +7,7 @@ from typing import Any
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import parse_loggers
 from basinet.sim.run.folder import load_runs
-from basinet.sim.run.listeners import Feeds, check_loggers
+from basinet.sim.run.listeners import Feeds, check_loggers, close_ready
 
 __all__ = ["log_again"]
 
@@ -30,11 +30,12 @@ def log_again(folder: str | Path, loggers: Sequence[Any], out: str | Path) -> li
     check_loggers(parsed)
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"OUT: {out} is a file; choose a folder")
-    with Feeds(parsed, out, len(runs)) as feeds:
+    with Feeds(parsed, out, several=len(runs) > 1) as feeds:
         for run in runs:
             (out / run.name).mkdir(parents=True, exist_ok=True)
             feeds.update(run.name, run.path)
             feeds.close(run.name)
+    close_ready(parsed)
     for name, reason in feeds.failed.items():
         raise ExperimentError(f"loggers: {name} fails: {reason}")
     return [run.name for run in runs]

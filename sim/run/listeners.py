@@ -27,7 +27,7 @@ from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.monitor import Monitor
 from basinet.sim.run.records import FINISHED, METRICS, Row, load_config
 
-__all__ = ["LOGGED", "Feeds", "Listeners", "OnEvaluate", "check_loggers", "readings"]
+__all__ = ["LOGGED", "Feeds", "Listeners", "OnEvaluate", "check_loggers", "close_ready", "readings"]
 
 _log = logging.getLogger(__name__)
 
@@ -125,23 +125,24 @@ class Feeds:
     logger that fails receives nothing more.
 
     Args:
-        loggers: The loggers; one that is ready-made receives the metrics of all runs, with the names of several runs
-            before those of metrics.
+        loggers: The loggers; one that is ready-made receives the metrics of all runs, and is not closed.
         out: Folder in which the loggers have a folder for each run, and where is recorded what they have received.
-        num_runs: Number of runs.
+        several: Whether there are several runs, whose names a ready-made logger receives before those of metrics.
+        stage: Name of the stage whose runs these are, if there are several.
 
     Attributes:
         failed: Why loggers have failed, by name.
     """
 
-    def __init__(self, loggers: Sequence[Component], out: Path, num_runs: int) -> None:
+    def __init__(self, loggers: Sequence[Component], out: Path, *, several: bool = False, stage: str = "") -> None:
         self.out = out
+        self.several = several or bool(stage)
+        self.stage = stage
         names = [logger.name for logger in loggers]
         self.loggers = {
             name if not names[:place].count(name) else f"{name}-{names[:place].count(name) + 1}": logger
             for place, (name, logger) in enumerate(zip(names, loggers, strict=True))
         }
-        self.several = num_runs > 1
         self.failed: dict[str, str] = {}
         self.journals: dict[str, _Journal] = {}
         self.lock = threading.Lock()
@@ -152,9 +153,17 @@ class Feeds:
     def __exit__(self, *_: object) -> None:
         for run in [*self.journals]:
             self.close(run)
-        for name, logger in self.loggers.items():
-            if logger.is_ready:
-                self._attempt(name, logger.target.close)
+
+    def title(self, run: str) -> str:
+        """Name a run among those of all stages.
+
+        Args:
+            run: Its name.
+
+        Returns:
+            The name, after that of its stage.
+        """
+        return f"{self.stage}/{run}" if self.stage else run
 
     def update(self, run: str, path: Path) -> None:
         """Let each logger receive what it has not received of a run.
@@ -193,7 +202,7 @@ class Feeds:
     def _feed(self, run: str, name: str, logger: Component, rows: list[Row]) -> None:
         """Let a logger receive the last rows of a run."""
         journal = self.journals[run]
-        seen, prefix = journal.lines - len(rows), f"{run}/" if logger.is_ready and self.several else ""
+        seen, prefix = journal.lines - len(rows), f"{self.title(run)}/" if logger.is_ready and self.several else ""
         receiver: Logger = logger.target if logger.is_ready else self._opened(run, name, logger)
         for count, step, values in readings(rows):
             if values:
@@ -206,23 +215,42 @@ class Feeds:
         if name not in journal.opened:
             config = load_config(journal.path)
             journal.opened[name] = logger.make(
-                run=run, folder=journal.folder.path, identity=journal.identity, config=config
+                run=self.title(run), folder=journal.folder.path, identity=journal.identity, config=config
             )
         return journal.opened[name]
 
     def _attempt(self, name: str, work: Callable[[], None]) -> None:
         """Let a logger work; if it fails, say so once, and leave it alone from then on."""
-        try:
-            work()
-        except (Exception, SystemExit) as error:  # a logger must not end a run
-            if name not in self.failed:
-                self.failed[name] = in_words(error)
-                _log.warning(
-                    "loggers: %s fails and receives nothing more: %s; the metrics are in the run folders, and the same"
-                    " command goes on where it stopped",
-                    name,
-                    in_words(error),
-                )
+        reason = _attempt(name, work, say=name not in self.failed)
+        if reason is not None:
+            self.failed.setdefault(name, reason)
+
+
+def _attempt(name: str, work: Callable[[], None], *, say: bool = True) -> str | None:
+    """Let a logger work; if it fails, which must not end a run, warn and return why."""
+    try:
+        work()
+    except (Exception, SystemExit) as error:
+        if say:
+            _log.warning(
+                "loggers: %s fails and receives nothing more: %s; the metrics are in the run folders, and the same"
+                " command goes on where it stopped",
+                name,
+                in_words(error),
+            )
+        return in_words(error)
+    return None
+
+
+def close_ready(loggers: Sequence[Component]) -> None:
+    """Close those of some loggers that were given as objects.
+
+    Args:
+        loggers: The loggers.
+    """
+    for logger in loggers:
+        if logger.is_ready:
+            _attempt(logger.name, logger.target.close)
 
 
 class Listeners:
@@ -279,7 +307,7 @@ class Listeners:
         }
         try:
             with self.lock:  # runs may go in parallel
-                answer = function(run, step, metrics)
+                answer = function(self.feeds.title(run), step, metrics)
         except Exception as error:
             raise complaint(SimpleNamespace(key="on_evaluate", name=name, is_own=True), error) or error from error
         if answer is None or (isinstance(answer, bool | np.bool_) and not answer):

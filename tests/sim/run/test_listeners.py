@@ -67,7 +67,7 @@ def silent():
 
 @contextmanager
 def listening(monitor, out, *loggers):
-    with Feeds(parse_loggers(loggers), out, 2) as feeds:
+    with Feeds(parse_loggers(loggers), out, several=True) as feeds:
         yield Listeners(monitor, out, feeds)
 
 
@@ -169,6 +169,21 @@ def test_runs_tell_loggers_and_stop_where_a_function_says(tmp_path, kept, no_rep
     assert "loggers" not in (tmp_path / "experiment.yaml").read_text()
     assert go().states == {whole.name: "done", stopped.name: "done"}
     assert steps_of(logger.received) == [0, 2, 4, 6, 0, 2, 4, "closed", "closed"]
+
+
+def test_an_object_receives_the_runs_of_all_stages(tmp_path, kept, no_reports):
+    logger, asked = Kept(), []
+    basinet.run(
+        **TINY | {"steps": 2, "replicas": 1},
+        stages={"one": {}, "two": {}},
+        loggers=[logger],
+        on_evaluate=lambda run, step, metrics: asked.append((run, step)),
+        out=tmp_path,
+        quiet=True,
+    )
+    assert asked == [(f"{stage}/isolated", step) for stage in ("1-one", "2-two") for step in (0, 2)]
+    assert steps_of(logger.received) == [0, 2, 0, 2, "closed"]
+    assert "2-two/isolated/train_loss" in logger.received[2][1]
 
 
 @pytest.mark.parametrize(

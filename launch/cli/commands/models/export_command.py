@@ -10,6 +10,7 @@ from basinet.launch.progress_bar import how_many
 from basinet.launch.results import export, files_of_all, load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_runs
+from basinet.sim.setup.weights import SUFFIXES
 
 __all__ = ["execute"]
 
@@ -28,8 +29,13 @@ def execute(options: argparse.Namespace) -> int:
         _, run = load_one(options.folder)
         pictures = film_graph(run, out, colour=options.colour, replica=options.replica)
         say(f"film: {out} ({pictures} picture{'' if pictures == 1 else 's'})")
-    else:
+    elif out.suffix in SUFFIXES or options.transformers or out.is_dir():
         _write_model(options)
+    else:
+        raise ExperimentError(
+            f"FILE: got {out}; allowed are files that end with {', '.join(SUFFIXES)} (models), {', '.join(TABLES)}"
+            f" (measurements) or {', '.join(FILMS)} (films)"
+        )
     return DONE
 
 
