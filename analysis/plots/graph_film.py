@@ -34,6 +34,7 @@ _LABELS = {"distance": "distance to the centroid", "disagreement": "distance to 
 _LOSS = "train_loss"
 _MOST_AGENTS = 1000
 _MOST_NUMBERED = 60
+_MOST_ON_A_CIRCLE, _SPARSE = 30, 8
 _MOST_PICTURES = 120
 _FIGURE = (4.8, 4.4)  # inches; even numbers of pixels, as videos need
 _DPI = 100
@@ -167,7 +168,7 @@ def film_graph(
         colour: What the agents are coloured by; see `agents_over_time`.
         replica: Number of the replica.
         seconds: About how long the film is; long runs are thinned to at most 120 pictures.
-        layout: As for `plot_topology`.
+        layout: As for `plot_topology`; None spreads large meshes, too.
 
     Returns:
         The number of pictures.
@@ -203,7 +204,7 @@ def _pictures(
     canvas: Any = FigureCanvasAgg(figure)
     ax = figure.subplots()
     norm = _scale(found.values)
-    places = place_agents(weights, layout)
+    places = place_agents(weights, layout or _layout(weights))
     entries = sparse.triu(weights.maximum(weights.T), 1).tocoo()
     ends = [(places[a], places[b]) for a, b in zip(entries.row, entries.col, strict=True)]
     thin = min(1.0, max(0.15, 3 * len(places) / max(len(ends), 1)))
@@ -232,6 +233,13 @@ def _pictures(
         yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def _layout(weights: sparse.csr_array) -> str | None:
+    """Spread large meshes, such as a torus, whose edges would lie upon each other on a circle; None for the usual."""
+    size = weights.shape[0]
+    per_agent = (weights.nnz - np.count_nonzero(weights.diagonal())) / size
+    return "spring" if size > _MOST_ON_A_CIRCLE and 2 < per_agent <= _SPARSE else None
+
+
 def _scale(values: NDArray[np.float64]) -> Normalize:
     """Return the scale of the colours, which is the same for the whole film."""
     finite = values[np.isfinite(values)]
@@ -243,7 +251,8 @@ def _scale(values: NDArray[np.float64]) -> Normalize:
 
 
 def _write_gif(file: Path, pictures: Sequence[NDArray[np.uint8]], durations: Sequence[float]) -> None:
-    images = [Image.fromarray(picture).quantize(128, dither=Image.Dither.NONE) for picture in pictures]
+    method = Image.Quantize.MAXCOVERAGE  # others leave few colours to the scale, which covers little of a picture
+    images = [Image.fromarray(picture).quantize(256, method, dither=Image.Dither.NONE) for picture in pictures]
     shown_for = [round(1000 * seconds) for seconds in durations]
     images[0].save(file, save_all=True, append_images=images[1:], duration=shown_for, loop=0, optimize=False)
 
