@@ -15,7 +15,8 @@ class Logger(Protocol):
 
     A maker of loggers is called for each run with those of these that it has parameters for: `run`, the run's name;
     `folder`, its folder; `identity`, a short text that stays the same when the run is resumed; and `config`, its
-    resolved experiment.
+    resolved experiment. What a logger with a true attribute `keeps_late` has received counts only once it is closed:
+    should the process die before, another logger receives it again.
     """
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

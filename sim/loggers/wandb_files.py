@@ -1,5 +1,6 @@
 """Runs of Weights & Biases."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -7,6 +8,9 @@ from typing import Any, Literal
 from basinet.sim.loggers.logger import LOGGERS
 
 __all__ = ["WandB"]
+
+_FINISHED = "finished"
+"""File in the folder of an offline run that was closed: until then, most of it is in memory."""
 
 
 @LOGGERS.register("wandb")
@@ -36,6 +40,9 @@ class WandB:
         import wandb
 
         home = folder.resolve().parent
+        self.keeps_late = mode == "offline"
+        if self.keeps_late:
+            _discard_unfinished(home / "wandb", identity)
         self._run: Any = wandb.init(
             project=project or home.name,
             name=run,
@@ -58,3 +65,12 @@ class WandB:
     def close(self) -> None:
         """Receive nothing more."""
         self._run.finish()
+        if self.keeps_late:
+            (Path(self._run.dir).parent / _FINISHED).touch()
+
+
+def _discard_unfinished(home: Path, identity: str) -> None:
+    """Remove what a process that died has left of a run, whose metrics are received again."""
+    for part in home.glob(f"offline-run-*-{identity}"):
+        if not (part / _FINISHED).exists():
+            shutil.rmtree(part)

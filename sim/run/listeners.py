@@ -100,6 +100,7 @@ class _Journal:
             known = {}
         self.identity = str(known.get("identity", uuid.uuid4().hex[:12]))
         self.received: dict[str, int] = {name: int(count) for name, count in known.get("lines", {}).items()}
+        self.recorded = dict(self.received)
 
     def new_rows(self) -> list[Row]:
         """Read the lines that were added since the last call."""
@@ -113,9 +114,14 @@ class _Journal:
         self.offset += len(content)
         return [json.loads(line) for line in content.splitlines()]
 
-    def write(self) -> None:
-        """Record how much each logger has received."""
-        self.folder.write(self.folder.path / LOGGED, sealed_json({"identity": self.identity, "lines": self.received}))
+    def record(self, closed: bool = False) -> None:
+        """Record how much each logger has received, and will not lose should the process die."""
+        late = {name for name, logger in self.opened.items() if getattr(logger, "keeps_late", False) and not closed}
+        kept = {name: count for name, count in self.received.items() if name not in late}
+        if not kept.items() <= self.recorded.items():
+            self.recorded |= kept
+            content = sealed_json({"identity": self.identity, "lines": self.recorded})
+            self.folder.write(self.folder.path / LOGGED, content)
 
 
 class Feeds:
@@ -180,13 +186,11 @@ class Feeds:
             journal = self.journals[run]
             first, rows = journal.lines, journal.new_rows()
             journal.lines += len(rows)
-            before = dict(journal.received)
             for name, logger in self.loggers.items():
                 new = rows[max(0, journal.received.get(name, 0) - first) :]
                 if new and name not in self.failed:
                     self._attempt(name, partial(self._feed, run, name, logger, new))
-            if journal.received != before:
-                journal.write()
+            journal.record()
 
     def close(self, run: str) -> None:
         """Close the loggers of a run.
@@ -196,8 +200,13 @@ class Feeds:
         """
         with self.lock:
             journal = self.journals.pop(run, None)
-            for name, logger in journal.opened.items() if journal else ():
+            if journal is None:
+                return
+            for name, logger in journal.opened.items():
                 self._attempt(name, logger.close)
+                if name in self.failed and getattr(logger, "keeps_late", False):
+                    journal.received.pop(name, None)
+            journal.record(closed=True)
 
     def _feed(self, run: str, name: str, logger: Component, rows: list[Row]) -> None:
         """Let a logger receive the last rows of a run."""

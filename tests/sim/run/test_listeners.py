@@ -281,16 +281,25 @@ def test_wandb_is_offline_and_goes_on_with_the_same_run(tmp_path, monkeypatch, s
     fake = SimpleNamespace(define_metric=lambda *_, **__: None, log=logged.append, finish=lambda: logged.append("over"))
 
     def init(**given):
+        place = tmp_path / "wandb" / f"offline-run-{len(begun)}-{given['id']}" / "files"
+        place.mkdir(parents=True)
+        fake.dir = str(place)
         begun.append(given)
         return fake
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=lambda **given: given))
+    wandb = {"name": "wandb", "project": "graphs"}
     for known in (ROWS[:2], ROWS):
         journal(tmp_path / "a", known)
-        with listening(silent, tmp_path, {"name": "wandb", "project": "graphs"}) as again:
+        killed = Feeds(parse_loggers([wandb]), tmp_path)
+        if known == ROWS:
+            killed.update("a", tmp_path / "a")  # and the process dies, with all that was in memory
+            del logged[-2:]
+        with listening(silent, tmp_path, wandb) as again:
             again.finished("a", "done")
-    assert [(given["mode"], given["project"], given["name"]) for given in begun] == [("offline", "graphs", "a")] * 2
-    assert begun[0]["id"] == begun[1]["id"] and begun[0]["config"] == {"steps": 10}
+    assert len([*(tmp_path / "wandb").iterdir()]) == 2
+    assert [(given["mode"], given["project"], given["name"]) for given in begun] == [("offline", "graphs", "a")] * 3
+    assert len({given["id"] for given in begun}) == 1 and begun[0]["config"] == {"steps": 10}
     assert [entry if entry == "over" else entry["step"] for entry in logged] == [0, "over", 5, 10, "over"]
 
 
