@@ -45,11 +45,10 @@ def tidy_frame(runs: Sequence[Run]) -> "DataFrame":
     found["agent"] = found["agent"].astype("Int64")
     settings = [flat(run.config) for run in runs]
     keys = [key for key in dict.fromkeys(key for known in settings for key in known) if key not in found]
-    of_runs = {key: _comparable([known.get(key) for known in settings]) for key in keys}
+    of_runs = pd.DataFrame({key: _comparable([known.get(key) for known in settings]) for key in keys})
     place = {run.name: number for number, run in enumerate(runs)}
-    places = [place[row["run"]] for row in rows]
-    columns = {key: [values[number] for number in places] for key, values in of_runs.items()}
-    return pd.concat([found, pd.DataFrame(columns, index=found.index)], axis=1)
+    repeated = of_runs.take([place[row["run"]] for row in rows]).set_index(found.index)
+    return pd.concat([found, repeated], axis=1)
 
 
 def _comparable(values: list[Any]) -> list[Any]:
