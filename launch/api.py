@@ -1,11 +1,11 @@
 """The Python interface: run an experiment."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from basinet.analysis.report.report import write_report
 from basinet.analysis.runs.check_analysis import check_analysis
@@ -15,10 +15,12 @@ from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.launch.stages import claim_stages, plan
 from basinet.sim.evaluation.measuring import main_metric
-from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.experiment.experiment import Experiment, parse_loggers
+from basinet.sim.experiment.mistakes import first_line, shown
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.run.interruptions import stopping
+from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers, close_ready
 from basinet.sim.run.lock import locked
 from basinet.sim.run.simulation import RunFailed, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError
@@ -36,6 +38,8 @@ def run(
     out: str | Path = "runs/experiment",
     fresh: bool = False,
     quiet: bool = False,
+    loggers: Sequence[Any] = (),
+    on_evaluate: OnEvaluate | None = None,
     **description: Any,
 ) -> Results:
     """Run an experiment, analyse its runs and write the report.
@@ -51,6 +55,10 @@ def run(
         out: The experiment's folder.
         fresh: Whether to discard what the folder holds.
         quiet: Whether to hide progress.
+        loggers: What else receives the metrics, besides the loggers of the experiment: names, mappings, classes, or
+            objects with the methods of `basinet.sim.loggers.Logger`.
+        on_evaluate: Called at each evaluation of a run with its name, the step, and a mapping from the number of each
+            replica that has not diverged to its metrics by name. If it returns True or "stop", the run ends there.
         **description: Keys of an experiment, see `basinet.sim.experiment.config.Config`; with `stages`, a list of files
             and mappings, experiments one after another, see `basinet.sim.experiment.pipeline.Pipeline`.
 
@@ -63,20 +71,35 @@ def run(
         RunFailed: A run failed; all others are finished, the report is written, and `results` holds everything.
         OSError: The report cannot be written.
     """
+    if on_evaluate is not None and not callable(on_evaluate):
+        raise ExperimentError(f"on_evaluate: got {shown(on_evaluate)}; allowed is a function of run, step and metrics")
     if experiment is None:
         experiment = Pipeline(description) if "stages" in description else Experiment(description)
-    if isinstance(experiment, Pipeline):
-        return _run_stages(experiment, Path(out), fresh=fresh, quiet=quiet)
-    return _run(experiment, Path(out), fresh=fresh, quiet=quiet)
+    listening = _Listening(parse_loggers(loggers), on_evaluate)
+    stages = experiment.stages.values() if isinstance(experiment, Pipeline) else [experiment]
+    try:
+        if isinstance(experiment, Pipeline):
+            return _run_stages(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
+        return _run(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
+    finally:
+        close_ready([*listening.loggers, *(logger for stage in stages for logger in stage.loggers)])
 
 
-def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Results:
+class _Listening(NamedTuple):
+    """What listens to the runs of an experiment besides the terminal and the loggers that it names."""
+
+    loggers: tuple[Component, ...]
+    on_evaluate: OnEvaluate | None
+    stage: str = ""
+
+
+def _run(experiment: Experiment, out: Path, listening: _Listening, *, fresh: bool, quiet: bool) -> Results:
     """Run a single experiment; see `run`."""
     runtimes = [*runtimes_of(experiment.runs.values()).values()]
     with ExitStack() as held:
 
         def carry_out() -> tuple[dict[str, str], tuple[str, ...]]:
-            return _carry_out(experiment, out, held, fresh=fresh, quiet=quiet)
+            return _carry_out(experiment, out, held, listening, fresh=fresh, quiet=quiet)
 
         states, failed = _together(runtimes, carry_out)
         # The other ranks have returned already: they need not wait for the figures.
@@ -95,7 +118,7 @@ def _run(experiment: Experiment, out: Path, *, fresh: bool, quiet: bool) -> Resu
     return results
 
 
-def _run_stages(pipeline: Pipeline, out: Path, *, fresh: bool, quiet: bool) -> Results:
+def _run_stages(pipeline: Pipeline, out: Path, listening: _Listening, *, fresh: bool, quiet: bool) -> Results:
     """Run the stages of an experiment that are not finished; see `run`."""
     runtimes = [*runtimes_of(pipeline.runs.values()).values()]
 
@@ -110,7 +133,9 @@ def _run_stages(pipeline: Pipeline, out: Path, *, fresh: bool, quiet: bool) -> R
     for stage in pipeline.stages:
         failed = ""
         try:
-            found = _run(pipeline.reached(stage, out), out / stage, fresh=False, quiet=quiet)
+            found = _run(
+                pipeline.reached(stage, out), out / stage, listening._replace(stage=stage), fresh=False, quiet=quiet
+            )
         except RunFailed as error:
             failed, found = str(error), error.results
         if not any(runtime.follows() for runtime in runtimes):
@@ -132,9 +157,11 @@ def _together(runtimes: Iterable[type[Runtime]], work: Callable[[], T]) -> T:
 
 
 def _carry_out(
-    experiment: Experiment, out: Path, held: ExitStack, *, fresh: bool, quiet: bool
+    experiment: Experiment, out: Path, held: ExitStack, listening: _Listening, *, fresh: bool, quiet: bool
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Carry out the runs with the folder locked; return how each ended, and a sentence for each that failed."""
+    loggers = (*experiment.loggers, *listening.loggers)
+    check_loggers(loggers)
     if (out / "experiment.yaml").exists():  # where another process is at work, there is nothing to check
         held.enter_context(locked(out))
     with checking(len(experiment.runs), quiet=quiet) as progress:
@@ -145,5 +172,7 @@ def _carry_out(
         monitor.say(f"{how_many(len(setups))} into {out}")
         for line in about(setups.values()):
             monitor.say(line)
-        states = simulate(setups, out, monitor, stop, measure_replica)
+        with Feeds(loggers, out, several=len(setups) > 1, stage=listening.stage) as feeds:
+            listeners = Listeners(monitor, out, feeds, listening.on_evaluate)
+            states = simulate(setups, out, listeners, stop, measure_replica)
     return states, failures(out, states)

@@ -48,6 +48,7 @@ _KINDS: dict[str, Kind] = {
     "escapes": KINDS["escape"],
     "metrics": KINDS["metrics"],
     "measures": KINDS["analysis"],
+    "loggers": KINDS["loggers"],
 }
 
 LISTED = tuple(_KINDS)

@@ -5,13 +5,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from basinet.analysis.plots.graph_film import film_graph
 from basinet.analysis.report.page import list_html
 from basinet.analysis.report.report import summary_html
 from basinet.analysis.statistics.summary import summarize
+from basinet.launch.exporting.plot_kinds import plot_kind
+from basinet.launch.exporting.tidy_frames import tidy_frame
 from basinet.launch.finished.finished_models import check_made, model_of, setup_of
 from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError, nearest
@@ -23,7 +26,11 @@ from basinet.sim.run.records import load_record, stages_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.weights import write_folder, write_weights
 
-__all__ = ["Results", "export", "failures", "load", "load_one"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+__all__ = ["Results", "export", "failures", "files_of_all", "load", "load_one"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,6 +78,41 @@ class Results:
             A row a run: see `basinet.analysis.statistics.summary.summarize`.
         """
         return summarize(self.runs)
+
+    def frame(self) -> "DataFrame":
+        """Return all measurements as a frame of pandas (`basinet[frames]`).
+
+        Returns:
+            A row for each run, replica and step, and for each agent that was measured there; see
+            `basinet.launch.exporting.tidy_frames.tidy_frame`.
+        """
+        return tidy_frame(self.runs)
+
+    def plot(self, kind: str, ax: "Axes | None" = None, **options: Any) -> "Axes":
+        """Draw the runs.
+
+        Args:
+            kind: A kind of figure: a function of `basinet.analysis.plots` that draws runs, without `plot_`.
+            ax: Where to draw; new axes if None.
+            **options: Further arguments of that function, such as `metric`.
+
+        Returns:
+            The axes.
+        """
+        return plot_kind(self.runs, kind, ax, options)
+
+    def film(self, run: str | Run, file: str | Path, **options: Any) -> int:
+        """Write a film of the graph of a run, whose agents are coloured by what they are at each evaluation.
+
+        Args:
+            run: The run, or its name.
+            file: The file, .gif, or .mp4 with `basinet[vision]`.
+            **options: As for `basinet.analysis.plots.graph_film.film_graph`, such as `colour` and `replica`.
+
+        Returns:
+            The number of pictures.
+        """
+        return film_graph(_found(self, run, _KEYS), file, **options)
 
     def model(
         self,
@@ -170,19 +212,25 @@ def export(
             which run, step, replica and agent the model is of, and how it was made: the metadata of a safetensors file,
             or the attribute `about` of what torch reads.
         replica: Number of the replica.
-        agent: An agent's number, or "centroid".
+        agent: An agent's number; "centroid"; or "all" for the centroid and every agent, each in a file of its own:
+            model-centroid.safetensors, model-agent-0.safetensors, …
         merge: Whether to fold adapters into the layers, so that the model needs none.
         transformers: Whether to write a folder instead, which `from_pretrained` of the package transformers reads, for
             a model that this has, such as `llama`; adapters are folded in.
 
     Returns:
-        The state dict that was written.
+        The state dict that was written; of all, the last one.
 
     Raises:
         ExperimentError: The model does not exist, or it cannot be written there.
     """
     results, run = load_one(folder)
     file = Path(file)
+    if agent == "all":
+        state: dict[str, Tensor] = {}
+        for point, place in files_of_all(run, file).items():
+            state = export(folder, place, replica, point, merge=merge, transformers=transformers)
+        return state
     if file.is_dir() and not transformers:
         raise ExperimentError(f"--out: {file} is a folder; choose a file")
     about = {"run": run.name, "step": run.status["step"], "replica": replica, "agent": agent}
@@ -201,6 +249,24 @@ def export(
     task = results.setup(run).task
     check_made(task, run)
     return write_folder(model, file, getattr(task, "tokens", None), described)
+
+
+def files_of_all(run: Run, file: Path) -> dict[int | str, Path]:
+    """Name the files of the centroid and of each agent of a run.
+
+    Args:
+        run: The run.
+        file: The file of a single model.
+
+    Returns:
+        Files by agent; with personal parameters there is no centroid.
+    """
+    points: list[int | str] = [] if run.config.get("personal") else ["centroid"]
+    points += range(run.status.get("agents", 0))
+    return {
+        point: file.with_stem(f"{file.stem}-{point if isinstance(point, str) else f'agent-{point}'}")
+        for point in points
+    }
 
 
 def load_one(folder: str | Path) -> tuple[Results, Run]:

@@ -20,7 +20,7 @@ from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, SHADES, contrast,
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
 
-__all__ = ["load_weights", "plot_spectrum", "plot_topology"]
+__all__ = ["load_weights", "place_agents", "plot_spectrum", "plot_topology"]
 
 _MOST_NODES = 60
 _MOST_PLACES = 4096  # if the agents' positions are given
@@ -78,6 +78,22 @@ def _positions(graph: nx.Graph, layout: str) -> dict[int, tuple[float, float]]:
         return {node: (index % columns, -(index // columns)) for index, node in enumerate(graph)}
     positions: dict[int, tuple[float, float]] = nx.spring_layout(graph, weight=None, seed=0, iterations=200)
     return positions
+
+
+def place_agents(weights: sparse.csr_array, layout: str | None = None) -> list[tuple[float, float]]:
+    """Place agents as `plot_topology` does.
+
+    Args:
+        weights: The mixing matrix W [K, K].
+        layout: See `plot_topology`.
+
+    Returns:
+        A position for each agent.
+    """
+    graph = nx.from_scipy_sparse_array(weights.T)
+    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
+    found = _positions(graph, _layout(graph, layout))
+    return [(float(x), float(y)) for x, y in (found[node] for node in graph)]
 
 
 def _draw_graph(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from basinet.sim.experiment.changes import DIGESTS
+from basinet.sim.experiment.digest import flat
 from basinet.sim.run.folder import Run
 
 __all__ = ["UNNAMED", "describe", "labels", "listed", "names", "setting", "strategy_label", "varied"]
@@ -61,15 +62,6 @@ def _name(component: Mapping[str, Any]) -> str:
     return str(component.get("label") or name.split(":")[-1].split(".")[-1])
 
 
-def _flat_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """List the dotted keys of a nested configuration."""
-    keys = []
-    for key, value in config.items():
-        nested = isinstance(value, Mapping) and bool(value)
-        keys += _flat_keys(value, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
-    return keys
-
-
 def _look_up(config: Mapping[str, Any], key: str) -> tuple[tuple[Any, ...], Any] | None:
     """Return the components around a key and its value; None if there are no such components."""
     *parents, last = key.split(".")
@@ -113,7 +105,7 @@ def varied(runs: Sequence[Run]) -> list[str]:
     parts = dict.fromkeys(part for run in runs for part in run.config)
     same = {part for part in parts if len({repr(run.config.get(part, "none")) for run in runs}) == 1}
     changing = ({part: value for part, value in run.config.items() if part not in same} for run in runs)
-    for key in dict.fromkeys(key for config in changing for key in _flat_keys(config)):
+    for key in dict.fromkeys(key for config in changing for key in flat(config)):
         if key == "strategy_keys" or key.endswith(".code_digest"):  # these identify code, not choices
             continue
         values: dict[tuple[Any, ...], set[str]] = {}

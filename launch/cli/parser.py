@@ -107,14 +107,37 @@ def make_parser() -> argparse.ArgumentParser:
     report = command("report", "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
 
-    export = command("export", "write a trained model of a finished run to a file, as a state dict", of="models.")
-    export.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
-    export.add_argument("out", nargs="?", type=Path, metavar="FILE", help="the file, .pt or .safetensors")
-    _add_point(export)
+    export = command(
+        "export", "write a trained model, the measurements of runs, or a film of a graph to a file", of="models."
+    )
+    export.add_argument("folder", type=Path, metavar="DIR", help="folder of a run; for measurements also of runs")
+    export.add_argument(
+        "out",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="a model: .safetensors or .pt; measurements: .parquet or .csv; a film: .gif or .mp4; with --to, a folder",
+    )
+    export.add_argument(
+        "--to", metavar="LOGGER", help="let a logger receive the measurements: tensorboard, mlflow or wandb"
+    )
+    export.add_argument("--replica", type=int, default=0, metavar="R", help="number of the replica (default 0)")
+    export.add_argument(
+        "--agent",
+        type=_point,
+        default="centroid",
+        metavar="K",
+        help="an agent's number, centroid (default), or all: a file each",
+    )
     export.add_argument(
         "--transformers", action="store_true", help="write a folder that from_pretrained of transformers reads"
     )
     export.add_argument("--merge", action="store_true", help="fold adapters into the layers")
+    export.add_argument(
+        "--colour",
+        metavar="WHAT",
+        help="of agents in a film: distance, disagreement, or a metric that was measured at agents, such as train_loss",
+    )
     export.add_argument("--out", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="the same as FILE")
 
     generate = command("generate", "let the language model of a finished run continue a text", of="models.")

@@ -38,6 +38,7 @@ from basinet.sim.experiment.optimizer_groups import LayerDecay, groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
 from basinet.sim.experiment.training import ClippingPart, StopPart
+from basinet.sim.loggers import LOGGERS, is_logger
 from basinet.sim.models import MODELS
 from basinet.sim.models.adapters import ADAPTERS
 from basinet.sim.run.quantity import Where
@@ -141,6 +142,7 @@ KINDS: dict[str, Kind] = {
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
+    "loggers": Kind("loggers", LOGGERS, ("run", "folder", "identity", "config"), is_logger, noun="logger"),
 }
 """The kinds of component; a component inside another's mapping has a dotted key."""
 
@@ -463,7 +465,7 @@ class Config(_Part):
         if unknown == "stages":
             raise ExperimentError("stages: an experiment in stages is a basinet.Pipeline, which basinet.run also takes")
         if unknown is not None:
-            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about", "stages"])
+            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about", "loggers", "stages"])
             raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
         missing = [key for key in ("task", "topology", "strategy") if key not in description]
         if missing:

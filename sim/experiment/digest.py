@@ -20,7 +20,7 @@ import numpy as np
 
 from basinet.sim.experiment import source
 
-__all__ = ["digest", "importable", "installed", "name_of", "plain"]
+__all__ = ["digest", "flat", "importable", "installed", "name_of", "plain"]
 
 
 _MOVED = {"pathlib._local": "pathlib"}
@@ -126,6 +126,27 @@ def plain(value: Any, by_name: Callable[[Any], bool] = installed) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return name_of(value) if by_name(value) else f"{name_of(value)} {digest(value)}"
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a nested description to dotted keys.
+
+    Args:
+        config: The description.
+        prefix: What precedes its keys.
+
+    Returns:
+        Its values by dotted key; lists stay whole.
+
+    Example:
+        >>> flat({"steps": 9, "topology": {"name": "ring", "agents": 4}})
+        {'steps': 9, 'topology.name': 'ring', 'topology.agents': 4}
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        is_nested = isinstance(value, Mapping) and bool(value)
+        found |= flat(value, f"{prefix}{key}.") if is_nested else {f"{prefix}{key}": value}
+    return found
 
 
 class _Walk:

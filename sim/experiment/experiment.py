@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from basinet.sim.experiment import yaml_files
-from basinet.sim.experiment.component import ExperimentError, look_in
-from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.component import Component, ExperimentError, look_in
+from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.grid import expand, frozen
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.run_names import run_name
 from basinet.sim.experiment.words import as_typed, override
 from basinet.sim.setup.start import Start
 
-__all__ = ["Experiment", "read_description"]
+__all__ = ["Experiment", "parse_loggers", "read_description"]
 
 
 class Experiment:
@@ -27,12 +27,14 @@ class Experiment:
     Args:
         description: Keys and values: see `Config` for the keys; `cases`, a mapping from a case's name to values that
             override the experiment's in that case; `skip`, "impossible" to leave out runs whose parts do not fit
-            together; and `about`, a text for the report. A strategy's mapping may hold keys of the experiment besides
+            together; `about`, a text for the report; and `loggers`, a list of what else receives the metrics, which no
+            folder records. A strategy's mapping may hold keys of the experiment besides
             its own settings: they override the experiment's for that strategy.
         **values: The same as keywords.
 
     Attributes:
-        description: The experiment as given.
+        description: The experiment as given, without its loggers.
+        loggers: The loggers.
         runs: Configuration of each run by name.
         skips_impossible: Whether runs whose parts do not fit together are left out; otherwise, they are an error.
 
@@ -47,6 +49,7 @@ class Experiment:
 
     def __init__(self, description: Mapping[str, Any] | None = None, /, **values: Any) -> None:
         self.description = {**(description or {}), **values}
+        self.loggers = parse_loggers(self.description.pop("loggers", None))
         skip = self.description.get("skip")
         if skip not in (None, "impossible"):
             raise ExperimentError(f"skip: got {shown(skip)}; allowed is impossible, or leave this key out")
@@ -132,6 +135,19 @@ def read_description(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any
                 f" that gave it, or give another one: {key}=…"
             )
     return description
+
+
+def parse_loggers(given: Any) -> tuple[Component, ...]:
+    """Parse loggers.
+
+    Args:
+        given: A list of loggers, or a single one, each as any component of an experiment; None for none.
+
+    Returns:
+        The loggers.
+    """
+    listed = given if isinstance(given, list | tuple) else [] if given is None else [given]
+    return tuple(map(KINDS["loggers"].parse, listed))
 
 
 class _Parser:

@@ -64,7 +64,7 @@ class Pipeline:
     """
 
     def __init__(self, description: Mapping[str, Any], folder: Path = Path(), words: Sequence[str] = ()) -> None:
-        self.description = dict(description)
+        self.description = _without_loggers(description)
         common = {key: value for key, value in description.items() if key != "stages"}
         given = _given(description["stages"], folder)
         typed = _by_stage([name for name, _ in given], words)
@@ -245,11 +245,18 @@ def _merged(common: Mapping[str, Any], own: Mapping[str, Any], *, first: bool) -
     return merged
 
 
+def _without_loggers(given: Any) -> Any:
+    """Leave out the loggers of an experiment and of its stages, whose settings may hold addresses with passwords."""
+    if isinstance(given, Mapping):
+        return {key: _without_loggers(value) for key, value in given.items() if key != "loggers"}
+    return [_without_loggers(value) for value in given] if isinstance(given, list) else given
+
+
 def _by_stage(names: Sequence[str], words: Sequence[str]) -> list[list[str]]:
     """Return the overrides of each stage."""
     split = [(word, *word.partition(".")[::2]) for word in words]
     common = [word for word, first, _ in split if first not in names]
-    known = [*names, *Config.model_fields, "cases", "skip", "about"]
+    known = [*names, *Config.model_fields, "cases", "skip", "about", "loggers"]
     wrong = next((key for word in common if (key := word.partition("=")[0].partition(".")[0]) not in known), None)
     if wrong is not None:
         raise ExperimentError(f"{wrong}: got neither a key of an experiment nor a stage; {nearest(wrong, known)}")

@@ -55,6 +55,7 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
         for overlay in overlays:
             _lay_over(overlay, key, value)
         place(description, key.split("."), value)
+    typed = {key: text for key, text in typed.items() if key.partition(".")[0] != "loggers"}  # which no folder records
     about = description.get("about")
     if typed and "about" not in typed and isinstance(about, str):
         changes = ", ".join(f"`{key}={text}`" for key, text in typed.items())

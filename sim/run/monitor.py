@@ -65,8 +65,11 @@ class Monitor(Protocol):
     def started(self, run: str, step: int, num_steps: int, agents: int, engine: str) -> None:
         """Called when a run begins, or resumes at a step."""
 
-    def advanced(self, run: str, step: int, rows: list[Row]) -> None:
-        """Called when a run has reached a step; `rows` holds the measurements taken, if any."""
+    def advanced(self, run: str, step: int, rows: list[Row]) -> str | None:
+        """Called when a run has reached a step; `rows` holds the measurements taken, if any.
+
+        Returns why the run is to stop there, or None.
+        """
 
     def waiting(self, run: str, what: str) -> None:
         """Called when a run cannot begin yet, with what it waits for."""
@@ -105,6 +108,7 @@ class Progress:
         self.rhythm = rhythm
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
+        self.asked_to_stop: str | None = None
         asked = setup.config.stop_early
         self.early_stop = None if asked is None else EarlyStop(asked, setup.direction(asked.metric))
         records = setup.config.trajectory is not None
@@ -207,7 +211,7 @@ class Progress:
 
     def _stalls(self) -> str | None:
         """Return why the run stops early, or None."""
-        return None if self.early_stop is None else self.early_stop.reason
+        return self.asked_to_stop or (None if self.early_stop is None else self.early_stop.reason)
 
     def analyze(self, analysis: Analysis, stop: threading.Event) -> bool:
         """Let the workers analyse the kept checkpoints, and write the results.
@@ -309,7 +313,7 @@ class Progress:
         self.folder.metrics.append(lines_of(rows))
         if self.trajectory is not None:
             self.trajectory.add(*self.team.points())
-        self.monitor.advanced(self.name, step, rows)
+        self.asked_to_stop = self.monitor.advanced(self.name, step, rows)
 
     def _checkpoint(self, *, looked: bool = True) -> None:
         begun = time.monotonic()
