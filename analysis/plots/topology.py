@@ -20,7 +20,7 @@ from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, SHADES, contrast,
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
 
-__all__ = ["load_weights", "plot_spectrum", "plot_topology"]
+__all__ = ["load_weights", "place_agents", "plot_spectrum", "plot_topology"]
 
 _MOST_NODES = 60
 _MOST_PLACES = 4096  # if the agents' positions are given
@@ -67,8 +67,18 @@ def _columns(graph: nx.Graph) -> int:
     return ceil(sqrt(size))
 
 
-def _positions(graph: nx.Graph, layout: str) -> dict[int, tuple[float, float]]:
-    """Place the agents by a layout."""
+def place_agents(graph: nx.Graph, layout: str | None = None) -> dict[int, tuple[float, float]]:
+    """Place the agents of a graph in the plane.
+
+    Args:
+        graph: The graph.
+        layout: `circular`, `grid` (row by row) or `spring`; if None, spring for connected irregular graphs,
+            and circular for others.
+
+    Returns:
+        The position of each agent.
+    """
+    layout = _layout(graph, layout)
     size = graph.number_of_nodes()
     if layout == "circular":
         angles = np.pi / 2 - 2 * np.pi * np.arange(size) / size
@@ -95,7 +105,7 @@ def _draw_graph(
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
     weights = [weight for _, _, weight in graph.edges(data="weight")]
     layout = _layout(graph, wanted)
-    positions = _positions(graph, layout) if places is None else dict(enumerate(places))
+    positions = place_agents(graph, layout) if places is None else dict(enumerate(places))
     small = len(own) > _MOST_NODES
     dot = scale * (max(4.0, 6000 / len(own)) if small else 260 if len(own) <= 30 else 130)
     if weights:

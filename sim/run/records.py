@@ -39,6 +39,7 @@ __all__ = [
     "load_journal",
     "load_record",
     "load_status",
+    "parse_lines",
     "read_lines",
     "read_table",
     "stages_of",
@@ -213,14 +214,47 @@ def file_checksum(path: Path) -> str | None:
     return checksum(path.read_bytes()) if plain_file(path).exists() else None
 
 
-def _measurement(line: bytes) -> Row:
-    row: Row = json.loads(line)
+def _checked(row: Row) -> Row:
     whole = [row["step"], row["replica"], row.get("agent", 0)]
     if not all(type(value) is int and value >= 0 for value in whole):
         raise ValueError("step, replica and agent must be whole numbers")
     if not all(type(value) in (int, float) for value in row.values()):
         raise ValueError("a measurement must be a number")
     return row
+
+
+_MISTAKES = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What is raised for a line that is not a row."""
+
+
+def parse_lines(content: bytes, path: Path, first: int = 1) -> list[Row]:
+    """Parse measurements that were appended to a file, as `read_lines` does.
+
+    Args:
+        content: Complete lines, the last one ended, too.
+        path: The file.
+        first: Number of the first of these lines.
+
+    Returns:
+        The rows.
+
+    Raises:
+        Damaged: A line is not a row.
+    """
+    lines = content.split(b"\n")[:-1]
+    try:  # all at once takes half the time
+        rows = json.loads(b"[%b]" % b",".join(lines))
+        if len(rows) == len(lines):
+            return list(map(_checked, rows))
+    except _MISTAKES:
+        pass
+    found = []
+    for number, line in enumerate(lines, first):
+        try:
+            found.append(_checked(json.loads(line)))
+        except _MISTAKES as error:
+            raise Damaged(path, f"line {number}: {in_words(error)}") from error
+    return found
 
 
 def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
@@ -243,8 +277,8 @@ def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
     left = max((part["bytes"] for part in vouched), default=len(content))
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(_measurement(line))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            rows.append(_checked(json.loads(line)))
+        except _MISTAKES as error:
             if number < len(lines) and left > 0:
                 raise Damaged(path, f"line {number}: {in_words(error)}") from error
             break

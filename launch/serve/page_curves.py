@@ -1,0 +1,91 @@
+"""Curves of groups of runs: the mean and spread over all replicas, at as many steps as a page can show."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basinet.launch.serve.growing_metrics import Series
+from basinet.launch.serve.study_index import StudyIndex
+from basinet.sim.experiment.mistakes import ExperimentError
+
+__all__ = ["curves"]
+
+_POINTS = 240
+"""Steps of a curve that are drawn: so many evenly spaced, and so many evenly in the logarithm."""
+
+
+def curves(
+    index: StudyIndex, groups: Sequence[Sequence[int]], metric: str, x: str = "step", seconds: float = 1.0
+) -> dict[str, Any]:
+    """Average a metric over the replicas of groups of runs.
+
+    Args:
+        index: The runs.
+        groups: Numbers of the runs of each group; those that are gone are left out.
+        metric: The metric.
+        x: The horizontal axis: `step`, or another measurement.
+        seconds: Time after which to stop reading; the next call goes on.
+
+    Returns:
+        `curves`, for each group the places `x`, and the `mean`, the standard deviation `sd`, the extremes `low` and
+        `high` and the number `n` of replicas there, besides `every`: one in so many evaluations was read; `pending`,
+        the number of runs that are still to be read; and `problems`, a sentence for each run that cannot be read.
+    """
+    end = time.monotonic() + seconds
+    found: list[dict[str, Any]] = []
+    problems: list[str] = []
+    pending = 0
+    for numbers in groups:
+        series: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        every = 1
+        for number in numbers:
+            if time.monotonic() > end:
+                pending += 1
+                continue
+            try:
+                entry = index.entry(number)
+                metrics = index.metrics(entry)
+            except LookupError:
+                continue
+            except (ExperimentError, OSError) as error:
+                problems.append(str(error))
+                continue
+            every = max(every, metrics.every)
+            replicas: Series = metrics.series(metric, x, entry.diverged)
+            series += replicas.values()
+        found.append({**_averaged(series), "every": every})
+    return {"curves": found, "pending": pending, "problems": problems}
+
+
+def _averaged(series: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:
+    """Average curves step by step; those with other steps are interpolated between theirs, but never continued."""
+    if not series:
+        return {"x": [], "mean": [], "sd": [], "low": [], "high": [], "n": []}
+    steps = _chosen(np.unique(np.concatenate([own for own, _, _ in series])))
+    places, values = (np.full((len(series), len(steps)), np.nan) for _ in range(2))
+    for row, (own, place, value) in enumerate(series):
+        within = (steps >= own[0]) & (steps <= own[-1])
+        places[row, within] = np.interp(steps[within], own, place)
+        values[row, within] = np.interp(steps[within], own, value)
+    count = np.isfinite(values).sum(0)
+    mean, place = np.nansum(values, 0) / count, np.nansum(places, 0) / count
+    squares = np.nansum((values - mean) ** 2, 0)
+    sd = np.sqrt(squares / np.maximum(count - 1, 1))
+    rounded = {"x": place, "mean": mean, "sd": sd, "low": np.nanmin(values, 0), "high": np.nanmax(values, 0)}
+    return {name: _rounded(array) for name, array in rounded.items()} | {"n": count.tolist()}
+
+
+def _chosen(steps: NDArray[Any]) -> NDArray[Any]:
+    size = len(steps)
+    if size <= 2 * _POINTS:
+        return steps
+    even = np.linspace(0, size - 1, _POINTS)
+    geometric = np.geomspace(1, size - 1, _POINTS)
+    return steps[np.unique(np.concatenate([even, geometric]).round().astype(int))]
+
+
+def _rounded(values: NDArray[Any]) -> list[float]:
+    return [float(f"{value:.7g}") for value in values.tolist()]
