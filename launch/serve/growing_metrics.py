@@ -1,6 +1,7 @@
 """The measurements of one run, read as they are appended, and thinned so that a thousand runs fit into memory."""
 
 import os
+import re
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ _SEEN = 256
 _MOST_ROWS = 2048
 _FEWEST_STEPS = 64
 """A run with many replicas keeps at least as many evaluations, whatever the number of rows."""
+
+_LINE = re.compile(rb'^\{"step": (\d+), "replica": (\d+)(, "agent")?[^\n]*\n', re.MULTILINE)
+"""A line as runs write it."""
 
 _EVALUATION = ("train_loss", "communicated_bytes", "epoch")
 """Any of these is in the rows of evaluations, and in no row of the analysis."""
@@ -99,39 +103,64 @@ class GrowingMetrics:
                     beginning = memoryview(complete)[: part["bytes"] - self._offset]
                     if f"{zlib.crc32(beginning, self._crc):08x}" != part["crc32"]:
                         raise Damaged(self.path, LOST)
-                rows = parse_lines(complete, self.path, self._lines + 1)
+                self._add(complete)
                 self._offset += len(complete)
                 self._crc = zlib.crc32(complete, self._crc)
-                self._lines += len(rows)
                 self._seen = (self._seen + complete)[-_SEEN:]
-                self._add(rows)
             if waiting:
                 raise Damaged(self.path, f"rows after line {self._lines} are missing")
 
-    def _add(self, rows: Sequence[Row]) -> None:
-        """Add the rows of centroids; the analysis adds values to the rows of earlier steps."""
-        new: list[tuple[int, Row]] = []
-        for row in rows:
-            if "agent" in row:
-                continue
-            step, replica = row["step"], row["replica"]
-            if step > self._step:
-                self._step, self._here = step, set()
-                self._evaluations += 1
-            if step == self._step and replica not in self._here:
-                self._here.add(replica)
-                new.append((self._evaluations - 1, row))
-            else:
-                self._later.setdefault((step, replica), {}).update(row)
+    def _add(self, content: bytes) -> None:
+        """Add the rows of centroids in some complete lines; the analysis adds values to the rows of earlier steps.
+
+        Lines of evaluations that are not kept are not parsed, which saves most of the time.
+        """
+        ends = np.flatnonzero(np.frombuffer(content, np.uint8) == ord("\n")) + 1
+        heads = _LINE.findall(content)
+        if len(heads) != len(ends):  # not written by a run
+            rows = parse_lines(content, self.path, self._lines + 1)
+            heads = [(row["step"], row["replica"], "agent" in row) for row in rows]
+        steps, replicas = (np.array([head[part] for head in heads]).astype(np.int64) for part in (0, 1))
+        centroid = np.array([not head[2] for head in heads])
+        highest = np.maximum(np.maximum.accumulate(np.where(centroid, steps, -1)), self._step)
+        pairs = np.stack([steps, replicas], 1)
+        new = np.zeros(len(steps), bool)
+        front = np.flatnonzero(centroid & (steps == highest))
+        new[front[np.unique(pairs[front], axis=0, return_index=True)[1]]] = True
+        new &= (steps > self._step) | ~np.isin(replicas, list(self._here))
+        found, numbers = np.unique(np.concatenate([[self._step], steps[new]]), return_inverse=True)
+        numbers = numbers[1:] + self._evaluations - 1
+        self._evaluations += len(found) - 1
+        if len(found) > 1:
+            self._step, self._here = int(found[-1]), set()
+        self._here |= set(replicas[new & (steps == self._step)].tolist())
         last = self._evaluations - 1
-        every = self._last + new
-        self._last = [pair for pair in every if pair[0] == last]
-        self._append([pair for pair in every if pair[0] % self.every == 0 and pair[0] != last])
-        while len(self._numbers) > _MOST_ROWS and self._evaluations > _FEWEST_STEPS * self.every:
+        self._thin(numbers)
+        kept = (numbers % self.every == 0) | (numbers == last)
+        places = np.concatenate([np.flatnonzero(new)[kept], np.flatnonzero(centroid & ~new)])
+        starts = np.concatenate([[0], ends[:-1]])
+        try:
+            some = b"".join(content[starts[place] : ends[place]] for place in places)
+            rows = parse_lines(some, self.path)
+        except Damaged:
+            parse_lines(content, self.path, self._lines + 1)  # which names the line
+            raise
+        self._lines += len(ends)
+        known = self._last + list(zip(numbers[kept].tolist(), rows, strict=False))
+        self._last = [pair for pair in known if pair[0] == last]
+        self._append([pair for pair in known if pair[0] % self.every == 0 and pair[0] != last])
+        for row in rows[kept.sum() :]:
+            self._later.setdefault((row["step"], row["replica"]), {}).update(row)
+
+    def _thin(self, new: NDArray[np.int64]) -> None:
+        """Keep fewer evaluations if there are too many rows."""
+        numbers = np.concatenate([self._numbers, new])
+        while (numbers % self.every == 0).sum() > _MOST_ROWS and self._evaluations > _FEWEST_STEPS * self.every:
             self.every *= 2
-            chosen = self._numbers % self.every == 0
-            self._numbers = self._numbers[chosen]
-            self._columns = {name: values[chosen] for name, values in self._columns.items()}
+        kept = self._numbers % self.every == 0
+        if not kept.all():
+            self._numbers = self._numbers[kept]
+            self._columns = {name: values[kept] for name, values in self._columns.items()}
 
     def _append(self, pairs: Sequence[tuple[int, Row]]) -> None:
         if not pairs:

@@ -35,29 +35,30 @@ def curves(
         the number of runs that are still to be read; and `problems`, a sentence for each run that cannot be read.
     """
     end = time.monotonic() + seconds
-    found: list[dict[str, Any]] = []
+    series: list[list[Series]] = [[] for _ in groups]
+    every = [1] * len(groups)
     problems: list[str] = []
-    pending = 0
-    for numbers in groups:
-        series: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
-        every = 1
-        for number in numbers:
-            if time.monotonic() > end:
-                pending += 1
-                continue
-            try:
-                entry = index.entry(number)
-                metrics = index.metrics(entry)
-            except LookupError:
-                continue
-            except (ExperimentError, OSError) as error:
-                problems.append(str(error))
-                continue
-            every = max(every, metrics.every)
-            replicas: Series = metrics.series(metric, x, entry.diverged)
-            series += replicas.values()
-        found.append({**_averaged(series), "every": every})
-    return {"curves": found, "pending": pending, "problems": problems}
+    # The first run of each group, then the second: what is missing at the end of the time is missing everywhere.
+    order = sorted((place, group, number) for group, numbers in enumerate(groups) for place, number in enumerate(numbers))
+    done = 0
+    for done, (_, group, number) in enumerate(order, 1):
+        try:
+            entry = index.entry(number)
+            metrics = index.metrics(entry)
+        except LookupError:
+            continue
+        except (ExperimentError, OSError) as error:
+            problems.append(str(error))
+            continue
+        every[group] = max(every[group], metrics.every)
+        series[group].append(metrics.series(metric, x, entry.diverged))
+        if time.monotonic() > end:
+            break
+    found = [
+        {**_averaged([curve for run in runs for curve in run.values()]), "every": one}
+        for runs, one in zip(series, every, strict=True)
+    ]
+    return {"curves": found, "pending": len(order) - done, "problems": problems}
 
 
 def _averaged(series: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:

@@ -186,7 +186,8 @@ class WatchServer(ThreadingHTTPServer):
             "runs": [listed(entry) for entry in entries if entry.version > since],
             "problems": [*self.index.problems, *(entry.problem for entry in entries if entry.problem)],
             "quantities": {
-                name: {"label": one.label, "unit": one.unit, "direction": one.direction} for name, one in known.items()
+                name: {"label": one.label, "heading": one.heading, "unit": one.unit, "direction": one.direction}
+                for name, one in known.items()
             },
         }
 

@@ -214,6 +214,11 @@ def file_checksum(path: Path) -> str | None:
     return checksum(path.read_bytes()) if plain_file(path).exists() else None
 
 
+def _measurement(line: bytes) -> Row:
+    row: Row = json.loads(line)
+    return _checked(row)
+
+
 def _checked(row: Row) -> Row:
     whole = [row["step"], row["replica"], row.get("agent", 0)]
     if not all(type(value) is int and value >= 0 for value in whole):
@@ -251,7 +256,7 @@ def parse_lines(content: bytes, path: Path, first: int = 1) -> list[Row]:
     found = []
     for number, line in enumerate(lines, first):
         try:
-            found.append(_checked(json.loads(line)))
+            found.append(_measurement(line))
         except _MISTAKES as error:
             raise Damaged(path, f"line {number}: {in_words(error)}") from error
     return found
@@ -277,7 +282,7 @@ def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
     left = max((part["bytes"] for part in vouched), default=len(content))
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(_checked(json.loads(line)))
+            rows.append(_measurement(line))
         except _MISTAKES as error:
             if number < len(lines) and left > 0:
                 raise Damaged(path, f"line {number}: {in_words(error)}") from error

@@ -4,10 +4,10 @@ import { draw, make, number, replace } from "./dom.js";
 
 const MARGIN = { top: 12, right: 14, bottom: 42, left: 62 };
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4"];
-const COLORS = 8;
+const COLORS = 10;
 
 export const colorOf = (index) => `var(--c${index % COLORS})`;
-export const dashOf = (index) => DASHES[Math.floor(index / COLORS) % DASHES.length];
+export const dashOf = (index) => DASHES[index % DASHES.length];
 
 const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 const power = (exponent) => `${exponent < 0 ? "⁻" : ""}${[...String(Math.abs(exponent))].map((d) => SUPERSCRIPTS[d]).join("")}`;
@@ -43,13 +43,13 @@ export function scale(values, log, from, to) {
     const value = start + ((pixel - from) / (to - from)) * (end - start);
     return log ? 10 ** value : value;
   };
-  place.ticks = ticks(start, end, log, Math.abs(to - from));
+  place.ticks = ticks(start, end, log, Math.abs(to - from) / (from > to ? 45 : 75)); // y grows upwards
   return place;
 }
 
-function ticks(start, end, log, pixels) {
+function ticks(start, end, log, most) {
   if (log && end - start > 0.9) {
-    const every = Math.max(1, Math.ceil((end - start) / (pixels / 48)));
+    const every = Math.max(1, Math.ceil((end - start) / most));
     const found = [];
     for (let exponent = Math.ceil(start - 1e-9); exponent <= end + 1e-9; exponent += 1)
       if (exponent % every === 0) found.push([10 ** exponent, Math.abs(exponent) < 3 ? String(Number((10 ** exponent).toFixed(2))) : `10${power(exponent)}`]);
@@ -63,7 +63,7 @@ function ticks(start, end, log, pixels) {
     return more;
   }
   const [low, high] = log ? [10 ** start, 10 ** end] : [start, end];
-  const rough = (high - low) / Math.max(2, pixels / 75);
+  const rough = (high - low) / Math.max(2, most);
   const size = 10 ** Math.floor(Math.log10(rough));
   const step = size * [1, 2, 5, 10].find((each) => each * size >= rough * 0.999);
   const found = [];
@@ -132,8 +132,7 @@ export function curves(host, series, { xLabel, yLabel, xLog, yLog, about }) {
   keep(host, () => curves(host, series, { xLabel, yLabel, xLog, yLog, about }));
   const [width, height] = sizeOf(host);
   const { top, right, bottom, left } = MARGIN;
-  const used = (values) => values.filter((_, i) => true);
-  const xs = series.flatMap((one) => used(one.x));
+  const xs = series.flatMap((one) => one.x);
   const centers = series.flatMap((one) => one.mean);
   const ends = series.flatMap((one) => (one.low && !yLog ? [...one.low, ...one.high] : one.high ?? []));
   const x = scale(xs, xLog, left, width - right);
@@ -206,19 +205,23 @@ function nearest(values, at) {
   return Math.abs(values[low] - at) <= Math.abs(values[high] - at) ? low : high;
 }
 
+const MOST_BARS = 80;
+
 export function points(host, marks, { xLabel, yLabel, xLog, yLog, about }) {
   keep(host, () => points(host, marks, { xLabel, yLabel, xLog, yLog, about }));
   const [width, height] = sizeOf(host);
   const { top, right, bottom, left } = MARGIN;
   const shown = marks.filter((mark) => (!xLog || mark.x > 0) && (!yLog || mark.y > 0));
-  const x = scale(shown.map((mark) => mark.x), xLog, left, width - right);
-  const y = scale(shown.map((mark) => mark.y), yLog, height - bottom, top);
+  const bars = shown.length <= MOST_BARS;
+  const ends = (name) => shown.flatMap((mark) => [mark[name], ...(bars && mark[`d${name}`] ? [mark[name] - mark[`d${name}`], mark[name] + mark[`d${name}`]] : [])]);
+  const x = scale(ends("x"), xLog, left, width - right);
+  const y = scale(ends("y"), yLog, height - bottom, top);
   const svg = frame(width, height, x, y, xLabel, yLabel, about);
   const radius = shown.length > 300 ? 3.5 : shown.length > 60 ? 5 : 6.5;
   for (const mark of shown) {
     const [cx, cy] = [x(mark.x), y(mark.y)];
     for (const [error, vertical] of [[mark.dx, false], [mark.dy, true]]) {
-      if (!error || shown.length > 80) continue;
+      if (!error || !bars) continue;
       const place = vertical ? y : x;
       const middle = vertical ? mark.y : mark.x;
       const ends = [place.clip(middle - error), place.clip(middle + error)];

@@ -3,14 +3,14 @@
 import { make, replace, tick } from "./dom.js";
 import * as agents from "./view_agents.js";
 import * as curves from "./view_curves.js";
-import * as differences from "./view_differences.js";
+import * as compare from "./view_compare.js";
 import * as run from "./view_run.js";
 import * as runs from "./view_runs.js";
 import * as scatter from "./view_scatter.js";
 import { all, choices, choose, keysOfGroups, known, link, listed, listen, poll, ticked, varying } from "./store.js";
 
 const VIEWS = { runs: ["Runs", runs], curves: ["Curves", curves], scatter: ["Scatter", scatter],
-  agents: ["Agents", agents], differences: ["Differences", differences] };
+  agents: ["Agents", agents], compare: ["Compare", compare] };
 const BETWEEN = 2000;
 const main = document.getElementById("main");
 let shown = null;

@@ -118,25 +118,27 @@ export function chosen() {
   return some.length ? some : runs;
 }
 
+// Keys that differ between runs with the same component around them: a ring has no rows in which a torus could differ.
 export function varying(runs) {
   const values = new Map();
-  for (const run of runs) {
-    for (const [key, value] of Object.entries(run.config)) {
-      if (!values.has(key)) values.set(key, new Map());
-      const found = values.get(key);
-      found.set(String(value), (found.get(String(value)) ?? 0) + 1);
+  const keys = new Set(runs.flatMap((run) => Object.keys(run.config)));
+  for (const key of keys) {
+    if (key.endsWith("digest") || key === "strategy_keys") continue;
+    const parts = key.split(".");
+    const owners = parts.slice(0, parts.at(-1) === "name" ? -2 : -1).map((_, i) => `${parts.slice(0, i + 1).join(".")}.name`);
+    const found = new Map();
+    for (const run of runs) {
+      const around = parts.length > 1 && owners.length ? owners.map((owner) => run.config[owner]).join("\n") : "";
+      if (!found.has(around)) found.set(around, new Set());
+      found.get(around).add(String(run.config[key]));
     }
+    if ([...found.values()].some((different) => different.size > 1)) values.set(key, values.size);
   }
-  const keys = [...values].filter(([key, found]) => {
-    if (key.endsWith("digest") || key === "strategy_keys") return false;
-    const count = [...found.values()].reduce((sum, each) => sum + each, 0);
-    return found.size + (count < runs.length ? 1 : 0) > 1;
-  }).map(([key]) => key);
   const rank = (key) => {
     if (FIRST.includes(key)) return FIRST.indexOf(key);
-    return FIRST.length + (LAST.some((word) => key.startsWith(word)) ? 1000 : 0) + keys.indexOf(key) / 1000;
+    return FIRST.length + (LAST.some((word) => key.startsWith(word)) ? 1000 : 0) + values.get(key) / 1000;
   };
-  return keys.sort((a, b) => rank(a) - rank(b));
+  return [...values.keys()].sort((x, y) => rank(x) - rank(y));
 }
 
 const MOST_BY_DEFAULT = 12;
@@ -201,6 +203,8 @@ export function labelOf(name) {
   const label = quantity?.label ?? name.replaceAll("_", " ");
   return quantity?.unit ? `${label} (${quantity.unit})` : label;
 }
+
+export const headingOf = (name) => known.quantities[name]?.heading || labelOf(name);
 
 export const arrow = (name) => ({ smaller: " ↓", larger: " ↑" })[known.quantities[name]?.direction] ?? "";
 

@@ -1,10 +1,11 @@
 // The agents of a run on their graph, coloured by what is known of each of them, through time.
 
-import { choice, draw, make, number, replace } from "./dom.js";
+import { choice, draw, make, number, replace, tick } from "./dom.js";
 import { colorOf, hideTip, showTip } from "./chart.js";
 import { ask, choices, choose, find, idOf, labelOf, listed } from "./store.js";
 
 const SIZE = 560;
+const FLOOR = 420;
 const FRAME = 140;
 const MIX = "label mix";
 const BETWEEN = 5000;
@@ -89,7 +90,9 @@ function showControls(run, runs, replica) {
   replace(controls,
     choice("run", options.map((each) => [each.id, choices.has("study") ? idOf(each) : each.id]), run.id, (value) => choose({ run: value })),
     choice("replica", Array.from({ length: Math.max(1, run.replicas) }, (_, i) => [String(i), String(i)]), String(replica), (value) => choose({ replica: value })),
-    colours.length ? choice("coloured by", colours, colouring(), (value) => choose({ colour: value })) : null);
+    colours.length ? choice("coloured by", colours, colouring(), (value) => choose({ colour: value })) : null,
+    data && colouring() !== MIX && data.values[colouring()]?.steps.length > 1
+      ? tick("colours span this step alone", choices.has("now"), (on) => choose({ now: on })) : null);
 }
 
 function show() {
@@ -109,6 +112,7 @@ function show() {
       slider.value = frame;
       output.textContent = `step ${series.steps[frame].toLocaleString("en")}`;
       paint(colour);
+      if (choices.has("now")) showScale(colour);
     };
     const play = make("button", { type: "button", onclick: () => {
       if (timer) {
@@ -145,8 +149,9 @@ function stopIfShort(count) {
   if (count < 2) stop();
 }
 
+// The colours span all steps, or only the one that is shown.
 const extent = (series) => {
-  const values = series.frames.flat().filter((value) => value !== null);
+  const values = (choices.has("now") ? (series.frames[frame] ?? []) : series.frames.flat()).filter((value) => value !== null);
   return values.length ? [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))] : [0, 1];
 };
 
@@ -170,7 +175,7 @@ function drawGraph(colour) {
   const heaviest = Math.max(1e-12, ...data.edges.map((edge) => edge[2]));
   const thin = Math.min(1, Math.max(0.25, (4 * size) / Math.max(1, data.edges.length)));
   const svg = draw("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "img", "aria-label": `${size} agents, coloured by ${label(colour)}` });
-  svg.style.maxWidth = `${SIZE}px`;
+  svg.style.maxWidth = `min(100%, max(${FLOOR}px, 100vh - 17rem))`;
   for (const [from, to, weight] of data.edges) {
     svg.append(draw("line", { class: "edge", x1: x(xs[from]), y1: y(ys[from]), x2: x(xs[to]), y2: y(ys[to]),
       "stroke-width": (0.6 + 2.4 * (weight / heaviest)) * thin, "stroke-opacity": 0.25 + 0.5 * thin }));
@@ -210,7 +215,7 @@ function pie(counts, cx, cy, radius) {
     const next = angle + (2 * Math.PI * count) / total;
     const point = (at) => `${cx + radius * Math.cos(at)},${cy + radius * Math.sin(at)}`;
     const slice = draw("path", { d: `M${cx},${cy}L${point(angle)}A${radius},${radius} 0 ${next - angle > Math.PI ? 1 : 0} 1 ${point(next)}Z`,
-      fill: colorOf(place), "fill-opacity": place >= 8 ? 0.55 : 1 });
+      fill: colorOf(place) });
     angle = next;
     return slice;
   });
@@ -253,7 +258,7 @@ function showScale(colour) {
   if (colour === MIX) {
     replace(scaleBar, make("ul", { class: "legend" }, data.labels.map((name, place) => {
       const sample = draw("svg", { viewBox: "0 0 28 12", width: 28, height: 12 },
-        draw("circle", { cx: 14, cy: 6, r: 5.5, fill: colorOf(place), "fill-opacity": place >= 8 ? 0.55 : 1 }));
+        draw("circle", { cx: 14, cy: 6, r: 5.5, fill: colorOf(place) }));
       return make("li", {}, sample, `label ${name}`);
     })));
     return;

@@ -73,7 +73,7 @@ function show(run) {
       const [mean, sd, count] = run.finals[name];
       return make("tr", {}, make("td", {}, labelOf(name) + arrow(name)),
         make("td", { class: "number" }, spread(mean, sd === null ? null : sd / Math.sqrt(count))),
-        make("td", { class: "soft" }, `${count} replica${count === 1 ? "" : "s"}`));
+        make("td", { class: "soft" }, `n ${count}`));
     })))),
     make("h2", {}, "Logs"),
     Object.keys(answer?.logs ?? {}).length

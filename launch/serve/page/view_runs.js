@@ -1,7 +1,7 @@
 // The table of runs: state, progress, what they differ in, and their last values.
 
 import { ago, make, replace, spread, tick } from "./dom.js";
-import { all, arrow, choices, choose, idOf, labelOf, link, listed, mainMetric, metricsOf, tell, ticked, varying } from "./store.js";
+import { all, arrow, choices, choose, headingOf, idOf, link, listed, mainMetric, metricsOf, tell, ticked, varying } from "./store.js";
 
 const PAGE = 200;
 const MOST_KEYS = 6;
@@ -79,7 +79,7 @@ export function update() {
     make("div", { class: "wide" }, make("table", {},
       make("thead", {}, make("tr", {}, make("th", {}), heading("name", headings.name), heading("state", headings.state),
         heading("progress", headings.progress),
-        metrics.map((name) => heading(`metric ${name}`, labelOf(name) + arrow(name), true)),
+        metrics.map((name) => heading(`metric ${name}`, headingOf(name) + arrow(name), true)),
         keys.map((key) => heading(`key ${key}`, key.replace(/\.name$/, ""))), heading("changed", headings.changed))),
       make("tbody", {}, rows))),
     sorted.length > limit

@@ -41,7 +41,7 @@ export function update(what) {
   const marks = found.flatMap((group, place) => group.runs.filter((run) => run.finals[across] && run.finals[vertical]).map((run) => {
     const [x, y] = [run.finals[across], run.finals[vertical]];
     return {
-      x: x[0], y: y[0], dx: error(x), dy: error(y), color: colorOf(place), shape: Math.floor(place / 8) + place,
+      x: x[0], y: y[0], dx: error(x), dy: error(y), color: colorOf(place), shape: place,
       href: link({ view: "run", run: run.id }), title: choices.has("study") ? idOf(run) : run.id,
       lines: [group.label, `${labelOf(across)}: ${spread(x[0], error(x))}`, `${labelOf(vertical)}: ${spread(y[0], error(y))}`,
         `${run.state}, ${number(y[2])} replicas`],
@@ -60,7 +60,7 @@ export function update(what) {
   const shown = found.filter((group) => group.runs.some((run) => run.finals[across] && run.finals[vertical]));
   replace(legend, shown.slice(0, MOST_NAMED).map((group) => {
     const place = found.indexOf(group);
-    return make("li", {}, dot(Math.floor(place / 8) + place, colorOf(place)), group.label);
+    return make("li", {}, dot(place, colorOf(place)), group.label);
   }), shown.length > MOST_NAMED ? make("li", { class: "soft" }, `and ${shown.length - MOST_NAMED} more groups`) : null);
   const lacking = runs.length - marks.length;
   note.textContent = [
