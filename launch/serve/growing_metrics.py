@@ -111,10 +111,7 @@ class GrowingMetrics:
                 raise Damaged(self.path, f"rows after line {self._lines} are missing")
 
     def _add(self, content: bytes) -> None:
-        """Add the rows of centroids in some complete lines; the analysis adds values to the rows of earlier steps.
-
-        Lines of evaluations that are not kept are not parsed, which saves most of the time.
-        """
+        """Add the rows of centroids in some complete lines; the analysis adds values to the rows of earlier steps."""
         ends = np.flatnonzero(np.frombuffer(content, np.uint8) == ord("\n")) + 1
         heads = _LINE.findall(content)
         if len(heads) != len(ends):  # not written by a run
@@ -137,6 +134,7 @@ class GrowingMetrics:
         last = self._evaluations - 1
         self._thin(numbers)
         kept = (numbers % self.every == 0) | (numbers == last)
+        # Lines of evaluations that are not kept are not parsed, which saves most of the time.
         places = np.concatenate([np.flatnonzero(new)[kept], np.flatnonzero(centroid & ~new)])
         starts = np.concatenate([[0], ends[:-1]])
         try:

@@ -28,9 +28,9 @@ def agents_of(run: Run, replica: int) -> dict[str, Any]:
         replica: Number of the replica.
 
     Returns:
-        `positions` of the agents, [K, 2]; `edges`, the neighbours and their weight, `edges_left_out`, how many light ones
-        are left out, and `directed`; `attackers`; `labels`, and of each agent the `mix`: samples by label; and `values`
-        by metric: `steps`, and the values of the agents at each.
+        `positions` of the agents, [K, 2]; `edges`, the neighbours and their weight, `edges_left_out`, how many light
+        ones are left out, and `directed`; `attackers`; `labels`, and of each agent the `mix`: samples by label; and
+        `values` by metric: `steps`, and the values of the agents at each.
 
     Raises:
         LookupError: The run has no graph.

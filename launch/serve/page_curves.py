@@ -39,9 +39,14 @@ def curves(
     every = [1] * len(groups)
     problems: list[str] = []
     # The first run of each group, then the second: what is missing at the end of the time is missing everywhere.
-    order = sorted((place, group, number) for group, numbers in enumerate(groups) for place, number in enumerate(numbers))
-    done = 0
-    for done, (_, group, number) in enumerate(order, 1):
+    order = sorted(
+        (place, group, number) for group, numbers in enumerate(groups) for place, number in enumerate(numbers)
+    )
+    pending = len(order)
+    for _, group, number in order:
+        if pending < len(order) and time.monotonic() > end:
+            break
+        pending -= 1
         try:
             entry = index.entry(number)
             metrics = index.metrics(entry)
@@ -52,13 +57,11 @@ def curves(
             continue
         every[group] = max(every[group], metrics.every)
         series[group].append(metrics.series(metric, x, entry.diverged))
-        if time.monotonic() > end:
-            break
     found = [
         {**_averaged([curve for run in runs for curve in run.values()]), "every": one}
         for runs, one in zip(series, every, strict=True)
     ]
-    return {"curves": found, "pending": len(order) - done, "problems": problems}
+    return {"curves": found, "pending": pending, "problems": problems}
 
 
 def _averaged(series: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:
@@ -85,7 +88,8 @@ def _chosen(steps: NDArray[Any]) -> NDArray[Any]:
         return steps
     even = np.linspace(0, size - 1, _POINTS)
     geometric = np.geomspace(1, size - 1, _POINTS)
-    return steps[np.unique(np.concatenate([even, geometric]).round().astype(int))]
+    chosen: NDArray[Any] = steps[np.unique(np.concatenate([even, geometric]).round().astype(int))]
+    return chosen
 
 
 def _rounded(values: NDArray[Any]) -> list[float]:

@@ -70,9 +70,9 @@ def details(index: StudyIndex, entry: Entry) -> dict[str, Any]:
         entry: The run.
 
     Returns:
-        The `engine`, and all that `status.json` says, without the lengths of files; `worker`, who works on it; the
-        sentences that a reader of its numbers must know, as `incidents`; and `logs`: the ends of log files in its folder and
-        in that of its study, by name.
+        `status`, what its `status.json` says but for the lengths of files; `traceback`, of a failed run; `worker`, who
+        works on it; `incidents`, the sentences that a reader of its numbers must know; `logs`, the ends of log files in
+        its folder and in that of its study, by name; and `files`, the reports there.
     """
     sentences: list[str] = []
     try:

@@ -23,8 +23,6 @@ __all__ = ["Entry", "StudyIndex"]
 _DEPTH = 8
 """Most folders below each other in which studies are looked for."""
 
-_AGE = 0.5
-"""Seconds for which the folders are not looked at again."""
 
 _TRIES = 3
 """Attempts to read a run in progress, whose files may change between two reads."""
@@ -80,14 +78,16 @@ class StudyIndex:
 
     Args:
         folder: The folder: of a run, of an experiment, or of several.
+        age: Seconds for which the folders are not looked at again.
 
     Attributes:
         version: Grows whenever a run has changed.
         problems: A sentence for each part of the folder that cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, age: float = 0.5) -> None:
         self.folder = folder.resolve()
+        self.age = age
         self.version = 0
         self.problems: list[str] = []
         self._entries: dict[str, Entry] = {}
@@ -109,7 +109,7 @@ class StudyIndex:
         """
         with self._lock:
             end = time.monotonic() + seconds
-            if not self._waiting and time.monotonic() - self._looked > _AGE:
+            if not self._waiting and time.monotonic() - self._looked > self.age:
                 self._look()
             while self._waiting:
                 self._update(*self._waiting.pop())
@@ -222,9 +222,8 @@ class StudyIndex:
             if entry.is_symlink():
                 if path.is_dir():
                     problems.append(f"{path}: it is a link, which may lead out of the folder")
-            elif entry.is_dir():
-                if depth:
-                    yield from self._runs(path, depth - 1, problems)
+            elif entry.is_dir() and depth:
+                yield from self._runs(path, depth - 1, problems)
 
     def _update(self, path: Path, stamp: Stamp) -> None:
         """Read a run that has changed."""

@@ -14,8 +14,7 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -92,7 +91,9 @@ class WatchServer(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 8765) -> None:
         if not folder.is_dir():
-            raise ExperimentError(f"DIR: {folder} is no folder; give one that `basinet run` wrote, or one that holds such")
+            raise ExperimentError(
+                f"DIR: {folder} is no folder; give one that `basinet run` wrote, or one that holds such"
+            )
         self.host = host
         self.index = StudyIndex(folder)
         self.session = secrets.token_hex(4)
@@ -105,7 +106,9 @@ class WatchServer(ThreadingHTTPServer):
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ExperimentError(f"--host, --port: cannot listen at {host}:{port} ({reason}); choose others") from error
+            raise ExperimentError(
+                f"--host, --port: cannot listen at {host}:{port} ({reason}); choose others"
+            ) from error
         self.port = int(self.server_address[1])
         shown = "localhost" if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.port}/"
@@ -281,9 +284,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the content of the answer, its kind, and headers of its own."""
         if len(hosts := self.headers.get_all("Host", [])) != 1 or not self.server.knows(hosts[0]):
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "the page is not served under this name; see --host")
-        if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and self.headers.get(
-            "Sec-Fetch-Mode"
-        ) != "navigate":
+        if (
+            self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+            and self.headers.get("Sec-Fetch-Mode") != "navigate"
+        ):
             raise Refused(HTTPStatus.FORBIDDEN, "other sites may not ask")
         address = urlsplit(self.path)
         if address.path in self.server.pages:
