@@ -62,6 +62,7 @@ class GrowingMetrics:
         self._numbers = np.zeros(0, np.int64)  # of the evaluation that a row belongs to
         self._last: list[tuple[int, Row]] = []
         self._later: dict[tuple[int, int], Row] = {}
+        self._asked: tuple[Any, Series] | None = None
 
     def read(self, vouched: Sequence[Vouched] = ()) -> None:
         """Read what has been appended since the last time; a file that was cut or replaced is read again.
@@ -112,6 +113,7 @@ class GrowingMetrics:
 
     def _add(self, content: bytes) -> None:
         """Add the rows of centroids in some complete lines; the analysis adds values to the rows of earlier steps."""
+        self._asked = None
         ends = np.flatnonzero(np.frombuffer(content, np.uint8) == ord("\n")) + 1
         heads = _LINE.findall(content)
         if len(heads) != len(ends):  # not written by a run
@@ -180,6 +182,12 @@ class GrowingMetrics:
         Returns:
             Steps, places and finite values by replica, in the order of the steps.
         """
+        asked = metric, x, frozenset(left_out)
+        if self._asked is None or self._asked[0] != asked:
+            self._asked = asked, self._series(metric, x, left_out)
+        return self._asked[1]
+
+    def _series(self, metric: str, x: str, left_out: Collection[int]) -> Series:
         names = ("replica", "step", x, metric)
         missing = np.full(len(self._numbers), np.nan)
         kept = np.stack([self._columns.get(name, missing) for name in names], 1)

@@ -30,14 +30,11 @@ def agents_of(run: Run, replica: int) -> dict[str, Any]:
     Returns:
         `positions` of the agents, [K, 2]; `edges`, the neighbours and their weight, `edges_left_out`, how many light
         ones are left out, and `directed`; `attackers`; `labels`, and of each agent the `mix`: samples by label; and
-        `values` by metric: `steps`, and the values of the agents at each.
-
-    Raises:
-        LookupError: The run has no graph.
+        `values` by metric: `steps`, and the values of the agents at each. Of a run without a graph, `missing`: why.
     """
     matrix = load_weights(run)
     if matrix is None:
-        raise LookupError(f"{run.path}: it has no topology.csv, so that there is no graph to show")
+        return {"missing": f"{run.path} holds no topology.csv, so that there is no graph to show"}
     directed = bool(abs(matrix - matrix.T).max() > 1e-9)
     graph = nx.from_scipy_sparse_array(matrix.T, create_using=nx.DiGraph if directed else nx.Graph)
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))

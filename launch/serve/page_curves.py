@@ -42,13 +42,15 @@ def curves(
     order = sorted(
         (place, group, number) for group, numbers in enumerate(groups) for place, number in enumerate(numbers)
     )
-    pending = len(order)
+    pending = read = 0
     for _, group, number in order:
-        if pending < len(order) and time.monotonic() > end:
-            break
-        pending -= 1
         try:
             entry = index.entry(number)
+            if not index.has_read(entry):
+                if read and time.monotonic() > end:
+                    pending += 1
+                    continue
+                read += 1
             metrics = index.metrics(entry)
         except LookupError:
             continue

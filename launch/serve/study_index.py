@@ -94,9 +94,11 @@ class StudyIndex:
         self._names: list[str] = []
         self._numbers: dict[str, int] = {}
         self._metrics: dict[int, GrowingMetrics] = {}
+        self._read: dict[int, Stamp] = {}
         self._looked = -math.inf
         self._waiting: list[tuple[Path, Stamp]] = []
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # of the entries, held for moments
+        self._looking, self._measuring = threading.Lock(), threading.Lock()  # held while files are read
 
     def refresh(self, seconds: float) -> int:
         """Look at the folders again, and read what has changed.
@@ -107,7 +109,7 @@ class StudyIndex:
         Returns:
             Number of changed runs that are still to be read.
         """
-        with self._lock:
+        with self._looking:
             end = time.monotonic() + seconds
             if not self._waiting and time.monotonic() - self._looked > self.age:
                 self._look()
@@ -149,8 +151,10 @@ class StudyIndex:
         Raises:
             ExperimentError: They are damaged.
         """
-        with self._lock:
+        with self._measuring:
             known = self._metrics.setdefault(entry.number, GrowingMetrics(entry.path))
+            if self.has_read(entry):
+                return known
             for attempt in range(_TRIES):
                 try:
                     status = load_status(self.confined(entry.path)) if attempt else entry.status
@@ -159,7 +163,19 @@ class StudyIndex:
                 except ExperimentError:
                     if attempt == _TRIES - 1:
                         raise
+            self._read[entry.number] = entry.stamp
             return known
+
+    def has_read(self, entry: Entry) -> bool:
+        """Return whether all measurements of a run have been read that were there when it was looked at.
+
+        Args:
+            entry: The run.
+
+        Returns:
+            Whether they have, so that `metrics` takes no time.
+        """
+        return self._read.get(entry.number) == entry.stamp
 
     def confined(self, path: Path) -> Path:
         """Raise if a path leads out of the folder.
@@ -184,11 +200,14 @@ class StudyIndex:
         found = dict(self._runs(self.folder, _DEPTH, problems))
         names = {self._name(path): path for path in found}
         gone = self._entries.keys() - names.keys()
-        for name in gone:
-            self._metrics.pop(self._entries.pop(name).number, None)
-        if gone or problems != self.problems:
-            self.version += 1
-        self.problems = problems
+        with self._lock:
+            for name in gone:
+                number = self._entries.pop(name).number
+                self._metrics.pop(number, None)
+                self._read.pop(number, None)
+            if gone or problems != self.problems:
+                self.version += 1
+            self.problems = problems
         self._waiting = [
             (path, found[path])
             for name, path in sorted(names.items(), reverse=True)
@@ -244,9 +263,10 @@ class StudyIndex:
             except (ExperimentError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
                 if attempt == _TRIES - 1:
                     entry.state, entry.problem = "damaged", " ".join(str(error).split())
-        self.version += 1
-        entry.version = self.version
-        self._entries[name] = entry
+        with self._lock:
+            self.version += 1
+            entry.version = self.version
+            self._entries[name] = entry
 
 
 def _stamp(names: Mapping[str, os.DirEntry[str]]) -> Stamp:

@@ -175,8 +175,8 @@ class WatchServer(ThreadingHTTPServer):
             Plain values.
         """
         pending = self.index.refresh(_SECONDS)
+        version = self.index.version  # before the entries: what changes meanwhile is listed the next time, too
         entries = self.index.entries()
-        version = self.index.version
         known: dict[str, Any] = {}
         for entry in entries:
             known |= {name: quantity for name, quantity in entry.quantities.items() if name not in known}
@@ -309,7 +309,6 @@ class _Handler(BaseHTTPRequestHandler):
         return _json(answers[address.path](asked)), "application/json", {}
 
     def _curves(self, asked: Mapping[str, str]) -> dict[str, Any]:
-        self.server.index.refresh(_SECONDS)
         groups = [_numbers(group) for group in asked.get("groups", "").split(";") if group]
         return curves(self.server.index, groups, asked.get("metric", "train_loss"), asked.get("x", "step"), _SECONDS)
 

@@ -59,6 +59,7 @@ export function update(what) {
     }
     ask("agents", { run: run.number, replica }).then((answer) => {
       if (!asked.startsWith(`${place} `)) return;
+      if (answer.missing) throw new Error(answer.missing);
       data = answer;
       failure = "";
       showControls(run, runs, replica);

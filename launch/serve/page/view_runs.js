@@ -65,7 +65,7 @@ export function update() {
     make("td", {}, make("span", { class: `state ${run.state}` }, run.state),
       run.diverged ? make("div", { class: "soft" }, `${run.diverged} of ${run.replicas} diverged`) : null),
     make("td", {}, run.steps ? make("progress", { value: Math.min(run.step, run.steps), max: run.steps, "aria-label": "progress" }) : null,
-      make("div", { class: "soft" }, `${run.step.toLocaleString("en")}${run.steps ? ` / ${run.steps.toLocaleString("en")}` : ""}`)),
+      make("div", { class: "soft state-of" }, `${run.step.toLocaleString("en")}${run.steps ? ` / ${run.steps.toLocaleString("en")}` : ""}`)),
     metrics.map((name) => make("td", { class: "number" }, cell(run.finals[name]))),
     keys.map((key) => make("td", {}, run.config[key] === undefined || run.config[key] === null ? "–" : String(run.config[key]))),
     make("td", { class: "soft" }, ago(run.changed))));
