@@ -37,8 +37,8 @@ export function update() {
         ? `The first ${MOST} of ${every.length.toLocaleString("en")} runs: tick those to compare in the table of runs.`
         : `${runs.length} runs.`)),
     make("h2", {}, "Settings"),
-    rows.length ? make("div", { class: "wide" }, make("table", { id: "differences" }, head("key"), make("tbody", {}, rows)))
+    rows.length ? make("div", { class: "wide" }, make("table", { id: "differences", class: "compared" }, head("key"), make("tbody", {}, rows)))
       : make("p", { class: "empty" }, "These runs do not differ in any key."),
     make("h2", {}, "Last values"),
-    make("div", { class: "wide" }, make("table", {}, head("mean ± standard error"), make("tbody", {}, metrics))));
+    make("div", { class: "wide" }, make("table", { class: "compared" }, head("mean ± standard error"), make("tbody", {}, metrics))));
 }

@@ -118,7 +118,7 @@ function show() {
   const every = Math.max(1, ...last.curves.map((curve) => curve.every));
   replace(note, [
     pending ? `Reading ${pending.toLocaleString("en")} more runs … ` : "",
-    left ? `The best ${drawn.length} of ${drawn.length + left} groups; group by fewer keys for fewer curves. ` : "",
+    left ? `${known.quantities[metric]?.direction ? "The best" : "Only"} ${drawn.length} of ${drawn.length + left} groups; group by fewer keys for fewer curves. ` : "",
     every > 1 ? `Of long runs, one in ${every} evaluations. ` : "",
     "Diverged replicas are left out.",
   ].join(""), problems.slice(0, 5).map((problem) => make("span", { class: "problem" }, ` ${problem}`)));
