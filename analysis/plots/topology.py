@@ -20,7 +20,7 @@ from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, SHADES, contrast,
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
 
-__all__ = ["load_weights", "place_agents", "plot_spectrum", "plot_topology"]
+__all__ = ["load_weights", "place_agents", "plot_spectrum", "plot_topology", "usual_layout"]
 
 _MOST_NODES = 60
 _MOST_PLACES = 4096  # if the agents' positions are given
@@ -65,6 +65,18 @@ def _columns(graph: nx.Graph) -> int:
         if size % count == 0 and all(graph.has_edge(node, node + count) for node in range(size - count)):
             return count
     return ceil(sqrt(size))
+
+
+def usual_layout(topology: str) -> str | None:
+    """Return the layout in which a topology is easiest to recognise.
+
+    Args:
+        topology: Its name.
+
+    Returns:
+        `grid` for those that are grids; None for others, whose layout depends on the graph.
+    """
+    return "grid" if topology in ("grid", "torus") else None
 
 
 def place_agents(graph: nx.Graph, layout: str | None = None) -> dict[int, tuple[float, float]]:

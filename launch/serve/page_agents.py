@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.analysis.plots.topology import load_weights, place_agents
+from basinet.analysis.plots.topology import load_weights, place_agents, usual_layout
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import read_table
 from basinet.sim.run.trajectory import load_trajectory
@@ -29,7 +29,8 @@ def agents_of(run: Run, replica: int) -> dict[str, Any]:
 
     Returns:
         `positions` of the agents, [K, 2]; `edges`, the neighbours and their weight, `edges_left_out`, how many light
-        ones are left out, and `directed`; `attackers`; `labels`, and of each agent the `mix`: samples by label; and
+        ones are left out, whether they are `directed`, and `curved`, so that those around a torus do not hide others;
+        `attackers`; `labels`, and of each agent the `mix`: samples by label; and
         `values` by metric: `steps`, and the values of the agents at each. Of a run without a graph, `missing`: why.
     """
     matrix = load_weights(run)
@@ -38,7 +39,9 @@ def agents_of(run: Run, replica: int) -> dict[str, Any]:
     directed = bool(abs(matrix - matrix.T).max() > 1e-9)
     graph = nx.from_scipy_sparse_array(matrix.T, create_using=nx.DiGraph if directed else nx.Graph)
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
-    positions = place_agents(graph)
+    topology = run.config.get("topology")
+    layout = usual_layout(str(topology.get("name") if isinstance(topology, dict) else topology))
+    positions = place_agents(graph, layout)
     edges = sorted(((u, v, float(w)) for u, v, w in graph.edges(data="weight")), key=lambda edge: -edge[2])
     size = graph.number_of_nodes()
     labels, mix = _label_mix(run, replica, size)
@@ -47,6 +50,7 @@ def agents_of(run: Run, replica: int) -> dict[str, Any]:
         "edges": edges[:_MOST_EDGES],
         "edges_left_out": max(0, len(edges) - _MOST_EDGES),
         "directed": directed,
+        "curved": layout == "grid",
         "attackers": [int(r["agent"]) for r in read_table(run.path / "attackers.csv") if int(r["replica"]) == replica],
         "labels": labels,
         "mix": mix,

@@ -76,7 +76,8 @@ def details(index: StudyIndex, entry: Entry) -> dict[str, Any]:
     """
     sentences: list[str] = []
     try:
-        sentences = incidents([load_run(index.confined(entry.path))])
+        if entry.state != "waiting":
+            sentences = incidents([load_run(index.confined(entry.path))])
     except (ExperimentError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         sentences = [" ".join(str(error).split())]
     study = entry.path.parent if entry.path != index.folder else entry.path

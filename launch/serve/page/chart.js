@@ -52,7 +52,7 @@ function ticks(start, end, log, most) {
     const every = Math.max(1, Math.ceil((end - start) / most));
     const found = [];
     for (let exponent = Math.ceil(start - 1e-9); exponent <= end + 1e-9; exponent += 1)
-      if (exponent % every === 0) found.push([10 ** exponent, Math.abs(exponent) < 3 ? String(Number((10 ** exponent).toFixed(2))) : `10${power(exponent)}`]);
+      if (exponent % every === 0) found.push([10 ** exponent, exponent > -4 && exponent < 6 ? String(Number((10 ** exponent).toFixed(3))) : `10${power(exponent)}`]);
     if (found.length > 2 || end - start > 2.5) return found;
     const more = [];
     for (let exponent = Math.floor(start); exponent <= end; exponent += 1)

@@ -147,9 +147,12 @@ export function keysOfGroups(runs) {
   const asked = choices.get("by");
   if (asked !== null) return asked === "run" ? null : asked.split(",").filter(Boolean);
   const found = [];
+  let parts = 1;
   for (const key of varying(runs).filter((name) => !LAST.some((word) => name.startsWith(word)))) {
     const names = new Set(runs.map((run) => [...found, key].map((name) => String(run.config[name])).join("\n")));
-    if (names.size <= MOST_BY_DEFAULT) found.push(key);
+    if (names.size <= parts || names.size > MOST_BY_DEFAULT) continue; // it tells nothing more, or too much
+    found.push(key);
+    parts = names.size;
   }
   if (!found.length && runs.length <= MOST_BY_DEFAULT) return null;
   return found;

@@ -169,8 +169,9 @@ function drawGraph(colour) {
   const radius = Math.max(3.5, Math.min(19, 130 / Math.sqrt(size)));
   const fit = (values, flip) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    const room = SIZE - 2 * radius - 12;
-    return (value) => radius + 6 + (high > low ? (flip ? high - value : value - low) / (high - low) : 0.5) * room;
+    const edge = radius + (data.curved ? 34 : 6);
+    const room = SIZE - 2 * edge;
+    return (value) => edge + (high > low ? (flip ? high - value : value - low) / (high - low) : 0.5) * room;
   };
   const [x, y] = [fit(xs, false), fit(ys, true)];
   const heaviest = Math.max(1e-12, ...data.edges.map((edge) => edge[2]));
@@ -178,9 +179,12 @@ function drawGraph(colour) {
   const svg = draw("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "img", "aria-label": `${size} agents, coloured by ${label(colour)}` });
   svg.style.maxWidth = `min(100%, max(${FLOOR}px, 100vh - 17rem))`;
   for (const [from, to, weight] of data.edges) {
-    svg.append(draw("line", { class: "edge", x1: x(xs[from]), y1: y(ys[from]), x2: x(xs[to]), y2: y(ys[to]),
+    const [x1, y1, x2, y2] = [x(xs[from]), y(ys[from]), x(xs[to]), y(ys[to])];
+    const bend = data.curved ? 0.15 : 0;
+    const middle = `${(x1 + x2) / 2 + bend * (y2 - y1)},${(y1 + y2) / 2 - bend * (x2 - x1)}`;
+    svg.append(draw("path", { class: "edge", d: `M${x1},${y1}Q${middle} ${x2},${y2}`,
       "stroke-width": (0.6 + 2.4 * (weight / heaviest)) * thin, "stroke-opacity": 0.25 + 0.5 * thin }));
-    if (data.directed && size <= 60) svg.append(head(x(xs[from]), y(ys[from]), x(xs[to]), y(ys[to]), radius));
+    if (data.directed && size <= 60) svg.append(head(x1, y1, x2, y2, radius));
   }
   nodes = data.positions.map((_, agent) => {
     const [cx, cy] = [x(xs[agent]), y(ys[agent])];

@@ -68,8 +68,8 @@ function show(run) {
     ]),
     answer?.incidents?.length ? [make("h2", {}, "To know"), make("ul", {}, answer.incidents.map((each) => make("li", {}, each)))] : null,
     answer?.traceback ? fold("Traceback", true, make("pre", {}, answer.traceback)) : null,
-    make("h2", {}, "Last values"),
-    make("div", { class: "wide" }, make("table", {}, make("tbody", {}, metricsOf([run]).map((name) => {
+    Object.keys(run.finals).length ? make("h2", {}, "Last values") : null,
+    make("div", { class: Object.keys(run.finals).length ? "wide" : null }, make("table", {}, make("tbody", {}, metricsOf([run]).map((name) => {
       const [mean, sd, count] = run.finals[name];
       return make("tr", {}, make("td", {}, labelOf(name) + arrow(name)),
         make("td", { class: "number" }, spread(mean, sd === null ? null : sd / Math.sqrt(count))),
