@@ -77,9 +77,11 @@ def _measured(run: Run, replica: int, size: int) -> dict[str, Any]:
                 if name not in ("step", "replica", "agent") and np.isfinite(value):
                     frames = found.setdefault(name, {})
                     frames.setdefault(row["step"], [None] * size)[row["agent"]] = float(f"{value:.5g}")
+    errors = {name for name in found if name.endswith("_error") and name.removesuffix("_error") in found}
     return {
         name: {"steps": sorted(frames), "frames": [frames[step] for step in sorted(frames)]}
         for name, frames in sorted(found.items(), key=lambda item: (not item[0].endswith("_loss"), item[0]))
+        if name not in errors
     }
 
 

@@ -16,7 +16,6 @@ from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import is_leftover, read_json
 from basinet.sim.run.quantity import QUANTITIES, Quantity
 from basinet.sim.run.records import ANALYZED, METRICS, is_begun, load_config, load_status
-from basinet.sim.run.trajectory import FILE
 
 __all__ = ["Entry", "StudyIndex"]
 
@@ -27,7 +26,7 @@ _DEPTH = 8
 _TRIES = 3
 """Attempts to read a run in progress, whose files may change between two reads."""
 
-_FILES = ("config.yaml", "status.json", METRICS, ANALYZED, "topology.csv", FILE)
+_FILES = ("config.yaml", "status.json", METRICS, ANALYZED, "topology.csv")
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 """Length, time of change and inode of each file of a run that exists."""

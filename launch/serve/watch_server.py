@@ -13,6 +13,7 @@ import mimetypes
 import re
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -21,10 +22,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from basinet.launch.serve.page_agents import agents_of
 from basinet.launch.serve.page_curves import curves
 from basinet.launch.serve.page_details import details, listed
-from basinet.launch.serve.study_index import StudyIndex
+from basinet.launch.serve.study_index import Entry, StudyIndex
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.folder import load_run
 
@@ -164,6 +164,25 @@ class WatchServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of connections that break off."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+    def entry(self, number: int) -> Entry:
+        """Look up a run.
+
+        Args:
+            number: Its number.
+
+        Returns:
+            The run.
+
+        Raises:
+            Refused: There is none of this number, or no longer.
+        """
+        try:
+            return self.index.entry(number)
+        except LookupError as error:
+            raise Refused(HTTPStatus.NOT_FOUND, f"there is no run {number}, or no longer") from error
 
     def runs(self, since: int) -> dict[str, Any]:
         """List the runs.
@@ -204,7 +223,9 @@ class WatchServer(ThreadingHTTPServer):
         Returns:
             Plain values.
         """
-        entry = self.index.entry(number)
+        from basinet.launch.serve.page_agents import agents_of  # and with it torch, which takes seconds
+
+        entry = self.entry(number)
         known = self._agents.get((number, replica))
         if known is None or known[0] != entry.stamp:
             known = entry.stamp, agents_of(load_run(self.index.confined(entry.path)), replica)
@@ -268,14 +289,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, content, kind, headers)
         except Refused as error:
             self._tell(error.status, str(error))
-        except LookupError as error:
-            words = str(error.args[0]) if error.args and " " in str(error.args[0]) else "there is no such run"
-            self._tell(HTTPStatus.NOT_FOUND, words)
-        except (ExperimentError, OSError, ValueError, TypeError, AttributeError) as error:
-            if isinstance(error, ConnectionError | TimeoutError):
-                self.close_connection = True
-            else:
-                self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(str(error).split()))
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+        except (ExperimentError, OSError) as error:
+            self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(str(error).split()))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # of files with odd values
+            words = " ".join(str(error).split())
+            self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, f"a file does not hold what a run writes ({words})")
 
     def _tell(self, status: HTTPStatus, sentence: str) -> None:
         self._send(status, _json({"error": sentence}), "application/json", {})
@@ -300,7 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
         answers: dict[str, Callable[[Mapping[str, str]], Any]] = {
             "/api/runs": lambda asked: self.server.runs(_whole(asked, "since")),
             "/api/curves": self._curves,
-            "/api/run": lambda asked: details(self.server.index, self.server.index.entry(_whole(asked, "run"))),
+            "/api/run": lambda asked: details(self.server.index, self.server.entry(_whole(asked, "run"))),
             "/api/agents": lambda asked: self.server.agents(_whole(asked, "run"), _whole(asked, "replica")),
         }
         if address.path not in answers:
