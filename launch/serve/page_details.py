@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import LOCKS, plain_file
 from basinet.sim.run.folder import load_run
 
-__all__ = ["details", "listed", "worker_of"]
+__all__ = ["abandoned", "details", "listed", "worker_of"]
 
+_UNFINISHED = ("running", "waiting")
 _LOGS = (".log", ".out", ".err")
 _MOST_LOGS = 12
 _TAIL = 32 * 2**10
@@ -80,41 +82,78 @@ def details(index: StudyIndex, entry: Entry) -> dict[str, Any]:
             sentences = incidents([load_run(index.confined(entry.path))])
     except (ExperimentError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         sentences = [" ".join(str(error).split())]
-    study = entry.path.parent if entry.path != index.folder else entry.path
+    study = _study(index, entry)
     kept = ("files", "quantities", "run", "model", "traceback")
     return {
         "status": {key: value for key, value in entry.status.items() if key not in kept},
         "traceback": str(entry.status.get("traceback", "")),
-        "worker": worker_of(study, entry),
+        "worker": worker_of(index, entry),
         "incidents": sentences,
         "logs": _logs(index, list(dict.fromkeys([entry.path, study]))),
         "files": _offered(entry.path, study, index.folder),
     }
 
 
-def worker_of(study: Path, entry: Entry) -> str:
+def worker_of(index: StudyIndex, entry: Entry) -> str:
     """Say who works on a run.
 
     Args:
-        study: The folder of its experiment, whose lock names the process at work there.
+        index: The runs.
         entry: The run.
 
     Returns:
         A sentence.
     """
-    if entry.state not in ("running", "waiting"):
+    if entry.state not in _UNFINISHED:
         return f"nobody: the run is {entry.state}"
-    try:
-        holder = plain_file(study / LOCKS[0]).read_text(encoding="utf-8", errors="replace")[:100].strip()
-    except (ExperimentError, OSError):
-        holder = ""
     age = max(0, round(time.time() - entry.changed))
     word = f"last written {age:,} s ago" if entry.changed else "nothing written yet"
+    holder = _holder(index, entry)
+    if holder is None:
+        return f"unknown: the lock is in the folder of the experiment, which is not served; {word}"
     if not holder:
         return f"nobody: no process has locked the folder; {word}. The same command resumes the run"
     if _is_gone(holder):
         return f"nobody: {holder} has ended without leaving word; {word}. The same command resumes the run"
     return f"{holder}; {word}"
+
+
+def abandoned(index: StudyIndex, entries: Iterable[Entry]) -> list[int]:
+    """List the runs that are said to be running, but on which nobody works.
+
+    Args:
+        index: The runs.
+        entries: Those to look at.
+
+    Returns:
+        Their numbers.
+    """
+    holders: dict[Path, str | None] = {}
+    found = []
+    for entry in entries:
+        if entry.state == "running":
+            if entry.path.parent not in holders:
+                holders[entry.path.parent] = _holder(index, entry)
+            holder = holders[entry.path.parent]
+            if holder is not None and (not holder or _is_gone(holder)):
+                found.append(entry.number)
+    return found
+
+
+def _holder(index: StudyIndex, entry: Entry) -> str | None:
+    """Return which process has locked the folder of a run's experiment; None if that is not below the served one."""
+    study = _study(index, entry)
+    if study == entry.path and (entry.path.parent / "experiment.yaml").exists():
+        return None
+    try:
+        return plain_file(study / LOCKS[0]).read_text(encoding="utf-8", errors="replace")[:100].strip()
+    except (ExperimentError, OSError):
+        return ""
+
+
+def _study(index: StudyIndex, entry: Entry) -> Path:
+    """Return the folder of a run's experiment; that of the run, if it alone is served."""
+    return entry.path.parent if entry.path != index.folder else entry.path
 
 
 def _is_gone(holder: str) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from basinet.launch.serve.page_curves import curves
-from basinet.launch.serve.page_details import details, listed
+from basinet.launch.serve.page_details import abandoned, details, listed
 from basinet.launch.serve.study_index import Entry, StudyIndex
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.folder import load_run
@@ -205,6 +205,7 @@ class WatchServer(ThreadingHTTPServer):
             "version": version,
             "pending": pending,
             "numbers": [entry.number for entry in entries],
+            "abandoned": abandoned(self.index, entries),
             "runs": [listed(entry) for entry in entries if entry.version > since],
             "problems": [*self.index.problems, *(entry.problem for entry in entries if entry.problem)],
             "quantities": {

@@ -18,7 +18,7 @@ import torch
 from basinet.launch.cli import main
 from basinet.launch.serve.growing_metrics import GrowingMetrics, last_values
 from basinet.launch.serve.page_curves import curves
-from basinet.launch.serve.page_details import worker_of
+from basinet.launch.serve.page_details import abandoned, worker_of
 from basinet.launch.serve.study_index import StudyIndex
 from basinet.launch.serve.watch_server import WatchServer
 from basinet.sim.experiment.component import ExperimentError
@@ -205,11 +205,14 @@ def same(metrics, folder, *names):
         assert {replica: (s.tolist(), v.tolist()) for replica, (s, _, v) in found.items()} == run.series(name)
 
 
-def test_a_file_is_read_as_it_grows_whatever_the_pieces(tmp_path):
+@pytest.mark.parametrize("spaces", [True, False])
+def test_a_file_is_read_as_it_grows_whatever_the_pieces(tmp_path, spaces):
     rows = rows_of(40)
     later = [{"step": step, "replica": r, "hessian_trace": 1.0 + step + r} for step in (100, 390) for r in (0, 1)]
     agents = [{"step": 390, "replica": 0, "agent": k, "train_loss": 0.5} for k in range(3)]
     content = lines_of([*rows, *later[:2], *agents, *later[2:]])
+    if not spaces:  # as runs never write it
+        content = content.replace(b": ", b":")
     folder = plant(tmp_path / "run")
     (folder / "status.json").write_text(sealed_json({"state": "running", "step": 0}))
     metrics = GrowingMetrics(folder)
@@ -365,14 +368,17 @@ def test_who_works_on_a_run(runs):
     index.refresh(99)
     entries = {entry.id: entry for entry in index.entries()}
     now, lock = entries["second/now"], runs / "second" / ".lock"
-    assert worker_of(runs / "second", now).startswith("nobody: no process has locked the folder")
-    lock.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-    assert worker_of(runs / "second", now).startswith(f"process {os.getpid()} on")
-    lock.write_text(f"process {2**22 + 1} on {socket.gethostname()}\n")  # more than a system numbers
-    assert "has ended without leaving word" in worker_of(runs / "second", now)
-    lock.write_text("process 1 on another-machine\n")
-    assert worker_of(runs / "second", now).startswith("process 1 on another-machine")
-    assert worker_of(runs / "first", entries["first/diffusion"]) == "nobody: the run is done"
+    for holder, sentence, gone in (
+        ("", "nobody: no process has locked the folder", True),
+        (f"process {os.getpid()} on {socket.gethostname()}\n", f"process {os.getpid()} on", False),
+        # more than a system numbers
+        (f"process {2**22 + 1} on {socket.gethostname()}\n", f"nobody: process {2**22 + 1} on", True),
+        ("process 1 on another-machine\n", "process 1 on another-machine", False),
+    ):
+        lock.write_text(holder)
+        assert worker_of(index, now).startswith(sentence)
+        assert abandoned(index, entries.values()) == ([now.number] if gone else [])
+    assert worker_of(index, entries["first/diffusion"]) == "nobody: the run is done"
 
 
 # Safety

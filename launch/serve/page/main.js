@@ -7,7 +7,7 @@ import * as compare from "./view_compare.js";
 import * as run from "./view_run.js";
 import * as runs from "./view_runs.js";
 import * as scatter from "./view_scatter.js";
-import { all, choices, choose, keysOfGroups, known, link, listed, listen, poll, ticked, varying } from "./store.js";
+import { all, choices, choose, keysOfGroups, known, link, listed, listen, poll, running, ticked, varying } from "./store.js";
 
 const VIEWS = { runs: ["Runs", runs], curves: ["Curves", curves], scatter: ["Scatter", scatter],
   agents: ["Agents", agents], compare: ["Compare", compare] };
@@ -66,7 +66,7 @@ function showSide() {
     found.get(each.study).push(each);
   }
   const entry = (name, text, runs) => {
-    const active = runs.filter((each) => each.state === "running").length;
+    const active = runs.filter(running).length;
     const bad = runs.filter((each) => ["failed", "damaged"].includes(each.state)).length;
     const tail = [String(runs.length), active ? `${active} running` : "", bad ? `${bad} failed` : ""].filter(Boolean).join(", ");
     const plainName = name === null ? null : new URLSearchParams([["x", name]]).get("x");
@@ -106,7 +106,7 @@ function showSide() {
 
 function showLive() {
   document.getElementById("folder").textContent = known.folder;
-  const active = all().filter((each) => each.state === "running").length;
+  const active = all().filter(running).length;
   document.getElementById("live").textContent = known.lost
     || (known.pending ? `reading ${known.pending.toLocaleString("en")} more runs …` : active ? `live, ${active} running` : "live");
   document.title = known.folder ? `${known.folder} · basinet` : "basinet";

@@ -1,7 +1,7 @@
 // What the page knows: the runs, as the server lists them, and the choices of the reader, which are in the address.
 
 export const known = {
-  session: "", folder: "", version: 0, pending: 0, runs: new Map(), order: [], quantities: {}, problems: [], lost: "",
+  session: "", folder: "", version: 0, pending: 0, runs: new Map(), order: [], quantities: {}, problems: [], lost: "", abandoned: "",
 };
 
 export const choices = new URLSearchParams(location.hash.slice(1));
@@ -75,7 +75,12 @@ export async function poll() {
   const present = new Set(answer.numbers);
   for (const number of [...known.runs.keys()]) if (!present.has(number)) known.runs.delete(number);
   known.order = answer.numbers;
-  if (changed || back || waited) tell("runs");
+  const left = answer.abandoned.join();
+  const leaving = left !== known.abandoned;
+  known.abandoned = left;
+  const alone = new Set(answer.abandoned);
+  for (const run of known.runs.values()) run.abandoned = alone.has(run.number);
+  if (leaving || changed || back || waited) tell("runs");
 }
 
 // Which runs
@@ -87,6 +92,8 @@ export const all = () => known.order.map((number) => known.runs.get(number)).fil
 
 // As an address holds it: text that is no Unicode is changed.
 const plain = (text) => new URLSearchParams([["x", text]]).get("x");
+
+export const running = (run) => run.state === "running" && !run.abandoned;
 
 export const find = (id) => all().find((run) => plain(run.id) === id);
 
