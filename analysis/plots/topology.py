@@ -52,6 +52,18 @@ def load_weights(run: Run) -> sparse.csr_array | None:
     return sparse.csr_array((weights, (receivers, senders)), shape=(size, size))
 
 
+def usual_layout(topology: str) -> str | None:
+    """Return the layout in which a topology is easiest to recognise.
+
+    Args:
+        topology: Its name.
+
+    Returns:
+        `grid` for those that are grids; None for others, whose layout depends on the graph.
+    """
+    return "grid" if topology in ("grid", "torus") else None
+
+
 def _layout(graph: nx.Graph, wanted: str | None) -> str:
     simple = nx.Graph(graph)
     regular = len({degree for _, degree in simple.degree()}) == 1
@@ -67,30 +79,8 @@ def _columns(graph: nx.Graph) -> int:
     return ceil(sqrt(size))
 
 
-def usual_layout(topology: str) -> str | None:
-    """Return the layout in which a topology is easiest to recognise.
-
-    Args:
-        topology: Its name.
-
-    Returns:
-        `grid` for those that are grids; None for others, whose layout depends on the graph.
-    """
-    return "grid" if topology in ("grid", "torus") else None
-
-
-def place_agents(graph: nx.Graph, layout: str | None = None) -> dict[int, tuple[float, float]]:
-    """Place the agents of a graph in the plane.
-
-    Args:
-        graph: The graph.
-        layout: `circular`, `grid` (row by row) or `spring`; if None, spring for connected irregular graphs,
-            and circular for others.
-
-    Returns:
-        The position of each agent.
-    """
-    layout = _layout(graph, layout)
+def _positions(graph: nx.Graph, layout: str) -> dict[int, tuple[float, float]]:
+    """Place the agents by a layout."""
     size = graph.number_of_nodes()
     if layout == "circular":
         angles = np.pi / 2 - 2 * np.pi * np.arange(size) / size
@@ -100,6 +90,22 @@ def place_agents(graph: nx.Graph, layout: str | None = None) -> dict[int, tuple[
         return {node: (index % columns, -(index // columns)) for index, node in enumerate(graph)}
     positions: dict[int, tuple[float, float]] = nx.spring_layout(graph, weight=None, seed=0, iterations=200)
     return positions
+
+
+def place_agents(weights: sparse.csr_array, layout: str | None = None) -> list[tuple[float, float]]:
+    """Place agents as `plot_topology` does.
+
+    Args:
+        weights: The mixing matrix W [K, K].
+        layout: See `plot_topology`.
+
+    Returns:
+        A position for each agent.
+    """
+    graph = nx.from_scipy_sparse_array(weights.T)
+    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
+    found = _positions(graph, _layout(graph, layout))
+    return [(float(x), float(y)) for x, y in (found[node] for node in graph)]
 
 
 def _draw_graph(
@@ -117,7 +123,7 @@ def _draw_graph(
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
     weights = [weight for _, _, weight in graph.edges(data="weight")]
     layout = _layout(graph, wanted)
-    positions = place_agents(graph, layout) if places is None else dict(enumerate(places))
+    positions = _positions(graph, layout) if places is None else dict(enumerate(places))
     small = len(own) > _MOST_NODES
     dot = scale * (max(4.0, 6000 / len(own)) if small else 260 if len(own) <= 30 else 130)
     if weights:

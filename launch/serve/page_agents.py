@@ -41,12 +41,12 @@ def agents_of(run: Run, replica: int) -> dict[str, Any]:
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
     topology = run.config.get("topology")
     layout = usual_layout(str(topology.get("name") if isinstance(topology, dict) else topology))
-    positions = place_agents(graph, layout)
+    positions = place_agents(matrix, layout)
     edges = sorted(((u, v, float(w)) for u, v, w in graph.edges(data="weight")), key=lambda edge: -edge[2])
     size = graph.number_of_nodes()
     labels, mix = _label_mix(run, replica, size)
     return {
-        "positions": [[round(float(place), 4) for place in positions[node]] for node in range(size)],
+        "positions": [[round(x, 4), round(y, 4)] for x, y in positions],
         "edges": edges[:_MOST_EDGES],
         "edges_left_out": max(0, len(edges) - _MOST_EDGES),
         "directed": directed,
