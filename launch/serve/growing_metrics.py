@@ -16,7 +16,10 @@ from basinet.sim.run.records import METRICS, Row, parse_lines
 __all__ = ["GrowingMetrics", "Series", "last_values"]
 
 _CHUNK = 4 * 2**20
-_TAIL = 64 * 2**10
+_TAIL = 4 * 2**10
+_TAIL_OF_REPLICA = 700
+"""Bytes that are read at first from the end of a file, and more of them for each replica."""
+
 _LONGEST_TAIL = 16 * 2**20
 _SEEN = 256
 """Bytes before the place read last that must be the same for reading to continue there."""
@@ -235,7 +238,7 @@ def last_values(folder: Path, replicas: int, diverged: Collection[int] = ()) -> 
         return {}
     with open(path, "rb") as file:
         size = file.seek(0, 2)
-        length = min(size, _TAIL)
+        length = min(size, _TAIL + _TAIL_OF_REPLICA * replicas)
         while True:
             file.seek(size - length)
             content = file.read(length)

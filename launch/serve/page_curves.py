@@ -1,5 +1,6 @@
 """Curves of groups of runs: the mean and spread over all replicas, at as many steps as a page can show."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -30,9 +31,10 @@ def curves(
         seconds: Time after which to stop reading; the next call goes on.
 
     Returns:
-        `curves`, for each group the places `x`, and the `mean`, the standard deviation `sd`, the extremes `low` and
-        `high` and the number `n` of replicas there, besides `every`: one in so many evaluations was read; `pending`,
-        the number of runs that are still to be read; and `problems`, a sentence for each run that cannot be read.
+        `curves`, for each group the places `x`, and the `mean` (None if it overflows), the standard deviation `sd`, the
+        extremes `low` and `high` and the number `n` of replicas there, besides `every`: one in so many evaluations was
+        kept; `pending`, the number of runs that are still to be read; and `problems`, a sentence for each run that
+        cannot be read.
     """
     end = time.monotonic() + seconds
     series: list[list[Series]] = [[] for _ in groups]
@@ -77,9 +79,9 @@ def _averaged(series: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]])
         places[row, within] = np.interp(steps[within], own, place)
         values[row, within] = np.interp(steps[within], own, value)
     count = np.isfinite(values).sum(0)
-    mean, place = np.nansum(values, 0) / count, np.nansum(places, 0) / count
-    squares = np.nansum((values - mean) ** 2, 0)
-    sd = np.sqrt(squares / np.maximum(count - 1, 1))
+    with np.errstate(over="ignore", invalid="ignore"):  # of runs that are about to diverge
+        mean, place = np.nansum(values, 0) / count, np.nansum(places, 0) / count
+        sd = np.sqrt(np.nansum((values - mean) ** 2, 0) / np.maximum(count - 1, 1))
     rounded = {"x": place, "mean": mean, "sd": sd, "low": np.nanmin(values, 0), "high": np.nanmax(values, 0)}
     return {name: _rounded(array) for name, array in rounded.items()} | {"n": count.tolist()}
 
@@ -94,5 +96,5 @@ def _chosen(steps: NDArray[Any]) -> NDArray[Any]:
     return chosen
 
 
-def _rounded(values: NDArray[Any]) -> list[float]:
-    return [float(f"{value:.7g}") for value in values.tolist()]
+def _rounded(values: NDArray[Any]) -> list[float | None]:
+    return [float(f"{value:.7g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -142,12 +142,13 @@ export function curves(host, series, { xLabel, yLabel, xLog, yLog, about }) {
   const id = `clip${Math.random().toString(36).slice(2)}`;
   svg.append(draw("clipPath", { id }, draw("rect", { x: left, y: top, width: width - left - right, height: height - top - bottom })));
   area.setAttribute("clip-path", `url(#${id})`);
-  const visible = (one, i) => (!xLog || one.x[i] > 0) && (!yLog || one.mean[i] > 0);
+  const visible = (one, i) => Number.isFinite(one.mean[i]) && (!xLog || one.x[i] > 0) && (!yLog || one.mean[i] > 0);
   for (const one of series) {
     const places = one.x.map((_, i) => i).filter((i) => visible(one, i));
     if (one.low && places.length > 1) {
-      const upper = places.map((i) => `${x(one.x[i]).toFixed(1)},${y.clip(one.high[i]).toFixed(1)}`);
-      const lower = places.map((i) => `${x(one.x[i]).toFixed(1)},${y.clip(one.low[i]).toFixed(1)}`).reverse();
+      const bounded = places.filter((i) => Number.isFinite(one.low[i]) && Number.isFinite(one.high[i]));
+      const upper = bounded.map((i) => `${x(one.x[i]).toFixed(1)},${y.clip(one.high[i]).toFixed(1)}`);
+      const lower = bounded.map((i) => `${x(one.x[i]).toFixed(1)},${y.clip(one.low[i]).toFixed(1)}`).reverse();
       area.append(draw("polygon", { class: "band", points: [...upper, ...lower].join(" "), fill: one.color, "fill-opacity": 0.16 }));
     }
   }
