@@ -105,7 +105,7 @@ def worker_of(index: StudyIndex, entry: Entry) -> str:
         A sentence.
     """
     if entry.state not in _UNFINISHED:
-        return f"nobody: the run is {entry.state}"
+        return f"nobody: the run has ended ({entry.state})"
     age = max(0, round(time.time() - entry.changed))
     word = f"last written {age:,} s ago" if entry.changed else "nothing written yet"
     holder = _holder(index, entry)

@@ -390,7 +390,7 @@ def test_who_works_on_a_run(runs):
         lock.write_text(holder)
         assert worker_of(index, now).startswith(sentence)
         assert abandoned(index, entries.values()) == ([now.number] if gone else [])
-    assert worker_of(index, entries["first/diffusion"]) == "nobody: the run is done"
+    assert worker_of(index, entries["first/diffusion"]) == "nobody: the run has ended (done)"
 
 
 # Safety
@@ -533,8 +533,10 @@ def page(browser, server, runs):
 
 def test_the_page_lists_runs_and_escapes_their_names(page):
     page.browser.look()
+    damage_status(plant(page.runs / "first" / "damaged"))
     page.open("#view=runs")
-    page.browser.wait("document.querySelectorAll('tbody tr').length === 5")
+    page.browser.wait("document.querySelectorAll('tbody tr').length === 6")
+    page.browser.wait("document.querySelector('#side summary.problem')?.checkVisibility()")
     names = page.browser.run("[...document.querySelectorAll('td.name')].map(each => each.textContent)")
     assert f"first/{HOSTILE}" in names
 
@@ -575,7 +577,7 @@ def test_other_views_show_points_agents_and_differences(page):
     page.open("#view=compare&study=first")
     page.browser.wait("document.querySelector('#differences')?.textContent.includes('strategy.name')")
     page.open("#view=run&run=first/diffusion")
-    page.browser.wait("document.body?.textContent.includes('nobody: the run is done')")
+    page.browser.wait("document.body?.textContent.includes('nobody: the run has ended (done)')")
     with open(page.runs / "first" / "diffusion" / "metrics.jsonl", "ab") as file:
         for step in (20, 50):
             rows = [{"step": step, "replica": 0, "agent": k, "test_loss": k * step} for k in range(3)]

@@ -61,7 +61,7 @@ export function update() {
       },
     })),
     make("td", { class: "name" }, make("a", { href: link({ view: "run", run: run.id }) }, shownStudy ? run.id : idOf(run)),
-      run.problem || run.error ? make("div", { class: "problem" }, brief(run.problem || run.error)) : null),
+      run.problem || run.error ? make("div", { class: "problem" }, brief(run.problem.split(`${run.id}/`).at(-1) || run.error)) : null),
     make("td", {}, make("span", { class: `state ${run.abandoned ? "interrupted" : run.state}` }, run.state),
       run.abandoned ? make("div", { class: "soft" }, "no process") : null,
       run.diverged ? make("div", { class: "soft" }, `${run.diverged} of ${run.replicas} diverged`) : null),
