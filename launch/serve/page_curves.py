@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.launch.serve.growing_metrics import Series
-from basinet.launch.serve.study_index import StudyIndex
-from basinet.sim.experiment.mistakes import ExperimentError
+from basinet.launch.serve.study_index import ODD, StudyIndex
 
 __all__ = ["curves"]
 
@@ -48,16 +47,17 @@ def curves(
     for _, group, number in order:
         try:
             entry = index.entry(number)
+        except LookupError:
+            continue
+        try:
             if not index.has_read(entry):
                 if read and time.monotonic() > end:
                     pending += 1
                     continue
                 read += 1
             metrics = index.metrics(entry)
-        except LookupError:
-            continue
-        except (ExperimentError, OSError) as error:
-            problems.append(str(error))
+        except ODD as error:
+            problems.append(f"{entry.path}: {error}" if str(entry.path) not in str(error) else str(error))
             continue
         every[group] = max(every[group], metrics.every)
         series[group].append(metrics.series(metric, x, entry.diverged))

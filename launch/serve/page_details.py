@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from basinet.analysis.statistics.incidents import incidents
-from basinet.launch.serve.study_index import Entry, StudyIndex
+from basinet.launch.serve.study_index import ODD, Entry, StudyIndex
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import LOCKS, plain_file
 from basinet.sim.run.folder import load_run
@@ -80,7 +80,7 @@ def details(index: StudyIndex, entry: Entry) -> dict[str, Any]:
     try:
         if entry.state != "waiting":
             sentences = incidents([load_run(index.confined(entry.path))])
-    except (ExperimentError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except ODD as error:
         sentences = [" ".join(str(error).split())]
     study = _study(index, entry)
     kept = ("files", "quantities", "run", "model", "traceback")

@@ -16,11 +16,14 @@ from basinet.sim.run.files import is_leftover, read_json
 from basinet.sim.run.quantity import QUANTITIES, Quantity
 from basinet.sim.run.records import ANALYZED, METRICS, is_begun, load_config, load_status
 
-__all__ = ["Entry", "StudyIndex"]
+__all__ = ["ODD", "Entry", "StudyIndex"]
 
 _DEPTH = 8
 """Most folders below each other in which studies are looked for."""
 
+
+ODD = (ExperimentError, OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError)
+"""What is raised for files that do not hold what a run writes."""
 
 _TRIES = 3
 """Attempts to read a run in progress, whose files may change between two reads."""
@@ -258,7 +261,7 @@ class StudyIndex:
                 break
             except FileNotFoundError:  # deleted meanwhile
                 return
-            except (ExperimentError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            except ODD as error:
                 if attempt == _TRIES - 1:
                     entry.state, entry.problem = "damaged", " ".join(str(error).split())
         with self._lock:

@@ -294,7 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except (ExperimentError, OSError) as error:
             self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(str(error).split()))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:  # of files with odd values
+        except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:  # of odd values in files
             words = " ".join(str(error).split())
             self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, f"a file does not hold what a run writes ({words})")
 

@@ -169,6 +169,11 @@ def damage_line(run):
     (run / "metrics.jsonl").write_bytes(content.replace(b'"train_loss"', b"train_loss", 9))
 
 
+def damage_number(run):
+    path = run / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"step": 20,', b'"step": ' + b"9" * 40 + b","))
+
+
 def link_out(run):
     outside = run.parents[2] / "outside"
     shutil.move(run, outside)
@@ -185,9 +190,15 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(server, runs, damage
     assert str(runs / "first" / "diffusion") in problem and "\n" not in problem
 
 
-def test_lost_measurements_are_named_beside_the_curves(server, runs):
-    path = runs / "first" / "diffusion" / "metrics.jsonl"
+def lose_rows(run):
+    path = run / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-200] + lines_of(rows_of(6)[-1:]))
+
+
+@pytest.mark.parametrize("damage", [lose_rows, damage_number])
+def test_lost_measurements_are_named_beside_the_curves(server, runs, damage):
+    path = runs / "first" / "diffusion" / "metrics.jsonl"
+    damage(path.parent)
     listing(server)
     found = ask(server, "/api/curves?metric=train_loss&groups=0;1").content
     assert [len(curve["x"]) for curve in found["curves"]] == [6, 0]

@@ -69,7 +69,7 @@ export function update() {
       make("div", { class: "soft state-of" }, `${run.step.toLocaleString("en")}${run.steps ? ` / ${run.steps.toLocaleString("en")}` : ""}`)),
     metrics.map((name) => make("td", { class: "number" }, cell(run.finals[name]))),
     keys.map((key) => make("td", {}, run.config[key] === undefined || run.config[key] === null ? "–" : String(run.config[key]))),
-    make("td", { class: "soft" }, ago(run.changed))));
+    make("td", { class: "soft state-of" }, ago(run.changed))));
   replace(host,
     make("div", { class: "controls" },
       tick("tick all that are listed", everything, (on) => {
