@@ -20,7 +20,7 @@ from basinet.analysis.drawing.style import ACCENT, GREY, MAIN, SHADES, contrast,
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
 
-__all__ = ["load_weights", "place_agents", "plot_spectrum", "plot_topology"]
+__all__ = ["load_weights", "place_agents", "plot_spectrum", "plot_topology", "usual_layout"]
 
 _MOST_NODES = 60
 _MOST_PLACES = 4096  # if the agents' positions are given
@@ -50,6 +50,18 @@ def load_weights(run: Run) -> sparse.csr_array | None:
     receivers, senders, weights = (np.array(column) for column in zip(*entries, strict=True))
     size = int(max(receivers.max(), senders.max())) + 1
     return sparse.csr_array((weights, (receivers, senders)), shape=(size, size))
+
+
+def usual_layout(topology: str) -> str | None:
+    """Return the layout in which a topology is easiest to recognise.
+
+    Args:
+        topology: Its name.
+
+    Returns:
+        `grid` for those that are grids; None for others, whose layout depends on the graph.
+    """
+    return "grid" if topology in ("grid", "torus") else None
 
 
 def _layout(graph: nx.Graph, wanted: str | None) -> str:

@@ -9,7 +9,7 @@ from basinet.analysis.drawing.choice import MOST_PANELS
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import grid
 from basinet.analysis.plots.partition import dealt_by, load_partition, plot_partition
-from basinet.analysis.plots.topology import load_weights, plot_topology
+from basinet.analysis.plots.topology import load_weights, plot_topology, usual_layout
 from basinet.analysis.statistics.run_labels import describe, strategy_label
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
@@ -36,8 +36,7 @@ def topology_drawing(runs: Sequence[Run]) -> Drawing | None:
         return [{"receiver": row, "sender": column, "weight": weight} for row, column, weight in columns]
 
     def draw(run: Run, rows: list[Row], ax: Axes) -> None:
-        layout = "grid" if component(run) in ("torus", "grid") else None
-        plot_topology(load_weights(run), ax=ax, layout=layout)
+        plot_topology(load_weights(run), ax=ax, layout=usual_layout(component(run)))
 
     def component(run: Run) -> str:
         topology = run.config.get("topology")

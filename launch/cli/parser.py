@@ -107,6 +107,19 @@ def make_parser() -> argparse.ArgumentParser:
     report = command("report", "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
 
+    serve = command("serve", "show runs on a local page, to watch and compare them while they run")
+    serve.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of experiments, of one, or of a run (default runs)",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="name or address to listen at (default 127.0.0.1)")
+    serve.add_argument("--port", type=_port, default=8765, metavar="N", help="port; 0 for a free one (default 8765)")
+    serve.add_argument("--open", action="store_true", help="open the page in a browser")
+
     export = command(
         "export", "write a trained model, the measurements of runs, or a film of a graph to a file", of="models."
     )
@@ -265,6 +278,12 @@ def _add_afresh(parser: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}; allowed are 1, 2, …")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"got {text}; allowed are 0 to 65535")
     return int(text)
 
 

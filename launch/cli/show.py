@@ -209,6 +209,7 @@ def _draw(setup: Setup, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     from basinet.analysis.plots import plot_spectrum, plot_topology
+    from basinet.analysis.plots.topology import usual_layout
 
     changes = len(setup.sequence) > 1
     steps = setup.sequence[:_MOST_STEPS] if changes and setup.num_agents <= _MOST_AGENTS_OF_STEPS else ()
@@ -219,7 +220,7 @@ def _draw(setup: Setup, path: Path) -> Path:
     half = max(1, len(steps))
     cells = figure.add_gridspec(1 + bool(steps), 2 * half, height_ratios=[5, 2.4][: 1 + bool(steps)])
     name = setup.config.topology.component.name
-    layout = "grid" if name in ("grid", "torus") else "circular" if changes else None
+    layout = usual_layout(name) or ("circular" if changes else None)
     places = places_of(setup.graph)
     ax = figure.add_subplot(cells[0, :] if values is None else cells[0, :half])
     plot_topology(setup.weights, ax=ax, layout=layout, positions=places)

@@ -40,6 +40,7 @@ __all__ = [
     "load_journal",
     "load_record",
     "load_status",
+    "parse_lines",
     "read_last_lines",
     "read_lines",
     "read_table",
@@ -228,6 +229,33 @@ def _measurement(line: bytes) -> Row:
     return row
 
 
+_MISTAKES = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What is raised for a line that is not a row."""
+
+
+def parse_lines(content: bytes, path: Path, first: int = 1) -> list[Row]:
+    """Parse measurements that were appended to a file.
+
+    Args:
+        content: Complete lines, the last one ended, too.
+        path: The file.
+        first: Number of the first of these lines.
+
+    Returns:
+        The rows.
+
+    Raises:
+        Damaged: A line is not a row.
+    """
+    rows = []
+    for number, line in enumerate(content.split(b"\n")[:-1], first):
+        try:
+            rows.append(_measurement(line))
+        except _MISTAKES as error:
+            raise Damaged(path, f"line {number}: {in_words(error)}") from error
+    return rows
+
+
 def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
     """Read measurements.
 
@@ -249,7 +277,7 @@ def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_measurement(line))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except _MISTAKES as error:
             if number < len(lines) and left > 0:
                 raise Damaged(path, f"line {number}: {in_words(error)}") from error
             break

@@ -28,7 +28,8 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_the_rooms_as_files(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     rooms = ("launch", "analysis", "sim", "algorithms", "topologies")
-    files = [file for room in rooms for kind in ("py", "html", "yaml") for file in (ROOT / room).rglob(f"*.{kind}")]
+    kinds = ("py", "html", "yaml", "css", "js")
+    files = [file for room in rooms for kind in kinds for file in (ROOT / room).rglob(f"*.{kind}")]
     assert {f"basinet/{file.relative_to(ROOT)}" for file in files} < {*names}
     assert {"basinet/__init__.py", "basinet/py.typed", "basinet/launch/experiments/main.yaml"} <= {*names}
     assert not any(name.startswith(("tests", "sim", "basinet/tests")) for name in names)

@@ -1,0 +1,1 @@
+"""The local page to watch and compare runs: a small server that only reads."""
