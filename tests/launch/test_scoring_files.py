@@ -18,8 +18,8 @@ from torch import nn
 import basinet
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.cli import main
+from basinet.launch.finished.scoring_files import FileScores
 from basinet.launch.progress_bar import TerminalMonitor
-from basinet.launch.scoring_files import FileScores
 from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_run
@@ -253,7 +253,7 @@ def test_an_interruption_loses_no_scores(trained, some, monkeypatch, capsys):
 def test_scores_so_far_are_written_now_and_then(seconds, rows, trained, some, monkeypatch):
     clock, seen = iter(range(0, 1000, seconds or 1)), []
     looks = (lambda: next(clock)) if seconds else lambda: 0.0
-    monkeypatch.setattr("basinet.launch.scoring_files.time", SimpleNamespace(monotonic=looks))
+    monkeypatch.setattr("basinet.launch.finished.scoring_files.time", SimpleNamespace(monotonic=looks))
     monkeypatch.setattr(FileScores, "write", lambda self, file: seen.append((file, len(self.scores))))
     basinet.score(some, trained["features"][0], keep=some / "kept.csv")
     assert seen == [(some / "kept.csv", count) for count in rows]
