@@ -16,7 +16,7 @@ from basinet.launch.listing import list_components
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.experiment.run_names import run_name
+from basinet.sim.experiment.grids.run_names import run_name
 from basinet.sim.experiment.words import override
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
@@ -258,6 +258,7 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"batch_size": 0}, "batch_size: got 0, which should be greater than 0"),
         ({"steps": 2.5}, "steps: got 2.5, which should be a valid integer"),
         ({"steps": 5, "epochs": 3}, "give steps or epochs, not both"),
+        ({"steps": 5, "samples": 3}, "give steps or samples, not both"),
         ({"topology": {"name": "ring"}}, "topology.agents: a value is needed"),
         ({"topology": {"name": "hypercube", "agents": 12}}, "topology: hypercube: topology.agents is 12, but must be"),
         ({"task": {"name": "quadratic", "num_agents": 3}}, "task.num_agents: quadratic has no setting 'num_agents'"),
