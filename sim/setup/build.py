@@ -28,7 +28,7 @@ from basinet.sim.setup.setup import Setup, mean_weights
 from basinet.sim.setup.sharing import Shared
 from basinet.sim.setup.spending import rows_in_steps, steps_by_bytes, steps_by_samples
 from basinet.sim.setup.trainable import trainable
-from basinet.sim.setup.trial import try_mixing, try_parts, writes_to_inputs
+from basinet.sim.setup.trial import try_alone, try_mixing, try_parts, verb_of, writes_to_inputs
 from basinet.sim.tasks import Task, is_data_set, supervised
 from basinet.sim.tasks.kept import identities
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
@@ -149,8 +149,10 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
 
 def _tried(setup: Setup, share: Shared) -> tuple[Setup, int, int]:
     """Try the parts out together; return them, the number of trained parameters and an agent's remembered bytes."""
-    if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
+    alone = (verb_of(setup), *setup.tried_alone)
+    if share("writes", alone, lambda: writes_to_inputs(setup)):
         setup = replace(setup, clones_inputs=True)
+    share("alone", alone, lambda: try_alone(setup))
     size, remembered = share("trial", setup.tried, lambda: try_parts(setup))
     return setup, size, remembered
 

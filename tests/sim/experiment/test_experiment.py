@@ -668,9 +668,15 @@ def test_runs_that_agree_in_what_a_part_depends_on_share_it():
     assert len({id(setup.graph) for setup in setups.values()}) == 2
     assert len({id(setup.sequence) for setup in setups.values()}) == 4  # rows that sum to one, or columns
     assert len({id(setup.holdings) for setup in setups.values()}) == 4
-    MADE.clear()
-    build_setup(next(iter(e.runs.values())))
-    assert trials == 8 * MADE.count("net")  # a trial for each task, strategy and rate
+    first, other = (next(c for c in e.runs.values() if c.optimizer.settings["lr"] == lr) for lr in (0.1, 0.2))
+    again, counts = Shared(), []
+    for config in (first, other):
+        MADE.clear()
+        build_setup(config, again)
+        counts.append(MADE.count("net"))
+    # A trial for each task, strategy and rate, but of the model alone for each task only.
+    assert trials == 2 * counts[0] + 6 * counts[1]
+    assert 0 < counts[1] < counts[0]
     for name in list(setups)[::7]:
         own, setup = build_setup(e.runs[name]), setups[name]
         assert torch.equal(own.task.train[0], setup.task.train[0]) and nx.utils.graphs_equal(own.graph, setup.graph)
