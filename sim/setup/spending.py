@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.channel import KINDS_OF_EDGES, num_messages
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import MOST
@@ -11,8 +12,8 @@ from basinet.sim.setup.setup import Setup
 
 __all__ = ["rows_in_steps", "steps_by_bytes", "steps_by_samples"]
 
-_CYCLES = 6
-"""Cycles of the strategy that are rehearsed, so that one that takes two of its periods is seen three times."""
+_CYCLES = 3
+"""Cycles that are rehearsed: the first may be different, and the others have to agree."""
 
 _LEAST, _LONGEST = 12, 3000
 """Least and largest number of steps that are rehearsed."""
@@ -47,15 +48,18 @@ def rows_in_steps(setup: Setup) -> tuple[Rows, int]:
     Raises:
         ExperimentError: They do not repeat.
     """
-    period = getattr(setup.strategy(), "period", 1)
-    steps = max(_LEAST, _CYCLES * period) if isinstance(period, int) else _LEAST
-    rows = rows_sent(setup, min(steps, _LONGEST))
+    strategy = setup.strategy()
+    periods = [getattr(strategy, "period", 1)]
+    if StrategyTraits.of(strategy).shares_subspaces:
+        periods.append(setup.config.optimizer.describe().get("period", 1))
+    longest = max(period for period in (1, *periods) if isinstance(period, int))
+    rows = rows_sent(setup, min(max(_LEAST, _CYCLES * longest), _LONGEST))
     for cycle in range(1, len(rows) // 3 + 1):
         if all(now == then for now, then in zip(rows[cycle:], rows[2 * cycle :], strict=False)):
             return rows[: 2 * cycle], cycle
     raise ExperimentError(
-        f"bytes: what {setup.config.strategy.name} sends does not repeat from step to step, so that the end of the run"
-        " is not known in advance; give steps, epochs or samples"
+        f"bytes: what {setup.config.strategy.name} sends does not repeat within {len(rows)} steps, so that the end of"
+        " the run is not known in advance; give steps, epochs or samples"
     )
 
 

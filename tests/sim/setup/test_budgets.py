@@ -64,6 +64,10 @@ def test_budgets_by_hand(change, steps, shared):
         {"strategy": "relay", "topology": {"name": "path", "agents": 4}},
         {"strategy": {"name": "local_sgd", "period": 3}, "topology": {"name": "one_peer_exponential", "agents": 16}},
         {"topology": {"name": "one_peer_exponential", "agents": 8}},
+        {
+            "strategy": "subspace_diffusion",
+            "optimizer": {"name": "golore", "lr": 0.1, "rank": 2, "period": 20, "shared": True},
+        },
         {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}, "optimizer_state": "mix"},
         {"personal": ["*.bias"]},
     ],
@@ -96,7 +100,7 @@ class Irregular:
             {"strategy": "isolated"},
             "bytes: isolated sends nothing here, so that a number of bytes does not end the run",
         ),
-        ({"strategy": Irregular}, "sends does not repeat from step to step, so that the end of the run is not known"),
+        ({"strategy": Irregular}, "sends does not repeat within 12 steps, so that the end of the run is not known"),
         ({"optimizer": {"name": "sgd", "lr": 0.1, "momentum": -1}}, "optimizer"),  # said as without a budget
         ({"steps": 3}, "give steps or bytes, not both"),
     ],
