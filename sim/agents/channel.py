@@ -1,6 +1,6 @@
 """The channel: all messages between agents."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -21,7 +21,31 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.patterns import first_names
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["Channel"]
+__all__ = ["KINDS_OF_EDGES", "Channel", "num_messages"]
+
+KINDS_OF_EDGES = ("graph", "reverse", "server")
+"""The edges along which agents send: those of W, those of the weights whose columns sum to one, and those of a star."""
+
+
+def num_messages(setup: Setup) -> dict[str, list[int]]:
+    """Count the messages of a step along each kind of edge.
+
+    Args:
+        setup: The parts of the run.
+
+    Returns:
+        Their number in the steps of a period, by kind; nothing for edges that the run does not have.
+    """
+    return {
+        "graph": list(map(_off_diagonal, setup.sequence)),
+        "reverse": list(map(_off_diagonal, setup.push)),
+        "server": [_off_diagonal(_star(setup.num_agents))],
+    }
+
+
+def _off_diagonal(weights: csr_array) -> int:
+    entries = weights.tocoo()
+    return int(((entries.row != entries.col) & (entries.data != 0)).sum())
 
 
 class _Edges:
@@ -32,8 +56,7 @@ class _Edges:
         self._placement = placement
         self._like = like
         self._pool = pool
-        entries = weights.tocoo()
-        self.num_messages = int(((entries.row != entries.col) & (entries.data != 0)).sum())
+        self.num_messages = _off_diagonal(weights)
 
     @cached_property
     def mixer(self) -> Mixer:
@@ -66,6 +89,7 @@ class Channel:
     Attributes:
         replicas: Sums, means and distances over the agents of each replica.
         bytes_sent: Bytes sent so far by all agents of a replica together.
+        row_bytes: Bytes sent along an edge of each kind since the channel was made.
         piece: Numbers of a broadcast that a worker holds at a time.
     """
 
@@ -85,17 +109,24 @@ class Channel:
         def edges(*matrices: csr_array) -> list[_Edges]:
             return [_Edges(weights, placement, state.parameters, pool) for weights in matrices]
 
-        self._edges = edges(*setup.sequence)
-        self._push_edges = edges(*setup.push)
-        self._server_edges = edges(_star(placement.agents))
+        self._edges = {
+            "graph": edges(*setup.sequence),
+            "reverse": edges(*setup.push),
+            "server": edges(_star(placement.agents)),
+        }
         self.bytes_sent = 0
+        self.row_bytes = dict.fromkeys(KINDS_OF_EDGES, 0)
         self.piece = 2**20
 
-    def _send(self, sequence: Sequence[_Edges], step: int, size: int) -> _Edges:
+    def _send(self, kind: str, step: int, size: int) -> _Edges:
         """Count a row of `size` bytes along each edge of a step, and return the edges."""
-        edges = sequence[step % len(sequence)]
+        edges = self._at(kind, step)
+        self.row_bytes[kind] += size
         self.bytes_sent += edges.num_messages * size
         return edges
+
+    def _at(self, kind: str, step: int) -> _Edges:
+        return self._edges[kind][step % len(self._edges[kind])]
 
     def combine(
         self, x: Tensor, step: int, sent: int | None = None, *, truly: bool = False, spare: Tensor | None = None
@@ -111,14 +142,14 @@ class Channel:
             truly: Whether attackers do not falsify this message, as for numbers of the protocol itself.
             spare: A tensor like the parameters that may be swapped with `x`.
         """
-        edges = self._send(self._edges, step, self._personal.row_bytes(x) if sent is None else sent)
+        edges = self._send("graph", step, self._personal.row_bytes(x) if sent is None else sent)
         self._mix(edges.mixer, x, spare, None if truly else self._error(edges, x, step))
         if x is self._state.parameters:
             self._follow(lambda rows: self._combine_follower(rows, step))
 
     def push(self, x: Tensor, step: int, *, spare: Tensor | None = None) -> None:
         """Mix with weights whose columns sum to one; otherwise like `combine`, but nothing follows the parameters."""
-        edges = self._send(self._push_edges, step, self._personal.row_bytes(x))
+        edges = self._send("reverse", step, self._personal.row_bytes(x))
         self._mix(edges.mixer, x, spare, self._error(edges, x, step))
 
     def average(self, x: Tensor, step: int, weights: Tensor | None = None) -> None:
@@ -135,14 +166,14 @@ class Channel:
         if self._attackers is not None:
             raise ExperimentError(no_average(self._config))
         beside = 0 if weights is None else weights.itemsize
-        self._send(self._server_edges, step, self._personal.row_bytes(x) + beside)
+        self._send("server", step, self._personal.row_bytes(x) + beside)
         self.replicas.average(x, weights)
         if x is self._state.parameters:
             self._follow(lambda rows: self.average(rows, step))
 
     def neighbors(self, step: int) -> Neighbors:
         """Return the agents' neighbours at a step, in slots."""
-        return self._edges[step % len(self._edges)].neighbors
+        return self._at("graph", step).neighbors
 
     def exchange(self, messages: Tensor, step: int, sent: int | None = None) -> Tensor:
         """Send each neighbour a row and receive one from each.
@@ -156,7 +187,7 @@ class Channel:
             [N, D, ...], from the neighbour in each slot; 0 where an agent hears nobody.
         """
         size = self._personal.row_bytes(messages, 2) if sent is None else sent
-        neighbors = self._send(self._edges, step, size).neighbors
+        neighbors = self._send("graph", step, size).neighbors
         received = neighbors.exchange(messages)
         if self._attackers is not None:
             self._attackers.falsify_all(neighbors, messages, received, step)
@@ -174,7 +205,7 @@ class Channel:
             Pairs of columns and of what is received in them, [N, D, w]; iterating again gives the same. During the last
             iteration, columns of `x` already visited may be overwritten.
         """
-        neighbors = self._send(self._edges, step, self._personal.row_bytes(x)).neighbors
+        neighbors = self._send("graph", step, self._personal.row_bytes(x)).neighbors
         return _Broadcast(neighbors, x, self._attackers, step, self._personal, self.piece)
 
     def centroid(self, x: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -217,7 +248,7 @@ class Channel:
             x.copy_(mixed)
 
     def _combine_follower(self, rows: Tensor, step: int) -> None:
-        edges = self._send(self._edges, step, self._personal.row_bytes(rows))
+        edges = self._send("graph", step, self._personal.row_bytes(rows))
         self._mix(edges.positive_mixer, rows)
 
     def _follow(self, verb: Callable[[Tensor], None]) -> None:

@@ -55,8 +55,10 @@ PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
 __all__ = [
+    "BESIDE_RUNS",
     "DEFAULTS",
     "KINDS",
+    "LENGTHS",
     "MOST",
     "NESTED",
     "Config",
@@ -147,6 +149,12 @@ KINDS: dict[str, Kind] = {
 """The kinds of component; a component inside another's mapping has a dotted key."""
 
 NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
+LENGTHS = ("steps", "epochs", "samples", "bytes")
+"""Keys that say when a run ends, at most one of which is given."""
+
+BESIDE_RUNS = ("cases", "axes", "exclude", "skip", "about", "loggers")
+"""Keys of an experiment that no run has."""
+
 _PLAIN = {"topology": ("agents",), "averaging": ("evaluate",), "escape": ("every", "stop")}
 
 
@@ -361,8 +369,13 @@ class Config(_Part):
         schedule: Learning-rate schedule.
         batch_size: Samples per agent and step.
         sampling: "independent" (with replacement) or "epochs" (each sample once per epoch).
-        steps: Number of steps; alternatively, give `epochs`.
-        epochs: Average number of passes of an agent over its data; alternatively, give `steps`.
+        steps: Number of steps. This key, `epochs`, `samples` and `bytes` are alternatives; with none of them, a run has
+            1000 steps.
+        epochs: Average number of passes of an agent over its data.
+        samples: Samples in the batches of all agents of a replica together, so that runs with other batch sizes and
+            numbers of agents see equally many: the run ends with the step that reaches this number.
+        bytes: Bytes that all agents of a replica together send: the run ends with the step that reaches this number.
+            Known before it starts, if what the strategy sends repeats from step to step.
         replicas: Number of independent repetitions, which run together.
         seed: Seed of all random draws.
         evaluate_every: Steps between two evaluations; None for ten evaluations in the run.
@@ -416,6 +429,8 @@ class Config(_Part):
     sampling: Sampling = "independent"
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None
+    samples: PositiveInt | None = None
+    bytes: PositiveInt | None = None
     replicas: PositiveInt = 5
     seed: Seed = 0
     evaluate_every: PositiveInt | None = None
@@ -444,8 +459,9 @@ class Config(_Part):
 
     @model_validator(mode="after")
     def _length(self) -> Self:
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps: give steps or epochs, not both")
+        given = [key for key in LENGTHS if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]}: give {' or '.join(given)}, not both")
         return self
 
     @classmethod
@@ -465,7 +481,7 @@ class Config(_Part):
         if unknown == "stages":
             raise ExperimentError("stages: an experiment in stages is a basinet.Pipeline, which basinet.run also takes")
         if unknown is not None:
-            allowed = nearest(unknown, [*cls.model_fields, "cases", "skip", "about", "loggers", "stages"])
+            allowed = nearest(unknown, [*cls.model_fields, *BESIDE_RUNS, "stages"])
             raise ExperimentError(f"{unknown}: an experiment has no key '{unknown}'; {allowed}")
         missing = [key for key in ("task", "topology", "strategy") if key not in description]
         if missing:

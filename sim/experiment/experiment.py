@@ -1,7 +1,8 @@
 """The experiment: a description from YAML, `key=value` or Python objects, and its grid of runs.
 
-A list in place of a single value makes a grid; `cases` gives named sets of values that override the experiment's, for
-keys that change together. Every point of the grid is a `Config`: one run.
+A list or a range in place of a single value makes a grid; `cases` gives named sets of values that override the
+experiment's, `axes` lists of values that go together, and `exclude` points that are left out. Every point of the grid
+is a `Config`: one run.
 """
 
 import copy
@@ -12,9 +13,10 @@ from typing import Any
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import Component, ExperimentError, look_in
 from basinet.sim.experiment.config import KINDS, Config
-from basinet.sim.experiment.grid import expand, frozen
+from basinet.sim.experiment.grids.exclusions import Exclusions
+from basinet.sim.experiment.grids.grid import expand, frozen
+from basinet.sim.experiment.grids.run_names import run_name
 from basinet.sim.experiment.mistakes import shown
-from basinet.sim.experiment.run_names import run_name
 from basinet.sim.experiment.words import as_typed, override
 from basinet.sim.setup.start import Start
 
@@ -26,7 +28,9 @@ class Experiment:
 
     Args:
         description: Keys and values: see `Config` for the keys; `cases`, a mapping from a case's name to values that
-            override the experiment's in that case; `skip`, "impossible" to leave out runs whose parts do not fit
+            override the experiment's in that case; `axes`, a mapping from names of axes to keys with equally many
+            values, which go together; `exclude`, mappings from keys to one or several values, each of which leaves out
+            the runs whose values are among these; `skip`, "impossible" to leave out runs whose parts do not fit
             together; `about`, a text for the report; and `loggers`, a list of what else receives the metrics, which no
             folder records. A strategy's mapping may hold keys of the experiment besides
             its own settings: they override the experiment's for that strategy.
@@ -56,9 +60,12 @@ class Experiment:
         self.skips_impossible = skip is not None
         self.runs: dict[str, Config] = {}
         parser, names = _Parser(), _Names()
+        excluded = Exclusions(self.description.get("exclude"), self.description.get("axes") or ())
         for axes, point in expand(self.description):
             config = parser.parse(point)
-            self.runs[names.give(run_name(config, axes), config)] = config
+            if not excluded.leave_out(config, axes):
+                self.runs[names.give(run_name(config, axes), config)] = config
+        excluded.check()
 
     def __repr__(self) -> str:
         names = list(self.runs)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.config import BESIDE_RUNS, Config
 from basinet.sim.experiment.experiment import Experiment, read_description
-from basinet.sim.experiment.grid import INSTEAD
+from basinet.sim.experiment.grids.grid import INSTEAD
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.words import as_typed, override
 from basinet.sim.setup.sources import OfStage
@@ -234,7 +234,7 @@ def _given(stages: Any, folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _merged(common: Mapping[str, Any], own: Mapping[str, Any], *, first: bool) -> dict[str, Any]:
     """Lay the keys of a stage over the common ones, and let it start from the stage before."""
-    replaced = {INSTEAD[key] for key in own if key in INSTEAD} | (set() if first else {"start"})
+    replaced = {other for key in own for other in INSTEAD.get(key, ())} | (set() if first else {"start"})
     merged = {key: value for key, value in common.items() if key not in replaced} | dict(own)
     if first:
         return merged
@@ -256,7 +256,7 @@ def _by_stage(names: Sequence[str], words: Sequence[str]) -> list[list[str]]:
     """Return the overrides of each stage."""
     split = [(word, *word.partition(".")[::2]) for word in words]
     common = [word for word, first, _ in split if first not in names]
-    known = [*names, *Config.model_fields, "cases", "skip", "about", "loggers"]
+    known = [*names, *Config.model_fields, *BESIDE_RUNS]
     wrong = next((key for word in common if (key := word.partition("=")[0].partition(".")[0]) not in known), None)
     if wrong is not None:
         raise ExperimentError(f"{wrong}: got neither a key of an experiment nor a stage; {nearest(wrong, known)}")

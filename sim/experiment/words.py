@@ -6,7 +6,9 @@ from typing import Any
 
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.grid import INSTEAD, place, split_strategy
+from basinet.sim.experiment.grids.exclusions import agrees
+from basinet.sim.experiment.grids.grid import INSTEAD, place, split_strategy
+from basinet.sim.experiment.grids.ranges import choices
 from basinet.sim.experiment.mistakes import shown
 
 __all__ = ["as_typed", "override", "split_words"]
@@ -37,29 +39,60 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
         ExperimentError: A word does not have this form, or would undo another.
     """
     typed: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise ExperimentError(f"{word}: an override is written key=value")
-        instead = INSTEAD.get(key)
-        undone = next((k for k in typed if k in (key, instead) or k.startswith(f"{key}.")), None)
+        instead = INSTEAD.get(key, ())
+        undone = next((k for k in typed if k in (key, *instead) or k.startswith(f"{key}.")), None)
         if undone is not None:
-            remedy = "give one of them" if undone in (key, instead) else "give it first"
+            remedy = "give one of them" if undone in (key, *instead) else "give it first"
             raise ExperimentError(f"{word}: it would undo {undone}={typed[undone]}; {remedy}")
         typed[key] = text
         value = _read_word(key, text)
-        # The command line takes precedence over cases and strategies.
-        overlays = [*_mappings(description.get("cases")), *_strategies(description, key)]
+        # The command line takes precedence over cases, axes and strategies.
+        axes = _mappings(description.get("axes"))
+        overlays = [*_mappings(description.get("cases")), *axes, *_strategies(description, key)]
         for mapping in (description, *overlays):
-            mapping.pop(instead, None)
+            for other in instead:
+                mapping.pop(other, None)
         for overlay in overlays:
             _lay_over(overlay, key, value)
         place(description, key.split("."), value)
+        _forget_empty_axes(description)
+        values[key] = value
+    if "exclude" not in values:
+        _forget_exclusions(description, values)
     typed = {key: text for key, text in typed.items() if key.partition(".")[0] != "loggers"}  # which no folder records
     about = description.get("about")
     if typed and "about" not in typed and isinstance(about, str):
         changes = ", ".join(f"`{key}={text}`" for key, text in typed.items())
         description["about"] = f"Changed here: {changes}. What follows is about the experiment as it comes.\n\n{about}"
+
+
+def _forget_empty_axes(description: dict[str, Any]) -> None:
+    """Remove the named axes all of whose keys are set otherwise now."""
+    axes = description.get("axes")
+    if isinstance(axes, dict) and axes:
+        description["axes"] = {name: keys for name, keys in axes.items() if keys != {}} or None
+
+
+def _forget_exclusions(description: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Remove the exclusions of values that a key has no longer."""
+    given = description.get("exclude")
+    listed = [given] if isinstance(given, Mapping) else given if isinstance(given, list) else []
+
+    def possible(key: str, wanted: Any) -> bool:
+        for word, value in values.items():
+            if word.removesuffix(".name") == str(key).removesuffix(".name"):
+                present, asked = choices(word, value), choices(key, wanted)
+                return any(agrees(one, wanted if asked is None else asked) for one in present or [value])
+        return True
+
+    left = [one for one in listed if not isinstance(one, Mapping) or all(possible(*pair) for pair in one.items())]
+    if len(left) < len(listed):
+        description["exclude"] = left or None
 
 
 def _read_word(key: str, text: str) -> Any:

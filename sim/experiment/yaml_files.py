@@ -91,6 +91,14 @@ _Loader.yaml_implicit_resolvers = {}
 _Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (None, f"{_TAG}seq", f"{_TAG}map")}
 
 
+class _QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads a document that `dump` has written, and in which nothing can be wrong, ten times as fast."""
+
+
+_QuickLoader.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+_QuickLoader.yaml_constructors = _Loader.yaml_constructors
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes a document; text that YAML 1.1 or 1.2 would read as another type is quoted."""
 
@@ -157,13 +165,13 @@ def load(text: str) -> Any:
         >>> load("{on: yes, lr: 1e-3, seed: 010}")
         {'on': 'yes', 'lr': 0.001, 'seed': 10}
     """
-    return deepcopy(_load(text))
+    return deepcopy(_load(text, _Loader))
 
 
 @lru_cache(maxsize=4096)
-def _load(text: str) -> Any:  # cached, since parsing is slow and the files of runs are read several times
+def _load(text: str, kind: type[_Loader | _QuickLoader]) -> Any:  # cached, since files of runs are read several times
     try:
-        return _Loader(text).get_single_data()
+        return kind(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = ", ".join(filter(None, (error.context, error.problem)))
@@ -191,7 +199,7 @@ def load_written(text: str) -> Any:
     first, *parts = _KEY.split(text)
     if not first and "&" not in text:  # anchors reach from part to part
         with suppress(ValueError):
-            found = [_load(part) for part in parts]
+            found = [_load(part, _QuickLoader) for part in parts]
             if all(isinstance(part, dict) for part in found):
                 merged = {key: value for part in found for key, value in part.items()}
                 if len(merged) == len(parts):

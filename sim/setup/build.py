@@ -26,8 +26,9 @@ from basinet.sim.setup.checks import check_batch, check_partition, check_runtime
 from basinet.sim.setup.room import check_trajectory, parameters_of
 from basinet.sim.setup.setup import Setup, mean_weights
 from basinet.sim.setup.sharing import Shared
+from basinet.sim.setup.spending import rows_in_steps, steps_by_bytes, steps_by_samples
 from basinet.sim.setup.trainable import trainable
-from basinet.sim.setup.trial import try_mixing, try_parts, writes_to_inputs
+from basinet.sim.setup.trial import try_alone, try_mixing, try_parts, verb_of, writes_to_inputs
 from basinet.sim.tasks import Task, is_data_set, supervised
 from basinet.sim.tasks.kept import identities
 from basinet.topologies import GraphSequence, check_graph, check_mixing_matrix, perron_vector
@@ -108,7 +109,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
             (task, config.task.partition, num_agents, config.replicas, seed),
             lambda: _holdings(config, task, num_agents),
         )
-    num_steps = config.steps or _steps(config, holdings)
+    num_steps = config.steps or _steps(config, holdings, num_agents)
     if config.task.augmentation is not None and len(task.input_shape) != 3:
         raise ExperimentError(
             f"task.augmentation: only images [C, H, W] can be augmented, not inputs of shape {task.input_shape}"
@@ -127,23 +128,45 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         centroid_weights=share("centroid", (sequence, columns), lambda: _centroid_weights(sequence, columns=columns)),
         holdings=holdings,
         num_steps=num_steps,
-        evaluate_every=min(config.evaluate_every or math.ceil(num_steps / 10), num_steps),
+        evaluate_every=_evaluate_every(config, num_steps),
         attack=attack,
         attackers=attackers,
         push=push,
     )
+    if config.bytes is not None:
+        setup = _until_sent(setup, share, trial=trial)
     if not trial:
         trained = share("size", setup.tried, lambda: [p for p in setup.template().parameters() if p.requires_grad])
         return replace(setup, num_parameters=sum(p.numel() for p in trained))
-    if share("writes", setup.tried, lambda: writes_to_inputs(setup)):
-        setup = replace(setup, clones_inputs=True)
-    size, remembered = share("trial", setup.tried, lambda: try_parts(setup))
+    setup, size, remembered = _tried(setup, share)
     about = share("start", (tuple(setup.tried), seed), lambda: _about_start(setup))
     setup = replace(setup, num_parameters=size, remembered=remembered, about_start=about)
     share("mixing", (config.strategy, sequence), lambda: try_mixing(setup))
     check_size(config, task, num_agents, size, remembered)
     check_trajectory(setup)
     return setup
+
+
+def _tried(setup: Setup, share: Shared) -> tuple[Setup, int, int]:
+    """Try the parts out together; return them, the number of trained parameters and an agent's remembered bytes."""
+    alone = (verb_of(setup), *setup.tried_alone)
+    if share("writes", alone, lambda: writes_to_inputs(setup)):
+        setup = replace(setup, clones_inputs=True)
+    share("alone", alone, lambda: try_alone(setup))
+    size, remembered = share("trial", setup.tried, lambda: try_parts(setup))
+    return setup, size, remembered
+
+
+def _until_sent(setup: Setup, share: Shared, *, trial: bool) -> Setup:
+    """Return a run that ends when its budget of bytes is used up."""
+    rehearsed = _tried(setup, share)[0] if trial else setup
+    rows, cycle = share("rows", (*rehearsed.tried, setup.push != ()), lambda: rows_in_steps(rehearsed))
+    num_steps = steps_by_bytes(setup, rows, cycle)
+    return replace(setup, num_steps=num_steps, evaluate_every=_evaluate_every(setup.config, num_steps))
+
+
+def _evaluate_every(config: Config, num_steps: int) -> int:
+    return min(config.evaluate_every or math.ceil(num_steps / 10), num_steps)
 
 
 def _about_start(setup: Setup) -> str:
@@ -332,7 +355,10 @@ def _holdings(config: Config, task: Task, num_agents: int) -> list[list[np.ndarr
     return holdings
 
 
-def _steps(config: Config, holdings: list[list[np.ndarray]]) -> int:
+def _steps(config: Config, holdings: list[list[np.ndarray]], num_agents: int) -> int:
+    """Return the number of steps, if the experiment does not say it; of a budget of bytes, one to begin with."""
+    if config.samples is not None:
+        return steps_by_samples(config.samples, config.batch_size, num_agents)
     if config.epochs is None:
         return 1000
     if not holdings:

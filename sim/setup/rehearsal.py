@@ -31,7 +31,7 @@ from basinet.sim.setup.trainable import trainable
 from basinet.sim.tasks import Batch
 from basinet.sim.tasks.calls import asked, inputs_in_words, takes_all
 
-__all__ = ["rehearse", "try_data", "try_model"]
+__all__ = ["rehearse", "rows_sent", "try_data", "try_model"]
 
 _FEW = 2
 """Number of agents, and of samples of each."""
@@ -327,6 +327,35 @@ def _step_and_measure(setup: Setup, *, few: bool) -> None:
             _check_metric(setup, rows)
     except Exception as error:
         _blame(setup, error)
+
+
+def rows_sent(setup: Setup, steps: int) -> list[dict[str, int]]:
+    """Take steps with a few agents, and count what is sent along an edge in each.
+
+    Args:
+        setup: The parts of the run, which have been rehearsed.
+        steps: Number of steps.
+
+    Returns:
+        The bytes of each step along an edge of each kind.
+    """
+
+    def count(*, few: bool) -> list[dict[str, int]]:
+        found = []
+        with torch.random.fork_rng(devices=[]), InlineTeam(_small(setup, few=few), "loop") as team:
+            sent = team.worker.block.channel.row_bytes
+            for step in range(1, steps + 1):
+                before = dict(sent)
+                team.advance(step)
+                found.append({kind: sent[kind] - before[kind] for kind in before})
+        return found
+
+    try:
+        return count(few=True)
+    except Exception:
+        if not setup.task.overrides("evaluate") and not setup.config.strategy.is_own:
+            raise
+        return count(few=False)  # as in `rehearse`
 
 
 def _check_metric(setup: Setup, rows: Sequence[Row]) -> None:

@@ -132,6 +132,15 @@ class Setup:
         shapes = (*task.model_arguments.values(), self.num_agents, self.num_steps)
         return [*values, config.task.component, config.task.augmentation, shapes]
 
+    @property
+    def tried_alone(self) -> list[Any]:
+        """What decides whether the model can be trained on the data, whatever strategy and optimizer do with it."""
+        config, task = self.config, self.task
+        keys = ("adapters", "frozen", "trained", "start", "replicas", "runtime", "metrics", "metrics_on")
+        sizes = (min(2, config.part_size), task.measured_batch, config.evaluate_samples)
+        parts = (config.task.component, config.task.augmentation, self.model_component)
+        return [*(getattr(config, key) for key in keys), *parts, *sizes, tuple(task.model_arguments.values())]
+
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
         """Allocate the state of some agents, in the types of the run.
 

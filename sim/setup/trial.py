@@ -23,11 +23,38 @@ from basinet.sim.setup.rehearsal import rehearse, try_data, try_model
 from basinet.sim.setup.room import bytes_of
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["try_mixing", "try_parts", "writes_to_inputs"]
+__all__ = ["try_alone", "try_mixing", "try_parts", "verb_of", "writes_to_inputs"]
+
+
+def verb_of(setup: Setup) -> Verb:
+    """Return what a run's steps call of the engine.
+
+    Args:
+        setup: The parts.
+
+    Returns:
+        The verb.
+    """
+    return "losses" if OptimizerTraits.of(setup.config.optimizer.target).derivative_free else "gradients"
+
+
+def try_alone(setup: Setup) -> None:
+    """Try the model on a few samples.
+
+    Args:
+        setup: The parts; `Setup.tried_alone` and the verb are everything that may matter here.
+
+    Raises:
+        ExperimentError: It cannot be trained or measured on them; the message is one sentence.
+    """
+    model = move_model(setup.template(), "cpu", setup.dtype)
+    _check_numbers(setup, model)
+    try_model(setup, verb_of(setup))
+    try_data(setup, model)
 
 
 def try_parts(setup: Setup) -> tuple[int, int]:
-    """Try model, optimizer, engine and strategy on a few samples and agents.
+    """Try optimizer, engine and strategy on a few samples and agents, with a model that `try_alone` has tried.
 
     Args:
         setup: The parts; `Setup.tried` lists everything that may matter here.
@@ -40,17 +67,13 @@ def try_parts(setup: Setup) -> tuple[int, int]:
         ExperimentError: Some parts do not fit together; the message is one sentence.
     """
     config, name = setup.config, setup.model_component.name
-    verb: Verb = "losses" if OptimizerTraits.of(config.optimizer.target).derivative_free else "gradients"
     model = move_model(setup.template(), "cpu", setup.dtype)
-    _check_numbers(setup, model)
-    try_model(setup, verb)
-    try_data(setup, model)
     optimizer, remembered = _try_optimizer(setup, model)
     engine = config.runtime.engine
     if engine != "auto":  # tried as in the run, where the batches and the first agents' results are the same
         state = setup.state(model, min(4, setup.num_agents), torch.device("cpu"))
         try:
-            make_engine(engine, model, setup.task, state, config.largest_part, verb=verb)
+            make_engine(engine, model, setup.task, state, config.largest_part, verb=verb_of(setup))
         except Exception as error:  # the user's model may raise anything
             raise ExperimentError(f"runtime.engine: {engine} cannot run {name}: {first_line(error)}") from error
     _try_strategy(setup, model, name, optimizer)

@@ -16,7 +16,7 @@ from basinet.launch.listing import list_components
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.experiment.run_names import run_name
+from basinet.sim.experiment.grids.run_names import run_name
 from basinet.sim.experiment.words import override
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
@@ -258,6 +258,7 @@ def test_the_command_line_reaches_inside_what_a_case_nests(tmp_path, case):
         ({"batch_size": 0}, "batch_size: got 0, which should be greater than 0"),
         ({"steps": 2.5}, "steps: got 2.5, which should be a valid integer"),
         ({"steps": 5, "epochs": 3}, "give steps or epochs, not both"),
+        ({"steps": 5, "samples": 3}, "give steps or samples, not both"),
         ({"topology": {"name": "ring"}}, "topology.agents: a value is needed"),
         ({"topology": {"name": "hypercube", "agents": 12}}, "topology: hypercube: topology.agents is 12, but must be"),
         ({"task": {"name": "quadratic", "num_agents": 3}}, "task.num_agents: quadratic has no setting 'num_agents'"),
@@ -667,9 +668,15 @@ def test_runs_that_agree_in_what_a_part_depends_on_share_it():
     assert len({id(setup.graph) for setup in setups.values()}) == 2
     assert len({id(setup.sequence) for setup in setups.values()}) == 4  # rows that sum to one, or columns
     assert len({id(setup.holdings) for setup in setups.values()}) == 4
-    MADE.clear()
-    build_setup(next(iter(e.runs.values())))
-    assert trials == 8 * MADE.count("net")  # a trial for each task, strategy and rate
+    first, other = (next(c for c in e.runs.values() if c.optimizer.settings["lr"] == lr) for lr in (0.1, 0.2))
+    again, counts = Shared(), []
+    for config in (first, other):
+        MADE.clear()
+        build_setup(config, again)
+        counts.append(MADE.count("net"))
+    # A trial for each task, strategy and rate, but of the model alone for each task only.
+    assert trials == 2 * counts[0] + 6 * counts[1]
+    assert 0 < counts[1] < counts[0]
     for name in list(setups)[::7]:
         own, setup = build_setup(e.runs[name]), setups[name]
         assert torch.equal(own.task.train[0], setup.task.train[0]) and nx.utils.graphs_equal(own.graph, setup.graph)

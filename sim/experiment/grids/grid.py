@@ -1,4 +1,4 @@
-"""The grid of an experiment: lists of values and cases, and the points they expand to."""
+"""The grid of an experiment: lists and ranges of values, cases and named axes, and the points they expand to."""
 
 import itertools
 import math
@@ -8,20 +8,19 @@ from typing import Any, get_args, get_origin
 
 from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.experiment.component import ExperimentError, is_list_setting, nearest
-from basinet.sim.experiment.config import DEFAULTS, KINDS, NESTED, Config
+from basinet.sim.experiment.config import BESIDE_RUNS, DEFAULTS, KINDS, LENGTHS, NESTED, Config
 from basinet.sim.experiment.digest import name_of
+from basinet.sim.experiment.grids.named_axes import NamedAxis, named_axes
+from basinet.sim.experiment.grids.ranges import MOST_RUNS, choices, is_range
+from basinet.sim.experiment.grids.run_names import distinct_texts
 from basinet.sim.experiment.mistakes import shown
-from basinet.sim.experiment.run_names import distinct_texts
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import is_list_of_samples
 
 __all__ = ["INSTEAD", "expand", "frozen", "place", "split_strategy"]
 
-_MOST_RUNS = 100_000
-"""Largest number of runs in a grid."""
-
-INSTEAD = {"steps": "epochs", "epochs": "steps"}
-"""Keys that are dropped when one is overridden: either replaces the other."""
+INSTEAD = {key: tuple(other for other in LENGTHS if other != key) for key in LENGTHS}
+"""Keys that are dropped when one is overridden, which replaces them."""
 
 _OF_THE_GRID = ("case", "strategy", "strategy_keys")
 """Keys that a strategy cannot set."""
@@ -38,7 +37,7 @@ def expand(description: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], dic
     """Expand a description to the points of its grid.
 
     Args:
-        description: The experiment, with lists for several values, and cases.
+        description: The experiment, with lists and ranges for several values, cases, and named axes.
 
     Yields:
         The names of the point's values on the axes of the grid, and the full description at the point.
@@ -46,21 +45,42 @@ def expand(description: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], dic
     Raises:
         ExperimentError: There are too many points, or none.
     """
-    starts = [(named | chosen, point) for named, laid in _cases(description) for chosen, point in _by_strategy(laid)]
-    least = sum(math.prod(len(choices) for _, choices in _axes(point)) for _, point in starts)
-    if least > _MOST_RUNS:
-        raise ExperimentError(
-            f"the grid has {least:,} runs or more; allowed are at most {_MOST_RUNS:,}: give fewer values on its longest"
-            " axes, name the combinations that matter as cases, or make several experiments"
-        )
+    laid, axes = _cases(description), named_axes(description.get("axes"))
+    _check_apart(description.get("cases"), axes)
+    _check_size(len(laid) * math.prod(len(axis.points) for axis in axes))
+    starts = [
+        (named | own | chosen, point)
+        for named, case in laid
+        for own, placed in _on_axes(case, axes)
+        for chosen, point in _by_strategy(placed)
+    ]
+    _check_size(sum(math.prod(len(values) for _, values in _axes(point)) for _, point in starts))
     for named, point in starts:
         for chosen, leaf in _expand_lists(point):
             yield named | chosen, leaf
 
 
+def _check_size(least: int) -> None:
+    if least > MOST_RUNS:
+        raise ExperimentError(
+            f"the grid has {least:,} runs or more; allowed are at most {MOST_RUNS:,}: give fewer values on its longest"
+            " axes, name the combinations that matter as cases, or make several experiments"
+        )
+
+
+def _check_apart(cases: Mapping[str, Mapping[str, Any]] | None, axes: Sequence[NamedAxis]) -> None:
+    """Raise if a key is both in a case and on a named axis."""
+    for name, case in (cases or {}).items():
+        for axis in axes:
+            if both := [key for key in axis.points[0] if key in case]:
+                raise ExperimentError(
+                    f"axes.{axis.name}: {both[0]} is set by the case {name}, too; allowed is one of both"
+                )
+
+
 def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[str, Any]]]:
     """Expand the cases, each of which overrides the experiment."""
-    base = {key: value for key, value in description.items() if key not in ("about", "skip", "cases")}
+    base = {key: value for key, value in description.items() if key not in BESIDE_RUNS}
     cases = description.get("cases")
     if cases is None:
         return [({}, _copy(base))]
@@ -83,6 +103,21 @@ def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[st
         if point.pop("strategy_keys", None) and len(set(strategies)) > 1:
             point["strategy_keys"] = ("case",)
     return found
+
+
+def _on_axes(point: dict[str, Any], axes: Sequence[NamedAxis]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Expand the named axes, each point of which overrides the experiment."""
+    for numbers in itertools.product(*(range(len(axis.points)) for axis in axes)):
+        placed, chosen = _copy(point), dict[str, str]()
+        for axis, number in zip(axes, numbers, strict=True):
+            values = axis.points[number]
+            for key, value in values.items():
+                _lay(placed, key, value)
+            if "strategy" in values:
+                others = [key for key in values if key.split(".")[0] != "strategy"]
+                placed["strategy_keys"] = (*placed.get("strategy_keys", ()), *others)
+            chosen[axis.name] = axis.texts[number]
+        yield chosen, placed
 
 
 def _by_strategy(point: dict[str, Any]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
@@ -155,17 +190,17 @@ def _expand_lists(
     description: dict[str, Any], outer: Sequence[list[str]] = ()
 ) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
     found = list(_axes(description))
-    for path, choices in found:
+    for path, values in found:
         key = ".".join(path)
-        if not choices:
+        if not values:
             raise ExperimentError(f"{key}: an empty list leaves nothing to run")
         if path in outer:
-            raise ExperimentError(f"{key}: got {shown(choices)} as one of several values; allowed are single values")
-    axes = [(path, list(zip(distinct_texts(choices), choices, strict=True))) for path, choices in found]
-    for values in itertools.product(*(choices for _, choices in axes)):
+            raise ExperimentError(f"{key}: got {shown(values)} as one of several values; allowed are single values")
+    axes = [(path, list(zip(distinct_texts(values), values, strict=True))) for path, values in found]
+    for combined in itertools.product(*(named for _, named in axes)):
         point = _copy(description)
         chosen = {}
-        for (path, _), (text, value) in zip(axes, values, strict=True):
+        for (path, _), (text, value) in zip(axes, combined, strict=True):
             place(point, path, value)
             chosen[".".join(path)] = text
         # The values on an axis may hold lists themselves, such as strategy: [{name: …, order: [atc, cta]}].
@@ -181,8 +216,8 @@ def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]
     for key, value in description.items():
         if key in _LISTS or (key == "task" and is_list_of_samples(value)):
             continue
-        if isinstance(value, list):
-            yield [key], value
+        if (values := choices(key, value)) is not None:
+            yield [key], values
         elif isinstance(value, Mapping):
             yield from _nested_axes(key, value)
 
@@ -190,14 +225,17 @@ def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]
 def _nested_axes(key: str, given: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:
     for inner, value in given.items():
         nested = NESTED.get(key, {}).get(inner)
-        if nested and isinstance(value, Mapping):
-            for deep, choices in value.items():
-                if isinstance(choices, list) and not is_list_setting(KINDS[nested], value, deep):
-                    yield [key, inner, deep], choices
-        elif isinstance(value, list) and not (
+        if nested and isinstance(value, Mapping) and not is_range(value):
+            for deep, several in value.items():
+                whole = isinstance(several, list) and is_list_setting(KINDS[nested], value, deep)
+                if not whole and (values := choices(f"{key}.{inner}.{deep}", several)) is not None:
+                    yield [key, inner, deep], values
+            continue
+        whole = isinstance(value, list) and (
             (key in KINDS and is_list_setting(KINDS[key], given, inner)) or (key == "start" and inner in Start.LISTS)
-        ):
-            yield [key, inner], value
+        )
+        if not whole and (values := choices(f"{key}.{inner}", value)) is not None:
+            yield [key, inner], values
 
 
 def _copy(value: Any) -> Any:
@@ -230,7 +268,8 @@ def place(description: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 def _lay(point: dict[str, Any], key: str, value: Any) -> None:
     """Override a value of the experiment."""
-    point.pop(INSTEAD.get(key, ""), None)
+    for other in INSTEAD.get(key, ()):
+        point.pop(other, None)
     place(point, key.split("."), value)
 
 

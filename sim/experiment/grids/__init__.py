@@ -1,0 +1,1 @@
+"""Grids: the points that lists, ranges, named axes and cases of an experiment stand for."""
