@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from basinet.analysis.compare.comparison import Comparison
+from basinet.analysis.drawing.choice import MOST_PANELS
 from basinet.analysis.drawing.literal import show_literally
 from basinet.analysis.drawing.style import same_styles
 from basinet.analysis.plots.compared.compared_curves import plot_compared_curves
@@ -24,7 +25,7 @@ from basinet.analysis.plots.compared.compared_series import (
     require_comparison,
     without_others,
 )
-from basinet.analysis.plots.compared.heat_map import add_scale, best_maps, plot_heat_map, sides
+from basinet.analysis.plots.compared.heat_map import NARROW, add_scale, best_maps, plot_heat_map, sides
 from basinet.analysis.plots.compared.parallel_coordinates import plot_parallel
 from basinet.analysis.plots.compared.trends import plot_trend, trend_series
 from basinet.sim.experiment.component import ExperimentError, nearest
@@ -48,6 +49,8 @@ WIDTHS = {"column": 3.3, "page": 6.9}
 _LEAST, _MOST = 2.0, 40.0
 _FORMATS = (".pdf", ".svg", ".png")
 _DPI = 300
+_FEW_MAPS = 4
+"""The largest number of heat maps in a column: one above the other, for their numbers to fit."""
 _PAPER = {
     "font.size": 8,
     "axes.linewidth": 0.6,
@@ -137,10 +140,11 @@ def _draw(
         together = without_others(found, [replace(group, condition="") for group in found.groups])
         return panels_of_conditions(together, partial(plot_parallel, metrics=metrics), width=width), []
     metric = y if y and kind != "heatmap" else metrics[0] if metrics else ranking_metric(found)
+    narrow = width is not None and width < NARROW and kind == "heatmap"
     finish: partial[None] | None = None
     if kind == "heatmap":
         across, up = sides(found, x, y)
-        kept, note = best_maps(regrouped(found, (across, up)), metric)
+        kept, note = best_maps(regrouped(found, (across, up)), metric, _FEW_MAPS if narrow else MOST_PANELS)
         plot: partial[Any] = partial(plot_heat_map, metric=metric, x=across, y=up)
         finish = partial(add_scale, kept, metric)
     elif kind == "curves":
@@ -153,7 +157,7 @@ def _draw(
         across, up = _axes(found, kind, x, y, metric)
         kept, note = chosen(found, up)
         plot = partial(plot_compared_points, x=across, y=up, interval=interval)
-    figure = panels_of_conditions(kept, plot, width=width, finish=finish)
+    figure = panels_of_conditions(kept, plot, width=width, most=1 if narrow else 3, finish=finish)
     return figure, [*kept.notes, *filter(None, [note])]
 
 

@@ -202,9 +202,24 @@ def chosen(
     if many:
         note += f", each under its best of {len(conditions)} conditions"
         kept = [group for group in kept if group.condition == best[name(group)].condition]
-        if len({group.condition for group in kept}) > 1:
-            kept = [replace(g, own=", ".join(filter(None, (g.own, g.condition))), condition="") for g in kept]
+        kept.sort(key=lambda group: shown.index(name(group)))
+        kept = _under_one_condition(kept)
     return without_others(found, kept), f"the figure shows {note}, by {label}; choose others by --where"
+
+
+def _under_one_condition(groups: Sequence[Group]) -> list[Group]:
+    """Leave in the conditions of groups what they share, and move the rest to their own settings."""
+    whole = any("[" in group.condition for group in groups)  # commas within lists separate nothing
+    parts = [[group.condition] if whole else group.condition.split(", ") for group in groups]
+    common = [part for part in parts[0] if all(part in others for others in parts)]
+    return [
+        replace(
+            group,
+            own=", ".join(filter(None, (group.own, *(part for part in mine if part not in common)))),
+            condition=", ".join(common),
+        )
+        for group, mine in zip(groups, parts, strict=True)
+    ]
 
 
 def without_others(found: Comparison, groups: Sequence[Group]) -> Comparison:
@@ -226,6 +241,7 @@ def panels_of_conditions(
     *,
     width: float | None = None,
     share_x: bool = True,
+    most: int = 3,
     finish: Callable[[Figure, Sequence[Axes]], None] | None = None,
 ) -> Figure:
     """Draw a panel for each condition.
@@ -235,6 +251,7 @@ def panels_of_conditions(
         plot: A function `plot(found, *, condition, ax, legend)`.
         width: Width of the figure in inches; by default 4 for each panel in a row.
         share_x: Whether the panels share their horizontal axes.
+        most: The largest number of panels in a row.
         finish: Adds to several panels what a single one draws by itself, such as a scale of colours.
 
     Returns:
@@ -245,7 +262,7 @@ def panels_of_conditions(
     """
     conditions = list(dict.fromkeys(group.condition for group in found.groups))
     require(conditions, "there are no groups to draw")
-    figure, axes = grid(len(conditions), share_x=share_x, share_y=True, total=width)
+    figure, axes = grid(len(conditions), share_x=share_x, share_y=True, total=width, most=most)
     errors: list[NoDataError] = []
     for ax, condition in zip(axes, conditions, strict=True):
         try:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from basinet.analysis.compare.comparison import Comparison
 from basinet.analysis.compare.fairness import Group
 from basinet.analysis.drawing.axes import choose_scale, new_axes
-from basinet.analysis.drawing.choice import MOST_PANELS
 from basinet.analysis.drawing.data_checks import require
+from basinet.analysis.drawing.sizes import cell_of
 from basinet.analysis.drawing.style import axis_label, contrast
 from basinet.analysis.plots.compared.compared_series import (
     best_names,
@@ -25,10 +25,12 @@ from basinet.analysis.plots.compared.compared_series import (
 from basinet.analysis.statistics.run_labels import describe
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["COLORS", "add_scale", "best_maps", "color_scale", "group_mean", "plot_heat_map", "sides"]
+__all__ = ["COLORS", "NARROW", "add_scale", "best_maps", "color_scale", "group_mean", "plot_heat_map", "sides"]
 
 COLORS = colormaps["viridis"]
 """The colour map of metrics."""
+NARROW = 4.5
+"""Width in inches below which the scale of colours is below."""
 
 
 def sides(found: Comparison, x: str | None, y: str | None) -> tuple[str, str]:
@@ -90,7 +92,7 @@ def color_scale(found: Comparison, metric: str) -> Normalize:
 
 
 def add_scale(found: Comparison, metric: str, figure: Figure, axes: Sequence[Axes]) -> None:
-    """Add the scale of colours beside panels.
+    """Add the scale of colours beside panels, or below narrow ones.
 
     Args:
         found: The comparison that they show.
@@ -99,7 +101,8 @@ def add_scale(found: Comparison, metric: str, figure: Figure, axes: Sequence[Axe
         axes: The panels.
     """
     label = axis_label(found.frame.quantity(metric), wrap=True)
-    figure.colorbar(ScalarMappable(color_scale(found, metric), COLORS), ax=list(axes), label=label)
+    place = "bottom" if cell_of(axes[0])[0] < NARROW else "right"
+    figure.colorbar(ScalarMappable(color_scale(found, metric), COLORS), ax=list(axes), label=label, location=place)
 
 
 def plot_heat_map(
@@ -159,20 +162,21 @@ def plot_heat_map(
     return ax
 
 
-def best_maps(found: Comparison, metric: str) -> tuple[Comparison, str]:
+def best_maps(found: Comparison, metric: str, most: int) -> tuple[Comparison, str]:
     """Choose conditions so that their maps are not too many.
 
     Args:
         found: The comparison by two keys.
         metric: The metric of the maps, by which they are judged.
+        most: The largest number of maps.
 
     Returns:
         All, or those with the best means; and a sentence about what is not shown, empty if everything is.
     """
     best, label = best_names(found, metric, lambda group: group.condition)
-    if len(best) <= MOST_PANELS:
+    if len(best) <= most:
         return found, ""
-    shown = list(best)[:MOST_PANELS]
+    shown = list(best)[:most]
     kept = [group for group in found.groups if group.condition in shown]
     note = f"the figure shows the best {len(shown)} of {len(best)} conditions, by {label}; choose others by --where"
     return without_others(found, kept), note

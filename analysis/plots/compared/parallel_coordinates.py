@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import NullLocator
 
 from basinet.analysis.compare.comparison import Comparison
 from basinet.analysis.compare.fairness import differing
 from basinet.analysis.drawing.axes import choose_scale, new_axes
 from basinet.analysis.drawing.data_checks import require
+from basinet.analysis.drawing.sizes import cell_of, wrap_text
 from basinet.analysis.drawing.style import GREY, axis_label, ink
 from basinet.analysis.plots.compared.compared_series import ranking_metric, regrouped, require_comparison
-from basinet.analysis.plots.compared.heat_map import COLORS, add_scale, color_scale, group_mean
+from basinet.analysis.plots.compared.heat_map import COLORS, NARROW, add_scale, color_scale, group_mean
 from basinet.analysis.statistics.run_labels import describe
 from basinet.sim.experiment.component import ExperimentError
 
@@ -84,12 +87,15 @@ def plot_parallel(
     for which in order:  # the best on top
         color = COLORS(norm(lines[which][len(keys)]))
         ax.plot(range(len(kept)), [at[which] for at in heights], color=color, linewidth=width, alpha=0.85)
+    size = FontProperties(size="small").get_size_in_points()
+    wide = cell_of(ax)[0]
+    slot = 72 * (0.95 if wide < NARROW else 0.8) * wide / len(kept) - 3
     for place, ends in enumerate(labels):
         ax.axvline(place, color=GREY, linewidth=0.8, zorder=0.5)
         for at, text in ends:
             outside = at in (0.0, 1.0)
             ax.annotate(
-                text,
+                wrap_text(text, slot, size),
                 (place, at),
                 (0, (3 if at else -3) if outside else 0),
                 textcoords="offset points",
@@ -99,13 +105,10 @@ def plot_parallel(
                 color=ink(),
                 bbox={"boxstyle": "square,pad=0.1", "facecolor": ax.get_facecolor(), "alpha": 0.75, "linewidth": 0},
             )
-    ax.set_xticks(
-        range(len(kept)),
-        [
-            axis_label(found.frame.quantity(name)) if name in measured else name.split(".")[-1]
-            for name in ((keys + measured)[place] for place in kept)
-        ],
-    )
+    names = [(keys + measured)[place] for place in kept]
+    titles = [axis_label(found.frame.quantity(name)) if name in measured else _short(name) for name in names]
+    size = FontProperties(size=rcParams["xtick.labelsize"]).get_size_in_points()
+    ax.set_xticks(range(len(kept)), [wrap_text(title, slot, size) for title in titles])
     ax.yaxis.set_major_locator(NullLocator())
     ax.set_xlim(-0.5, len(kept) - 0.5)
     ax.set_ylim(-0.14, 1.14)
@@ -118,6 +121,14 @@ def plot_parallel(
     return ax
 
 
+def _short(key: str) -> str:
+    return key.removesuffix(".name").split(".")[-1].replace("_", " ")
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
 def _scaled(column: Sequence[object], found: Comparison, name: str) -> tuple[list[float], list[tuple[float, str]]]:
     """Place values between 0 and 1; return the places, and texts beside the axis."""
     numbers = [float(v) for v in column if isinstance(v, int | float) and not isinstance(v, bool)]
@@ -127,7 +138,7 @@ def _scaled(column: Sequence[object], found: Comparison, name: str) -> tuple[lis
             values = np.log(values)
         low, high = values.min(), values.max()
         at = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
-        ends = {float(at[values.argmin()]): f"{min(numbers):.3g}", float(at[values.argmax()]): f"{max(numbers):.3g}"}
+        ends = {float(at[values.argmin()]): _number(min(numbers)), float(at[values.argmax()]): _number(max(numbers))}
         return at.tolist(), list(ends.items())
     names = list(dict.fromkeys(map(describe, column)))
     spread = {text: place / max(1, len(names) - 1) if len(names) > 1 else 0.5 for place, text in enumerate(names)}

@@ -82,7 +82,8 @@ def plot_trend(
     Args:
         found: What `basinet.compare` returns; a line for each group.
         metric: The metric; by default the first of the comparison that has a better direction.
-        x: `spectral_gap` or `degree` of the graph, where marks stand for topologies; or a key with numbers, such as
+        x: `spectral_gap` or `degree` of the graph, where marks stand for topologies, and
+            the line is the mean of those with the same number; or a key with numbers, such as
             `optimizer.lr` or `topology.agents`.
         interval: What the bars show: a standard error to both sides, or the 95 % bootstrap interval.
         condition: Draw only the groups of this condition; all if None.
@@ -130,7 +131,8 @@ def plot_trend(
         places, means, low, high = (np.array(column, dtype=float) for column in list(zip(*line, strict=True))[:4])
         marker = "" if marks else style.marker if label else "o"
         looks: dict[str, Any] = {"color": color, "linestyle": style.line if label else "-", "marker": marker}
-        ax.plot(places, means, markersize=size, label=label or None, **looks)
+        middle = [means[np.isclose(places, place)].mean() for place in places] if marks else means
+        ax.plot(places, middle, markersize=size, label=label or None, **looks)
         ax.errorbar(places, means, yerr=[low, high], fmt="none", ecolor=color, capsize=size / 2, elinewidth=0.2 * size)
         for place, mean, _, _, graph in line if marks else ():
             ax.plot([place], [mean], marker=marks[graph], color=color, markersize=size, markeredgecolor=ink())
