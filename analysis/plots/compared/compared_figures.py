@@ -51,7 +51,7 @@ _FORMATS = (".pdf", ".svg", ".png")
 _DPI = 300
 _FEW_MAPS = 4
 """The largest number of heat maps in a column: one above the other, for their numbers to fit."""
-_PAPER = {
+_PAPER: dict[Any, Any] = {
     "font.size": 8,
     "axes.linewidth": 0.6,
     "lines.linewidth": 1.2,
@@ -120,7 +120,7 @@ def comparison_figure(
     if interval not in get_args(Bars):
         raise ExperimentError(f"interval: got {interval}; allowed are {', '.join(get_args(Bars))}")
     inches = parse_width(str(width)) if width is not None else None
-    with rc_context(_PAPER if inches else {}), same_styles(found.frame.runs):
+    with rc_context(_PAPER if inches else None), same_styles(found.frame.runs):
         figure, notes = _draw(found, kind, x, y, metrics, interval, inches)
     show_literally(figure)
     return figure, notes

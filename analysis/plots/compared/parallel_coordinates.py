@@ -12,7 +12,8 @@ from basinet.analysis.compare.comparison import Comparison
 from basinet.analysis.compare.fairness import differing
 from basinet.analysis.drawing.axes import choose_scale, new_axes
 from basinet.analysis.drawing.data_checks import require
-from basinet.analysis.drawing.sizes import cell_of, wrap_text
+from basinet.analysis.drawing.layout import SMALLEST
+from basinet.analysis.drawing.sizes import cell_of, text_width, wrap_text
 from basinet.analysis.drawing.style import GREY, axis_label, ink
 from basinet.analysis.plots.compared.compared_series import ranking_metric, regrouped, require_comparison
 from basinet.analysis.plots.compared.heat_map import COLORS, NARROW, add_scale, color_scale, group_mean
@@ -87,28 +88,28 @@ def plot_parallel(
     for which in order:  # the best on top
         color = COLORS(norm(lines[which][len(keys)]))
         ax.plot(range(len(kept)), [at[which] for at in heights], color=color, linewidth=width, alpha=0.85)
-    size = FontProperties(size="small").get_size_in_points()
     wide = cell_of(ax)[0]
     slot = 72 * (0.95 if wide < NARROW else 0.8) * wide / len(kept) - 3
+    size = _size([text for ends in labels for _, text in ends], slot, "small")
     for place, ends in enumerate(labels):
-        ax.axvline(place, color=GREY, linewidth=0.8, zorder=0.5)
-        for at, text in ends:
-            outside = at in (0.0, 1.0)
+        ax.vlines(place, 0, 1, color=GREY, linewidth=0.8, zorder=0.5)
+        for where, text in ends:
+            outside = where in (0.0, 1.0)
             ax.annotate(
                 wrap_text(text, slot, size),
-                (place, at),
-                (0, (3 if at else -3) if outside else 0),
+                (place, where),
+                (0, (3 if where else -3) if outside else 0),
                 textcoords="offset points",
                 ha="center",
-                va=("bottom" if at else "top") if outside else "center",
-                fontsize="small",
+                va=("bottom" if where else "top") if outside else "center",
+                fontsize=size,
                 color=ink(),
                 bbox={"boxstyle": "square,pad=0.1", "facecolor": ax.get_facecolor(), "alpha": 0.75, "linewidth": 0},
             )
     names = [(keys + measured)[place] for place in kept]
     titles = [axis_label(found.frame.quantity(name)) if name in measured else _short(name) for name in names]
-    size = FontProperties(size=rcParams["xtick.labelsize"]).get_size_in_points()
-    ax.set_xticks(range(len(kept)), [wrap_text(title, slot, size) for title in titles])
+    size = _size(titles, slot, rcParams["xtick.labelsize"])
+    ax.set_xticks(range(len(kept)), [wrap_text(title, slot, size) for title in titles], fontsize=size)
     ax.yaxis.set_major_locator(NullLocator())
     ax.set_xlim(-0.5, len(kept) - 0.5)
     ax.set_ylim(-0.14, 1.14)
@@ -119,6 +120,13 @@ def plot_parallel(
         assert figure is not None
         add_scale(found, main, figure, [ax])
     return ax
+
+
+def _size(texts: Sequence[str], length: float, most: str | float) -> float:
+    """Choose a font size for which no word is longer than `length` points, but one that can be read."""
+    size = FontProperties(size=most).get_size_in_points()
+    longest = max((text_width(word, size) for text in texts for word in text.split()), default=0.0)
+    return max(SMALLEST, min(size, size * length / longest if longest else size))
 
 
 def _short(key: str) -> str:
@@ -142,5 +150,5 @@ def _scaled(column: Sequence[object], found: Comparison, name: str) -> tuple[lis
         return at.tolist(), list(ends.items())
     names = list(dict.fromkeys(map(describe, column)))
     spread = {text: place / max(1, len(names) - 1) if len(names) > 1 else 0.5 for place, text in enumerate(names)}
-    ends = [(place, text) for text, place in spread.items()]
-    return [spread[describe(value)] for value in column], ends if len(names) <= _MOST_NAMES else []
+    said = [(place, text) for text, place in spread.items()] if len(names) <= _MOST_NAMES else []
+    return [spread[describe(value)] for value in column], said

@@ -128,12 +128,14 @@ def plot_trend(
         if not line:
             continue
         color = style.color if label else MAIN
-        places, means, low, high = (np.array(column, dtype=float) for column in list(zip(*line, strict=True))[:4])
+        places, means, below, above = (np.array(column, dtype=float) for column in list(zip(*line, strict=True))[:4])
         marker = "" if marks else style.marker if label else "o"
         looks: dict[str, Any] = {"color": color, "linestyle": style.line if label else "-", "marker": marker}
         middle = [means[np.isclose(places, place)].mean() for place in places] if marks else means
         ax.plot(places, middle, markersize=size, label=label or None, **looks)
-        ax.errorbar(places, means, yerr=[low, high], fmt="none", ecolor=color, capsize=size / 2, elinewidth=0.2 * size)
+        ax.errorbar(
+            places, means, yerr=[below, above], fmt="none", ecolor=color, capsize=size / 2, elinewidth=0.2 * size
+        )
         for place, mean, _, _, graph in line if marks else ():
             ax.plot([place], [mean], marker=marks[graph], color=color, markersize=size, markeredgecolor=ink())
     for graph, mark in marks.items():
