@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, Locator
 
 from basinet.analysis.drawing.sizes import cell_of, text_width
 
-__all__ = ["fit_ticks", "tick_labels"]
+__all__ = ["fit_ticks", "shorten", "tick_labels"]
 
 
 def tick_labels(axis: Axis) -> list[Text]:
@@ -84,7 +84,7 @@ def fit_ticks(axis: Axis, along: int) -> bool:
         length = 0.3 * 72 * cell_of(axis.axes)[1]
         axis.set_ticks(
             axis.get_majorticklocs().tolist(),
-            [_shorten(name, length, float(texts[0].get_fontsize())) for name in names],
+            [shorten(name.replace("\n", " "), length, float(texts[0].get_fontsize())) for name in names],
         )
         axis.set_tick_params(labelrotation=90)
         base, step = axis.get_major_locator(), _step(tick_labels(axis), along)
@@ -98,8 +98,17 @@ def fit_ticks(axis: Axis, along: int) -> bool:
     return True
 
 
-def _shorten(text: str, length: float, size: float) -> str:
-    """Cut out the middle of a name longer than `length` points."""
+def shorten(text: str, length: float, size: float) -> str:
+    """Cut out the middle of a name.
+
+    Args:
+        text: The name.
+        length: The width in points that it may have.
+        size: Size of the font in points.
+
+    Returns:
+        The name, or its ends.
+    """
     kept = len(text)
     while kept > 2 and text_width(text, size) > length:
         kept -= 1

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from basinet.analysis.compare.comparison import Comparison
 from basinet.analysis.compare.fairness import Group
@@ -15,6 +16,7 @@ from basinet.analysis.drawing.axes import choose_scale, new_axes
 from basinet.analysis.drawing.data_checks import require
 from basinet.analysis.drawing.sizes import cell_of
 from basinet.analysis.drawing.style import axis_label, contrast
+from basinet.analysis.drawing.ticks import shorten
 from basinet.analysis.plots.compared.compared_series import (
     best_names,
     ranking_metric,
@@ -152,7 +154,8 @@ def plot_heat_map(
                 color = contrast(COLORS(norm(height)))
                 ax.text(j, i, f"{height:.3g}", ha="center", va="center", color=color, fontsize="small")
     ax.set_xticks(range(len(across)), [*map(describe, across)])
-    ax.set_yticks(range(len(up)), [*map(describe, up)])
+    size = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
+    ax.set_yticks(range(len(up)), [shorten(describe(value), 0.3 * 72 * cell_of(ax)[0], size) for value in up])
     ax.set_xlabel(axis_label(found.frame.quantity(x)))
     ax.set_ylabel(axis_label(found.frame.quantity(y)))
     if legend:
