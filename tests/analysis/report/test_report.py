@@ -413,7 +413,7 @@ def test_text_of_users_is_escaped(tmp_path):
     (folder / "experiment.yaml").write_text(yaml.safe_dump(settings | {"runs": ["one", "<two>"]}))
     page = Page(write_report(folder).read_text())
     assert page.open == []
-    assert {"b", "i", "script"}.isdisjoint(page.tags)
+    assert {"b", "i"}.isdisjoint(page.tags) and page.tags.count("script") == 1
     assert "<b>mine</b>: failed at step 50 of 1000 (a < b & <script>)." in page.text
     assert "<two>: not started." in page.text
     assert "0 of 2 runs finished." in page.text
