@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -28,6 +29,7 @@ from basinet.analysis.plots.compared.compared_series import (
 from basinet.analysis.plots.compared.heat_map import NARROW, add_scale, best_maps, plot_heat_map, sides
 from basinet.analysis.plots.compared.parallel_coordinates import plot_parallel
 from basinet.analysis.plots.compared.trends import plot_trend, trend_series
+from basinet.analysis.statistics.run_labels import listed
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.run.files import write_atomically
 
@@ -141,6 +143,7 @@ def _draw(
         return panels_of_conditions(together, partial(plot_parallel, metrics=metrics), width=width), []
     metric = y if y and kind != "heatmap" else metrics[0] if metrics else ranking_metric(found)
     narrow = width is not None and width < NARROW and kind == "heatmap"
+    needed = [metric]
     finish: partial[None] | None = None
     if kind == "heatmap":
         across, up = sides(found, x, y)
@@ -155,10 +158,20 @@ def _draw(
         plot = partial(plot_trend, metric=metric, x=x or "spectral_gap", interval=interval)
     else:
         across, up = _axes(found, kind, x, y, metric)
+        needed = [across, up]
         kept, note = chosen(found, up)
         plot = partial(plot_compared_points, x=across, y=up, interval=interval)
     figure = panels_of_conditions(kept, plot, width=width, most=1 if narrow else 3, finish=finish)
-    return figure, [*kept.notes, *filter(None, [note])]
+    return figure, [*kept.notes, *filter(None, [note, _lacking(kept, needed)])]
+
+
+def _lacking(found: Comparison, names: Sequence[str]) -> str:
+    """Name the groups that a figure cannot show; return an empty text if there are none."""
+    known = np.isfinite(np.stack([found.frame.numbers(name) for name in names])).all(0)
+    lost = [", ".join(filter(None, (g.label, g.condition))) for g in found.groups if not known[g.rows].any()]
+    return (
+        f"no replica of {listed(lost, '; ')} has {' and '.join(names)}, so the figure does not show it" if lost else ""
+    )
 
 
 def _axes(found: Comparison, kind: str, x: str | None, y: str | None, metric: str) -> tuple[str, str]:

@@ -173,6 +173,14 @@ def test_what_cannot_be_drawn_is_one_sentence(study, tmp_path, monkeypatch, caps
     assert sentence in said and "Traceback" not in said and not list(tmp_path.iterdir())
 
 
+def test_groups_that_are_not_shown_are_named(tmp_path):
+    one = write_run(tmp_path, "one", {"test_accuracy": [0.5, 0.6]}, strategy="consensus")
+    two = write_run(tmp_path, "two", {"test_accuracy": [0.5, 0.6], "hessian_trace": [1.0, 2.0]})
+    figure, notes = comparison_figure(compare(one, two), "flatness")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["diffusion"]
+    assert notes[-1].startswith("no replica of consensus has hessian_trace and test_accuracy")
+
+
 def test_without_a_hessian_the_figure_says_what_to_measure(tmp_path):
     for strategy in STRATEGIES:
         write_run(tmp_path, strategy, {"test_accuracy": [0.5, 0.6]}, strategy=strategy)
