@@ -167,7 +167,7 @@ def _draw(
 
 def _lacking(found: Comparison, names: Sequence[str]) -> str:
     """Name the groups that a figure cannot show; return an empty text if there are none."""
-    known = np.isfinite(np.stack([found.frame.numbers(name) for name in names])).all(0)
+    known = np.logical_and.reduce([np.isfinite(found.frame.numbers(name)) for name in names])
     lost = [", ".join(filter(None, (g.label, g.condition))) for g in found.groups if not known[g.rows].any()]
     return (
         f"no replica of {listed(lost, '; ')} has {' and '.join(names)}, so the figure does not show it" if lost else ""
