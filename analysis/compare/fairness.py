@@ -191,7 +191,7 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
     elif case:
         notes += [f"{key} differs along with {kind}, as the cases set it" for key in implied]
     own = [key for key in ours if parts.split(texts[key])]
-    more = [*differing, *own]
+    more = sorted([*differing, *own], key=lambda key: key not in (*conditions, *own))
     if "task.name" in differing:
         more = [key for key in more if not key.startswith("task.")]
         found = listed(list(dict.fromkeys(texts["task.name"])))
