@@ -49,7 +49,8 @@ KINDS = {
 WIDTHS = {"column": 3.3, "page": 6.9}
 """Widths of papers in inches."""
 _LEAST, _MOST = 2.0, 40.0
-_FORMATS = (".pdf", ".svg", ".png")
+_FORMATS: dict[str, dict[str, None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
+"""Formats by suffix, without the time of writing, for reproducible files."""
 _DPI = 300
 _FEW_MAPS = 4
 """The largest number of heat maps in a column: one above the other, for their numbers to fit."""
@@ -210,5 +211,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     check_file(path)
     written = io.BytesIO()
-    figure.savefig(written, format=path.suffix.lower()[1:], dpi=_DPI)
+    suffix = path.suffix.lower()
+    with rc_context({"svg.hashsalt": "basinet"}):
+        figure.savefig(written, format=suffix[1:], dpi=_DPI, metadata=_FORMATS[suffix])
     write_atomically(path, written.getvalue())

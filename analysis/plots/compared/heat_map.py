@@ -54,7 +54,9 @@ def sides(found: Comparison, x: str | None, y: str | None) -> tuple[str, str]:
     up = y or (free.pop(0) if free else None)
     if across is None or up is None or across == up:
         told = ", ".join(dict.fromkeys(key for key in (across, up) if key))
-        raise ExperimentError(f"a heat map needs two keys, such as optimizer.lr and batch_size; got {told or 'none'}")
+        raise ExperimentError(
+            f"--x, --y: a heat map needs two keys, such as optimizer.lr and batch_size; got {told or 'none'}"
+        )
     return across, up
 
 

@@ -145,8 +145,10 @@ def test_maps_are_means_over_two_keys(study):
 @pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
 def test_the_command_writes_figures(study, tmp_path, capsys, suffix):
     file = tmp_path / f"figure{suffix}"
-    words = ["--where", "batch_size=8", "--where", "topology=ring", "--width", "column"]
-    assert main(["compare", str(study), *words, "--plot", "flatness", "--out", str(file)]) == 0
+    words = ["--where", "batch_size=8", "--where", "topology=ring", "--width", "column", "--plot", "trend"]
+    assert main(["compare", str(study), *words, "--out", str(file)]) == 0
+    first = file.read_bytes()
+    assert main(["compare", str(study), *words, "--out", str(file)]) == 0 and file.read_bytes() == first
     starts = {".pdf": b"%PDF", ".svg": b"<?xml", ".png": b"\x89PNG"}
     assert file.read_bytes().startswith(starts[suffix]) and f"figure: {file}" in capsys.readouterr().err
 
