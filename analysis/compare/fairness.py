@@ -12,7 +12,7 @@ from basinet.analysis.statistics.run_labels import UNNAMED, describe, listed, se
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import FINISHED
 
-__all__ = ["Group", "compared_keys", "finished", "grouped"]
+__all__ = ["Group", "compared_keys", "differing", "finished", "grouped"]
 
 _NUMERICS = ("runtime.dtype", "runtime.autocast")
 """The keys of the runtime that change numbers; the others say where they are computed."""
@@ -83,6 +83,19 @@ def compared_keys(frame: Frame) -> tuple[str, ...]:
             if not any(_others(frame, (key,), _Parts([values]))[:2]):
                 return (key,)
     return ("strategy",)
+
+
+def differing(frame: Frame, by: Sequence[str]) -> list[str]:
+    """Find the keys in which runs differ besides the compared ones.
+
+    Args:
+        frame: Their replicas.
+        by: The compared keys.
+
+    Returns:
+        The keys of the conditions; of keys that change together one.
+    """
+    return _others(frame, by, _Parts([list(map(describe, frame.of_runs(key))) for key in by]))[1]
 
 
 def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:

@@ -21,6 +21,7 @@ from basinet.analysis.drawing.layout import Fitted, Sheet, fit_figure
 from basinet.analysis.drawing.legends import merge_marks, outside_legend
 from basinet.analysis.drawing.style import axis_label, described
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.quantity import Quantity
 
 __all__ = [
     "AxisScale",
@@ -42,11 +43,11 @@ _AROUND = 0.1
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
+def choose_scale(metric: str | Quantity, values: Sequence[float]) -> AxisScale:
     """Choose a logarithmic axis for positive values that span more than a decade, or are exponentials of means.
 
     Args:
-        metric: Name of the metric; a score, such as an accuracy, is always on a linear axis.
+        metric: Name of the metric, or its description; a score, such as an accuracy, is always on a linear axis.
         values: The values to draw.
 
     Returns:
@@ -57,14 +58,14 @@ def choose_scale(metric: str, values: Sequence[float]) -> AxisScale:
     return "log" if spread or (positive and known.exponential) else "linear"
 
 
-def limit_scores(ax: Axes, **metrics: str) -> None:
+def limit_scores(ax: Axes, **metrics: str | Quantity) -> None:
     """Keep the axes of scores, such as accuracies, within 0 and 1 if all values are one and the same.
 
     Around a single value, matplotlib extends an axis in both directions.
 
     Args:
         ax: Axes with all that is to be drawn.
-        **metrics: Name of the metric on the axes `x` and `y`.
+        **metrics: The metric on the axes `x` and `y`, or its description.
     """
     for direction, metric in metrics.items():
         low, high = getattr(ax.dataLim, f"interval{direction}")

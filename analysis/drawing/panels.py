@@ -26,8 +26,9 @@ def grid(
     width: float = 4.0,
     height: float = 3.2,
     total: float | None = None,
+    most: int = 3,
 ) -> tuple[Figure, list[Axes]]:
-    """Create a figure of panels, at most three in a row, not managed by pyplot.
+    """Create a figure of panels, not managed by pyplot.
 
     Args:
         count: Number of panels.
@@ -36,11 +37,12 @@ def grid(
         width: Width of a panel in inches; a single one is wider.
         height: Height of a panel in inches, less where the figure is narrow.
         total: Width of the whole figure in inches, overriding `width`.
+        most: The largest number of panels in a row.
 
     Returns:
         The figure and its panels.
     """
-    most = 3 if total is None else min(3, max(1, int(total / 1.6)))
+    most = most if total is None else min(most, max(1, int(total / 1.6)))
     rows = ceil(count / most)
     columns = ceil(count / rows)
     full = total or max(6.0, width * columns)

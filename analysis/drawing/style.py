@@ -185,24 +185,24 @@ def _other_styles() -> Iterator[Style]:
         yield Style(colors[n % count], markers[(n + turn) % count], lines[(n + 2 * turn) % count])
 
 
-def described(metric: str, runs: Sequence[Run] = ()) -> Quantity:
+def described(metric: str | Quantity, runs: Sequence[Run] = ()) -> Quantity:
     """Return the description of a metric.
 
     Args:
-        metric: Name of the metric.
+        metric: Name of the metric; or its description, which is returned as it is.
         runs: Runs that measured it; by default those of `same_styles`.
 
     Returns:
         The quantity.
     """
-    return quantity_of(metric, runs or _RUNS.get())
+    return metric if isinstance(metric, Quantity) else quantity_of(metric, runs or _RUNS.get())
 
 
-def axis_label(metric: str, runs: Sequence[Run] = (), *, wrap: bool = False) -> str:
+def axis_label(metric: str | Quantity, runs: Sequence[Run] = (), *, wrap: bool = False) -> str:
     """Return the axis label of a metric.
 
     Args:
-        metric: Name of the metric.
+        metric: Name of the metric, or its description.
         runs: Runs that measured it and know its label; by default those of `same_styles`.
         wrap: Whether to put a parenthesis on its own line, for short vertical axes.
 

@@ -84,7 +84,7 @@ def fit_ticks(axis: Axis, along: int) -> bool:
         length = 0.3 * 72 * cell_of(axis.axes)[1]
         axis.set_ticks(
             axis.get_majorticklocs().tolist(),
-            [shorten(name, length, float(texts[0].get_fontsize())) for name in names],
+            [shorten(name.replace("\n", " "), length, float(texts[0].get_fontsize())) for name in names],
         )
         axis.set_tick_params(labelrotation=90)
         base, step = axis.get_major_locator(), _step(tick_labels(axis), along)

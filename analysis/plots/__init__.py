@@ -7,6 +7,12 @@ from basinet.exports import lazy
 if TYPE_CHECKING:
     from basinet.analysis.drawing.panels import panels
     from basinet.analysis.plots.agents import plot_agents
+    from basinet.analysis.plots.compared.compared_curves import plot_compared_curves
+    from basinet.analysis.plots.compared.compared_figures import comparison_figure
+    from basinet.analysis.plots.compared.compared_points import plot_compared_points
+    from basinet.analysis.plots.compared.heat_map import plot_heat_map
+    from basinet.analysis.plots.compared.parallel_coordinates import plot_parallel
+    from basinet.analysis.plots.compared.trends import plot_trend
     from basinet.analysis.plots.curves import plot_consensus, plot_curves
     from basinet.analysis.plots.density import plot_density, plot_spectra
     from basinet.analysis.plots.forecasts import plot_forecasts
@@ -28,16 +34,21 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.vision.restorations import plot_restorations
 
 __all__ = [
+    "comparison_figure",
     "panels",
     "plot_agents",
     "plot_barriers",
+    "plot_compared_curves",
+    "plot_compared_points",
     "plot_confusion",
     "plot_consensus",
     "plot_curves",
     "plot_density",
     "plot_flatness_accuracy",
     "plot_forecasts",
+    "plot_heat_map",
     "plot_iso_accuracy",
+    "plot_parallel",
     "plot_partition",
     "plot_phases",
     "plot_prediction",
@@ -55,6 +66,7 @@ __all__ = [
     "plot_tail_index",
     "plot_topology",
     "plot_trajectories",
+    "plot_trend",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -62,6 +74,12 @@ __getattr__, __dir__ = lazy(
     {
         "basinet.analysis.drawing.panels": ("panels",),
         "basinet.analysis.plots.agents": ("plot_agents",),
+        "basinet.analysis.plots.compared.compared_curves": ("plot_compared_curves",),
+        "basinet.analysis.plots.compared.compared_figures": ("comparison_figure",),
+        "basinet.analysis.plots.compared.compared_points": ("plot_compared_points",),
+        "basinet.analysis.plots.compared.heat_map": ("plot_heat_map",),
+        "basinet.analysis.plots.compared.parallel_coordinates": ("plot_parallel",),
+        "basinet.analysis.plots.compared.trends": ("plot_trend",),
         "basinet.analysis.plots.curves": ("plot_consensus", "plot_curves"),
         "basinet.analysis.plots.density": ("plot_density", "plot_spectra"),
         "basinet.analysis.plots.forecasts": ("plot_forecasts",),

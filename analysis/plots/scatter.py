@@ -40,6 +40,7 @@ def plot_scatter(
     legend: bool = True,
     xscale: AxisScale | None = None,
     yscale: AxisScale | None = None,
+    by_strategy: bool = False,
 ) -> Axes:
     """Draw the last values of two metrics, one point for each replica that did not diverge.
 
@@ -51,6 +52,7 @@ def plot_scatter(
         legend: Whether to draw a legend beside the axes.
         xscale: `linear` or `log`; chosen by the values if None.
         yscale: The same for the vertical axis.
+        by_strategy: Whether the series are strategies instead, without means, as these would be over other settings.
 
     Returns:
         The axes.
@@ -67,10 +69,14 @@ def plot_scatter(
     ax = new_axes(ax)
     ax.set_xscale(xscale or choose_scale(x, [row[x] for row in rows]))
     ax.set_yscale(yscale or choose_scale(y, [row[y] for row in rows]))
-    for label, style in styles(row["label"] for row in rows).items():
-        xs = [row[x] for row in rows if row["label"] == label]
-        ys = [row[y] for row in rows if row["label"] == label]
+    kind = "strategy" if by_strategy else "label"
+    for label, style in styles(row[kind] for row in rows).items():
+        xs = [row[x] for row in rows if row[kind] == label]
+        ys = [row[y] for row in rows if row[kind] == label]
         looks: dict[str, Any] = {"linestyle": "none", "marker": style.marker, "color": style.color}
+        if by_strategy:
+            ax.plot(xs, ys, alpha=0.6, markersize=4, label=label, **looks)
+            continue
         ax.plot(xs, ys, alpha=0.4, markersize=5, label=companion(label), **looks)
         ax.errorbar(
             [fmean(xs)],

@@ -170,14 +170,15 @@ def _iso_accuracy(runs: Sequence[Run], flatness: str, quality: str) -> Drawing |
         return None
     figure, (ax,) = grid(1, share_x=False, share_y=False, height=4.0)
     told = len(runs) <= 2 * MOST_SERIES
-    plot_iso_accuracy(runs, flatness=flatness, accuracy=quality, ax=ax, legend=told)
+    few = len(leaders(runs)) <= MOST_SERIES
+    plot_iso_accuracy(runs, flatness=flatness, accuracy=quality, ax=ax, legend=told or few, by_strategy=not told)
     _, b, c = fit.coefficients
     caption = (
         f"Excess risk against {short_name(flatness)} after the last step, and lines of equal {short_name(quality)}: "
         f"{b:+.2g} per unit of log flatness and {c:+.2g} per unit of log risk, by least squares over {fit.count} "
         f"replicas of all runs, R² = {fit.explained:.2f}."
     )
-    caption += "" if told else " There are too many runs to name each."
+    caption += "" if told else " Marks are replicas; there are too many runs to name each."
     finding = extremes(rows, quality, quality)
     return Drawing("iso_accuracy", "Flatness and optimization together", caption, figure, rows, finding)
 

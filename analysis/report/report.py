@@ -195,16 +195,21 @@ def summary_html(runs: Sequence[Run]) -> str:
     headings, rows = cells(runs)
     baselines = baseline_cells(runs)
     every = by_condition([*rows, *baselines], lambda row: row[0])
-    whole = table_html(headings, every, numbers=range(2, len(headings)), grouped=True)
     if len(rows) <= MOST_ROWS:
-        return whole
+        return table_html(headings, every, numbers=range(2, len(headings)), grouped=True)
     conditions = [condition for _, condition in names(runs)]
     row_of = dict(zip(by_condition(range(len(runs)), lambda place: conditions[place]), rows, strict=True))
     best = [row_of[place] for place in leaders(runs)[:MOST_ROWS]] + baselines
-    order = [1, 0, *range(2, len(headings))]  # not grouped by condition, so each row names its own
-    short = [[row[column] for column in order] for row in best]
-    table = table_html([headings[column] for column in order], short, numbers=range(2, len(headings)))
-    return f"<p>{escape(best_of(runs))}</p>\n{table}\n" + folded_html(
+    order = [1, 0, *range(2, len(headings))]  # not grouped by condition, to sort all rows: each names its own
+    short, whole = (
+        table_html(
+            [headings[column] for column in order],
+            [[row[column] for column in order] for row in shown],
+            numbers=range(2, len(headings)),
+        )
+        for shown in (best, every)
+    )
+    return f"<p>{escape(best_of(runs))}</p>\n{short}\n" + folded_html(
         f"All {len(rows)} runs (also in summary.csv)", whole
     )
 

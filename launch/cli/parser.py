@@ -71,7 +71,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--replicas", type=int, metavar="N", help="use the first N replicas (default all)")
 
-    compare = command("compare", "compare finished runs: means, tests, effort to a target, relations", table=True)
+    compare = command(
+        "compare", "compare finished runs: means, tests, effort to a target, relations, figures", table=True
+    )
     compare.add_argument(
         "folders", nargs="+", type=Path, metavar="DIR", help="folders of experiments or of single runs"
     )
@@ -102,6 +104,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument(
         "--out", type=Path, metavar="FILE", help="write a file, such as table.tex, instead of printing"
+    )
+    compare.add_argument(
+        "--plot",
+        metavar="KIND",
+        help="write a figure to --out (.pdf, .svg, .png): flatness, risk, scatter, curves, trend, heatmap or parallel",
+    )
+    compare.add_argument(
+        "--width",
+        metavar="WIDTH",
+        help="of the figure: column (3.3 in), page (6.9 in), or inches (default: for screens)",
     )
 
     report = command("report", "write the report of an experiment again")

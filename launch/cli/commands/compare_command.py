@@ -22,14 +22,12 @@ _WIDTH = 120
 
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
+    if options.plot is not None:
+        return _plot(options)
+    if options.width is not None:
+        raise ExperimentError(f"--width: got {options.width} without a figure; give --plot, too")
     kind = _format(options)
-    found = compare(
-        *options.folders,
-        by=_listed(options.by),
-        where=options.where,
-        target=options.target,
-        metrics=_listed(options.metrics),
-    )
+    found = _compare(options)
     shown: Comparison | Relations = _relations(found, options) if options.x or options.y else found
     said = [*found.left_out, *shown.notes]
     say_some(said, "the output of --json")
@@ -53,6 +51,41 @@ def execute(options: argparse.Namespace) -> int:
     else:
         write_atomically(options.out, text)
         say(f"table: {options.out}")
+    return DONE
+
+
+def _compare(options: argparse.Namespace) -> Comparison:
+    return compare(
+        *options.folders,
+        by=_listed(options.by),
+        where=options.where,
+        target=options.target,
+        metrics=_listed(options.metrics),
+    )
+
+
+def _plot(options: argparse.Namespace) -> int:
+    """Draw a figure; raise if options do not go with it."""
+    others = {"--json": options.json, "--format": options.format, "--target": options.target, "--given": options.given}
+    if given := [name for name, value in others.items() if value]:
+        raise ExperimentError(f"{given[0]}: a figure has no such setting; leave it, or --plot, out")
+    # The command imports matplotlib only if it draws.
+    from basinet.analysis.plots.compared.compared_figures import check_file, comparison_figure, save_figure
+
+    check_file(options.out)
+    found = _compare(options)
+    figure, notes = comparison_figure(
+        found,
+        options.plot,
+        x=options.x,
+        y=options.y,
+        metrics=_listed(options.metrics),
+        interval=options.interval,
+        width=options.width,
+    )
+    save_figure(figure, options.out)
+    say_some([*found.left_out, *notes], "basinet compare --json")
+    say(f"figure: {options.out}")
     return DONE
 
 

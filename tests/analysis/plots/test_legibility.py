@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from basinet.analysis import plots
+from basinet.analysis.compare.comparison import comparison_of
+from basinet.analysis.compare.frame import frame_of
 from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.plots.vision.phase_recognition import MOST_RECOGNISED
 from basinet.analysis.plots.vision.reconstructions import MOST_RECONSTRUCTED
@@ -191,6 +193,23 @@ def reconstructions(runs, **kwargs):
         return plots.plot_reconstructions(runs, **kwargs)
 
 
+def compared(plot, *keys, **settings):
+    """Draw runs by a function of comparisons, of the keys, with two batch sizes each."""
+
+    def draw(runs, **kwargs):
+        both = [
+            dataclasses.replace(run, path=run.path / f"{size}", config=run.config | {"case": None, "batch_size": size})
+            for run in runs
+            for size in ((8, 64) if "batch_size" in keys else (8,))
+        ]
+        files = {run.path: run for run in both}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("basinet.analysis.compare.frame.read_run", lambda path: files[path])
+            return plot(comparison_of(frame_of(both), keys), **settings, **kwargs)
+
+    return draw
+
+
 STAGES = [f"a long name of a phase {n}" for n in range(8)]
 
 
@@ -235,6 +254,8 @@ DIRECTED = np.fft.fft(np.eye(16)[0] + np.eye(16)[1]) / 2
 # Each draws the runs that it is given, or tables that belong to no run.
 OF_RUNS = {
     "agents": plots.plot_agents,
+    "compared_curves": compared(plots.plot_compared_curves, "strategy", metric="train_loss", x="bytes"),
+    "compared_points": compared(plots.plot_compared_points, "strategy", y="test_accuracy", interval="bootstrap"),
     "consensus": plots.plot_consensus,
     "curves": plots.plot_curves,
     "curves over bytes": partial(plots.plot_curves, x="communicated_bytes"),
@@ -244,6 +265,8 @@ OF_RUNS = {
     "scatter of eigenvalues": partial(plots.plot_scatter, x="hessian_top_eigenvalue", y="test_accuracy"),
     "iso_accuracy": plots.plot_iso_accuracy,
     "forecasts": forecasts,
+    "heat_map": compared(plots.plot_heat_map, "batch_size", "strategy", metric="test_accuracy"),
+    "parallel": compared(plots.plot_parallel, "strategy", "batch_size"),
     "phases": phases,
     "reconstructions": reconstructions,
     "restorations": restorations,
@@ -257,6 +280,7 @@ OF_RUNS = {
     "solutions": solutions,
     "survival": survival,
     "trajectories": trajectories,
+    "trend": compared(plots.plot_trend, "strategy", "batch_size", metric="train_loss", x="batch_size"),
 }
 OF_TABLES = {
     "barriers": partial(plots.plot_barriers, LINES),
@@ -284,7 +308,7 @@ def no_figure_stays():
 
 def test_every_figure_is_drawn_here():
     drawn = {name.split()[0] for name in (*OF_RUNS, *OF_TABLES)}
-    assert {f"plot_{name}" for name in drawn} | {"panels"} == set(plots.__all__)
+    assert {f"plot_{name}" for name in drawn} | {"panels", "comparison_figure"} == set(plots.__all__)
 
 
 @pytest.mark.parametrize(("strategies", "size"), [(FEW, SCREEN), (MANY, COLUMN)])
@@ -457,7 +481,12 @@ def test_what_cannot_be_drawn_is_one_sentence(name, given):
     if name == "plot_spectrum" and given == [1, 2]:
         pytest.skip("numbers are what it draws")
     metrics = ["hessian_trace", "train_loss"]
-    more = {"panels": [plots.plot_curves], "plot_surface": [given], "plot_scatter": metrics}.get(name, [])
+    more = {
+        "panels": [plots.plot_curves],
+        "comparison_figure": ["curves"],
+        "plot_surface": [given],
+        "plot_scatter": metrics,
+    }.get(name, [])
     with pytest.raises(ExperimentError) as caught:
         getattr(plots, name)(given, *more)
     assert "\n" not in str(caught.value) and len(str(caught.value)) > 20

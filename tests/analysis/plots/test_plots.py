@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from basinet.analysis import plots
+from basinet.analysis.compare.comparison import Comparison
+from basinet.analysis.compare.frame import frame_of
 from basinet.analysis.drawing.axes import choose_scale
 from basinet.analysis.drawing.data_checks import NoDataError
 from basinet.analysis.drawing.figure import Drawing
@@ -124,12 +126,19 @@ def test_plots_take_axes_or_make_them(plot, data):
     draw(figure)
 
 
-EMPTY = {"plot_topology": np.zeros((0, 0)), "plot_spectrum": np.zeros(0), "plot_survival": {}, "plot_prediction": {}}
+OF_COMPARISONS = ["comparison_figure", "plot_compared_curves", "plot_compared_points", "plot_heat_map", "plot_parallel"]
+EMPTY = dict.fromkeys([*OF_COMPARISONS, "plot_trend"], Comparison(frame_of([]), ("strategy",), (), ()))
+EMPTY |= {"plot_topology": np.zeros((0, 0)), "plot_spectrum": np.zeros(0), "plot_survival": {}, "plot_prediction": {}}
 
 
 @pytest.mark.parametrize("name", plots.__all__)
 def test_a_figure_of_nothing_is_an_error(name):
-    more = {"panels": [plot_curves], "plot_surface": [[]], "plot_scatter": ["hessian_trace", "train_loss"]}
+    more = {
+        "panels": [plot_curves],
+        "comparison_figure": ["curves"],
+        "plot_surface": [[]],
+        "plot_scatter": ["hessian_trace", "train_loss"],
+    }
     data = [EMPTY.get(name, []), *more.get(name, [])]
     with pytest.raises(NoDataError, match=r"^(replica: )?(th|no |nobody )"):
         getattr(plots, name)(*data)

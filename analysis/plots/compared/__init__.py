@@ -1,0 +1,1 @@
+"""Figures of comparisons: groups of replicas instead of single runs."""
