@@ -1,6 +1,5 @@
 """Super-resolution by networks of agents: what strategies and data cost, and whether flatness tells."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -73,10 +72,7 @@ def super_resolution(
     Returns:
         The findings.
     """
-    chosen = SCALES[scale]
-    return find_out(
-        progress, folder, replace(chosen, replicas=replicas or chosen.replicas, steps=steps or chosen.steps)
-    )
+    return find_out(progress, folder, SCALES[scale].with_length(replicas, steps))
 
 
 def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:

@@ -159,10 +159,8 @@ def quality_pretraining(
         The findings.
     """
     chosen = SCALES[scale]
-    before, after = (replace(part, replicas=replicas or part.replicas) for part in (chosen.pretraining, chosen.rating))
-    return find_out(
-        progress, folder, replace(chosen, pretraining=replace(before, steps=steps or before.steps), rating=after)
-    )
+    before, after = chosen.pretraining.with_length(replicas, steps), chosen.rating.with_length(replicas)
+    return find_out(progress, folder, replace(chosen, pretraining=before, rating=after))
 
 
 def find_out(progress: Progress, folder: Path, size: Size) -> Findings:

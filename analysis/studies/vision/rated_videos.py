@@ -1,7 +1,6 @@
 """Video quality by networks of agents: strategies and data, and losses of a whole batch on local batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -87,10 +86,7 @@ def video_quality(
     Returns:
         The findings.
     """
-    chosen = SCALES[scale]
-    return find_out(
-        progress, folder, replace(chosen, replicas=replicas or chosen.replicas, steps=steps or chosen.steps)
-    )
+    return find_out(progress, folder, SCALES[scale].with_length(replicas, steps))
 
 
 def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:

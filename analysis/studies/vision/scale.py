@@ -1,8 +1,8 @@
 """The size of a study that compares strategies on a task of images or videos."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -55,6 +55,18 @@ class Scale:
     def apart_name(self) -> str:
         """What the condition is called in which the agents' data differ."""
         return self.apart_as or f"one {self.apart} per agent"
+
+    def with_length(self, replicas: int | None, steps: int | None = None) -> Self:
+        """Return the same with other numbers of replicas and steps, where these are given.
+
+        Args:
+            replicas: Number of replicas; None for its own.
+            steps: Number of steps; None for its own.
+
+        Returns:
+            The size.
+        """
+        return replace(self, replicas=replicas or self.replicas, steps=steps or self.steps)
 
     def conditions(self, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the cases in which strategies are compared.

@@ -1,7 +1,6 @@
 """Videos and language by networks of agents: levels of text, transfer, strategies, and losses of local batches."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,10 +117,7 @@ def video_language(
     Returns:
         The findings.
     """
-    chosen = SCALES[scale]
-    return find_out(
-        progress, folder, replace(chosen, replicas=replicas or chosen.replicas, steps=steps or chosen.steps)
-    )
+    return find_out(progress, folder, SCALES[scale].with_length(replicas, steps))
 
 
 def find_out(progress: Progress, folder: Path, scale: Scale) -> Findings:
