@@ -191,6 +191,7 @@ def simulate(
     stop: threading.Event,
     analysis: Analysis | None = None,
     rhythm: Rhythm = USUAL,
+    until: Mapping[str, int] | None = None,
 ) -> dict[str, str]:
     """Execute all runs that are not finished.
 
@@ -204,9 +205,11 @@ def simulate(
         stop: Set to stop at the next opportunity; every run then writes a checkpoint.
         analysis: What the workers do with the last state of a run.
         rhythm: Intervals at which a run is attended to.
+        until: Step at which each run pauses, by name; all go to their end if None. A run that is there, or further,
+            stays as it is, and one that has paused goes on when it is called again with a later step.
 
     Returns:
-        The state in which each run ended: done, diverged or failed.
+        The state in which each run ended: done, diverged, failed or paused.
 
     Raises:
         Interrupted: `stop` was set.
@@ -218,7 +221,8 @@ def simulate(
         for name in names:
             if not stop.is_set():
                 source = next((out / twin for twin in names if states.get(twin) in FINISHED), None)
-                states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, rhythm, source)
+                folder, end = RunFolder(out / name), None if until is None else until[name]
+                states[name] = _run(name, setups[name], folder, monitor, stop, analysis, rhythm, source, end)
 
     with locked(out):
         for name, runtime in runtimes_of(setup.config for setup in setups.values()).items():
@@ -243,6 +247,7 @@ def _run(
     analysis: Analysis | None,
     rhythm: Rhythm,
     source: Path | None,
+    until: int | None,
 ) -> str:
     """Execute one run; a failure is recorded in its folder and does not affect the others."""
     note, lost = "", None
@@ -260,13 +265,16 @@ def _run(
                 return reached
             lost = lost_step(folder, _kept_steps(setup, status), analysis_settings(setup))
         saved = latest(folder, lost)
+        if until is not None and saved is not None and reached not in FINISHED and saved["step"] >= until:
+            monitor.finished(name, "paused")
+            return "paused"
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         before = str(status.get("engine", ""))
         with _team(name, setup, saved, before, stop, monitor) as team:
             progress = Progress(name, setup, folder, team, monitor, rhythm)
             if progress.engine.partition(" ")[0] == before.partition(" ")[0]:
                 progress.engine = before  # with the original reason for its choice
-            state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
+            state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop, until)
             if state in FINISHED and analysis is not None and not progress.analyze(analysis, stop):
                 note += ", its analysis interrupted"
     except Stopped:
@@ -288,7 +296,7 @@ def _run(
         monitor.finished(name, f"failed: {reason}")
         return "failed"
     status = load_status(folder.path)
-    early = state == "interrupted" or "stopped" in status
+    early = state in ("interrupted", "paused") or "stopped" in status
     at = f" at step {status['step']} of {setup.num_steps}" if early else ""
     monitor.finished(name, state + at + note)
     return state
