@@ -1,0 +1,273 @@
+"""The search for the values of an experiment that is tuned: rounds of runs, of which the best are chosen."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from basinet.analysis.runs.check_analysis import check_analysis
+from basinet.analysis.statistics.run_labels import describe, listed
+from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
+from basinet.launch.results import failures
+from basinet.launch.tuning.choosing import Score, at_edge, best_of
+from basinet.launch.tuning.tuning_record import check_free, described, discard_rounds, finished_choices, started
+from basinet.sim.evaluation.measuring import main_metric
+from basinet.sim.experiment.component import ExperimentError, nearest
+from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment, combined
+from basinet.sim.experiment.tuning.tuning_request import beyond
+from basinet.sim.run.files import sealed_json, write_atomically
+from basinet.sim.run.interruptions import stopping
+from basinet.sim.run.lock import locked
+from basinet.sim.run.quantity import Quantity
+from basinet.sim.run.records import FINISHED, METRICS, SEARCH, TUNING, load_status, read_lines
+from basinet.sim.run.simulation import Interrupted, RunFailed, build, prepare, simulate
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["judged_by", "searched", "spent_at_most"]
+
+_MOST_STEPS = 3
+"""Most steps by which the values of a key are extended at each end."""
+
+
+def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> TunedExperiment:
+    """Search for the values of an experiment, unless that is done already.
+
+    Args:
+        tuned: The experiment.
+        out: Its folder.
+        fresh: Whether to discard what the folder holds.
+        quiet: Whether to hide progress.
+
+    Returns:
+        The experiment with what was chosen.
+
+    Raises:
+        ExperimentError: Something is impossible, or the folder holds something else; nothing was written.
+        Interrupted: The search was stopped.
+        RunFailed: A run of the search has failed.
+    """
+    record = {} if fresh else check_free(tuned, out)
+    known = finished_choices(tuned, record)
+    if known is None:
+        with checking(len(tuned.runs), quiet=quiet) as progress:
+            build(tuned, check=check_analysis, progress=progress)
+        known = _Search(tuned, out, fresh=fresh, quiet=quiet).carry_out()
+    return tuned.chosen(known)
+
+
+class _Search:
+    """A search in progress."""
+
+    def __init__(self, tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> None:
+        self.tuned, self.out, self.fresh, self.quiet = tuned, out, fresh, quiet
+        self.scores: dict[str, list[Score]] = {group: [] for group in tuned.groups}
+        self.group_of = {name: group for group, names in tuned.groups.items() for name in names}
+        self.tried: dict[str, list[Any]] = {key: list(values) for key, values in tuned.tuning.values.items()}
+        self.added: dict[tuple[str, bool], int] = {}
+        self.rounds: list[str] = []
+        self.notes: list[str] = []
+        self.metric = ""
+        self.known = Quantity("")
+
+    def carry_out(self) -> dict[str, Candidate]:
+        """Carry out all rounds, write the record, and return the choice of each group."""
+        self._round(self.tuned.candidates, "1-given")
+        while new := self._extended():
+            self._round(new, f"{len(self.rounds) + 1}-extended")
+        assert self.known.direction is not None
+        found = {}
+        for group, scores in self.scores.items():
+            (best,) = best_of(scores, self.known.direction)
+            found[group] = scores[best].values
+            for key, largest in at_edge(found[group], self.tried).items():
+                end = "largest" if largest else "smallest"
+                self.notes.append(f"{group}: the best {key}, {describe(found[group][key])}, is the {end} tried")
+        done = described(self.tuned, self.metric, self.known, self.rounds, self.tried, self.scores, self.notes)
+        write_atomically(self.out / TUNING, sealed_json(done))
+        with self._monitor({}) as (monitor, _):
+            for group, values in found.items():
+                monitor.say(f"tuned {group}: {_said(values)}")
+            for note in self.notes:
+                monitor.say(note)
+        return found
+
+    def _round(self, candidates: Sequence[Candidate], name: str) -> None:
+        """Try candidates out for all groups alike, and score them."""
+        experiment, places = self.tuned.search(candidates)
+        folder = self.out / SEARCH / name
+        try:
+            with checking(len(experiment.runs), quiet=self.quiet) as progress:
+                setups = prepare(experiment, folder, fresh=self.fresh, check=self._check, progress=progress)
+        except ExperimentError as error:
+            raise ExperimentError(f"tune: {str(error).removeprefix('validation: ')}") from error
+        if not self.rounds:
+            if self.fresh:
+                discard_rounds(self.out, name)
+            self.metric, self.known = judged_by(next(iter(setups.values())), self.tuned.tuning.by)
+            started(self.tuned, self.out, self.metric, self.known)
+        self.rounds.append(f"{SEARCH}/{name}")
+        entered = {group: [place for place in range(len(candidates))] for group in self.scores}
+        latest: dict[str, dict[int, Score]] = {group: {} for group in self.scores}
+        rungs = self.tuned.tuning.rungs(len(candidates))
+        for number, (share, keep) in enumerate(rungs):
+            last = number == len(rungs) - 1
+            going = {
+                run: setup for run, setup in setups.items() if places[run][1] in entered[self.group_of[places[run][0]]]
+            }
+            until = None if last else {run: _rung(setup, share) for run, setup in going.items()}
+            self._go(going, folder, until, name)
+            for group in self.scores:
+                for place in entered[group]:
+                    mine = [run for run in going if places[run][1] == place and self.group_of[places[run][0]] == group]
+                    if mine:
+                        latest[group][place] = self._score(candidates[place], mine, setups, folder, until, places)
+                if not last:
+                    known = [place for place in entered[group] if place in latest[group]]
+                    assert self.known.direction is not None
+                    best = sorted(known, key=lambda place: latest[group][place].place(self.known.direction))  # type: ignore[arg-type]
+                    entered[group] = sorted(best[: rungs[number + 1][1]])
+        for group, found in latest.items():
+            self.scores[group] += [found[place] for place in sorted(found)]
+
+    def _check(self, setup: Setup) -> None:
+        """Raise if a run is not measured by the metric that judges all."""
+        metric, _ = judged_by(setup, self.tuned.tuning.by)
+        if self.metric and metric != self.metric:
+            raise ExperimentError(
+                f"by: some runs are judged by {self.metric}, and others by {metric}; give one of them"
+            )
+
+    def _go(self, setups: Mapping[str, Setup], folder: Path, until: Mapping[str, int] | None, name: str) -> None:
+        """Let runs go on until a step, or to their end."""
+        with self._monitor(setups) as (monitor, stop):
+            to = "" if until is None else f" to step {listed(sorted({str(step) for step in until.values()}))}"
+            monitor.say(f"tuning, {name}: {how_many(len(setups))}{to} into {folder}")
+            try:
+                states = simulate(setups, folder, monitor, stop, until=until)
+            except Interrupted:
+                raise Interrupted(
+                    f"stopped in the search ({name}); the progress is in {self.out}, and the same experiment into that"
+                    " folder continues from there"
+                ) from None
+        if failed := failures(folder, states):
+            raise RunFailed("\n".join([*failed, "the search has failed runs, so that nothing was chosen"]))
+
+    @contextmanager
+    def _monitor(self, setups: Mapping[str, Setup]) -> Iterator[tuple[TerminalMonitor, threading.Event]]:
+        judged = dict.fromkeys(setups, (self.metric, self.known))
+        with (
+            locked(self.out),
+            TerminalMonitor(len(setups), quiet=self.quiet, judged_by=judged) as monitor,
+            stopping(monitor.say) as stop,
+        ):
+            yield monitor, stop
+
+    def _score(
+        self,
+        values: Candidate,
+        runs: Sequence[str],
+        setups: Mapping[str, Setup],
+        folder: Path,
+        until: Mapping[str, int] | None,
+        places: Mapping[str, tuple[str, int]],
+    ) -> Score:
+        """Read what a candidate has reached."""
+        results: dict[tuple[str, int], float | None] = {}
+        steps = []
+        for run in runs:
+            status = load_status(folder / run)
+            at = status["step"] if status["state"] in FINISHED or until is None else until[run]
+            steps.append((at, setups[run].num_steps))
+            rows = {row["replica"]: row for row in read_lines(folder / run / METRICS) if row["step"] == at}
+            for replica in range(self.tuned.tuning.replicas):
+                results[places[run][0], replica] = rows.get(replica, {}).get(self.metric)
+        return Score(values, results, *max(steps), ended=until is None)
+
+    def _extended(self) -> list[Candidate]:
+        """Add the next values at the ends where the best of a group is; return the new candidates."""
+        assert self.known.direction is not None
+        edges: dict[tuple[str, bool], list[str]] = {}
+        for group, scores in self.scores.items():
+            (best,) = best_of(scores, self.known.direction)
+            for key, largest in at_edge(scores[best].values, self.tried).items():
+                edges.setdefault((key, largest), []).append(group)
+        before = combined(self.tried)
+        for (key, largest), groups in edges.items():
+            value = beyond(self.tried[key], up=largest)
+            if value is None or self.added.get((key, largest), 0) == _MOST_STEPS:
+                continue
+            wider = self.tried | {key: [*self.tried[key], value] if largest else [value, *self.tried[key]]}
+            try:
+                build(self.tuned.search([one for one in combined(wider) if one not in before])[0], check=self._check)
+            except ExperimentError as error:
+                self.added[key, largest] = _MOST_STEPS
+                self.notes.append(f"{key} cannot be extended to {describe(value)}: {error}")
+                continue
+            self.tried, end = wider, "largest" if largest else "smallest"
+            self.added[key, largest] = self.added.get((key, largest), 0) + 1
+            self.notes.append(f"{key}: {describe(value)} added, since the best of {listed(groups)} was the {end}")
+        return [one for one in combined(self.tried) if one not in before]
+
+
+def judged_by(setup: Setup, by: str | None) -> tuple[str, Quantity]:
+    """Find the metric that judges candidates.
+
+    Args:
+        setup: The parts of a run of the search.
+        by: The metric asked for; None for the main one.
+
+    Returns:
+        The name of its values, and its description.
+
+    Raises:
+        ExperimentError: There is no such metric, or neither direction of it is better.
+    """
+    metric, known = main_metric(setup.task)
+    if by is not None:
+        place = "train" if setup.task.test is None else "test"
+        names = [name for name in setup.quantities if name.startswith(f"{place}_")]
+        short = [name.removeprefix(f"{place}_") for name in names]
+        metric = by if by in names else f"{place}_{by}"
+        if metric not in names:
+            raise ExperimentError(f"by: got {by}; {nearest(by, short)}")
+        known = setup.quantities[metric]
+    if known.direction is None:
+        raise ExperimentError(f"by: neither small nor large values of {known.label} are better; give another metric")
+    return metric, known
+
+
+def spent_at_most(tuned: TunedExperiment, setups: Mapping[str, Setup]) -> tuple[int, int]:
+    """Count what a search takes.
+
+    Args:
+        tuned: The experiment.
+        setups: The parts of the runs that try the given values out.
+
+    Returns:
+        The steps of all runs and replicas without extensions, and with all of them.
+    """
+    count = len(tuned.candidates)
+    longest = max(setup.num_steps for setup in setups.values())
+    of_runs = len(tuned.runs) * tuned.tuning.replicas
+    rungs = tuned.tuning.rungs(count)
+    entered = [keep for _, keep in rungs]
+    shares = [share for share, _ in rungs]
+    given = sum(
+        keep * (share - before) for keep, share, before in zip(entered, shares, [0.0, *shares[:-1]], strict=True)
+    )
+    most = 1
+    for values in tuned.tuning.values.values():
+        ends = sum(beyond(values, up=up) is not None for up in (True, False))
+        most *= len(values) + _MOST_STEPS * ends
+    return round(given * longest * of_runs), round((given + most - count) * longest * of_runs)
+
+
+def _rung(setup: Setup, share: float) -> int:
+    """Return the evaluation at which a rung ends."""
+    every = setup.evaluate_every
+    return min(setup.num_steps, max(1, round(share * setup.num_steps / every)) * every)
+
+
+def _said(values: Candidate) -> str:
+    return ", ".join(f"{key}={describe(value)}" for key, value in values.items())
