@@ -11,7 +11,7 @@ from basinet.analysis.statistics.run_labels import describe, listed
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import failures
 from basinet.launch.tuning.choosing import Score, at_edge, best_of
-from basinet.launch.tuning.tuning_record import check_free, described, discard_rounds, finished_choices, started
+from basinet.launch.tuning.tuning_record import check_free, described, discard_rounds, finished_choices
 from basinet.sim.evaluation.measuring import main_metric
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment, combined
@@ -19,7 +19,7 @@ from basinet.sim.experiment.tuning.tuning_request import beyond
 from basinet.sim.run.files import sealed_json, write_atomically
 from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.lock import locked
-from basinet.sim.run.quantity import Quantity
+from basinet.sim.run.quantity import Direction, Quantity
 from basinet.sim.run.records import FINISHED, METRICS, SEARCH, TUNING, load_status, read_lines
 from basinet.sim.run.simulation import Interrupted, RunFailed, build, prepare, simulate
 from basinet.sim.setup.setup import Setup
@@ -70,21 +70,27 @@ class _Search:
         self.metric = ""
         self.known = Quantity("")
 
+    @property
+    def direction(self) -> Direction:
+        """Which values of the metric are better."""
+        assert self.known.direction is not None  # as `judged_by` has checked
+        return self.known.direction
+
     def carry_out(self) -> dict[str, Candidate]:
         """Carry out all rounds, write the record, and return the choice of each group."""
         self._round(self.tuned.candidates, "1-given")
         while new := self._extended():
             self._round(new, f"{len(self.rounds) + 1}-extended")
-        assert self.known.direction is not None
-        found = {}
+        found = dict.fromkeys(self.scores, self.tuned.candidates[0])  # where nothing is possible
         for group, scores in self.scores.items():
-            (best,) = best_of(scores, self.known.direction)
+            if not scores:
+                continue
+            (best,) = best_of(scores, self.direction)
             found[group] = scores[best].values
             for key, largest in at_edge(found[group], self.tried).items():
                 end = "largest" if largest else "smallest"
                 self.notes.append(f"{group}: the best {key}, {describe(found[group][key])}, is the {end} tried")
-        done = described(self.tuned, self.metric, self.known, self.rounds, self.tried, self.scores, self.notes)
-        write_atomically(self.out / TUNING, sealed_json(done))
+        self._record(self.scores)
         with self._monitor({}) as (monitor, _):
             for group, values in found.items():
                 monitor.say(f"tuned {group}: {_said(values)}")
@@ -105,12 +111,12 @@ class _Search:
             if self.fresh:
                 discard_rounds(self.out, name)
             self.metric, self.known = judged_by(next(iter(setups.values())), self.tuned.tuning.by)
-            started(self.tuned, self.out, self.metric, self.known)
+            self._record(None)
         self.rounds.append(f"{SEARCH}/{name}")
         entered = {group: [place for place in range(len(candidates))] for group in self.scores}
         latest: dict[str, dict[int, Score]] = {group: {} for group in self.scores}
         rungs = self.tuned.tuning.rungs(len(candidates))
-        for number, (share, keep) in enumerate(rungs):
+        for number, (share, _) in enumerate(rungs):
             last = number == len(rungs) - 1
             going = {
                 run: setup for run, setup in setups.items() if places[run][1] in entered[self.group_of[places[run][0]]]
@@ -124,11 +130,16 @@ class _Search:
                         latest[group][place] = self._score(candidates[place], mine, setups, folder, until, places)
                 if not last:
                     known = [place for place in entered[group] if place in latest[group]]
-                    assert self.known.direction is not None
-                    best = sorted(known, key=lambda place: latest[group][place].place(self.known.direction))  # type: ignore[arg-type]
-                    entered[group] = sorted(best[: rungs[number + 1][1]])
+                    best = best_of([latest[group][place] for place in known], self.direction, rungs[number + 1][1])
+                    entered[group] = sorted(known[place] for place in best)
         for group, found in latest.items():
             self.scores[group] += [found[place] for place in sorted(found)]
+
+    def _record(self, scores: Mapping[str, Sequence[Score]] | None) -> None:
+        """Write the record; it says whose the folder is, before it says what was chosen."""
+        rounds = [] if scores is None else self.rounds
+        record = described(self.tuned, self.metric, self.known, rounds, self.tried, scores, self.notes)
+        write_atomically(self.out / TUNING, sealed_json(record))
 
     def _check(self, setup: Setup) -> None:
         """Raise if a run is not measured by the metric that judges all."""
@@ -186,10 +197,11 @@ class _Search:
 
     def _extended(self) -> list[Candidate]:
         """Add the next values at the ends where the best of a group is; return the new candidates."""
-        assert self.known.direction is not None
         edges: dict[tuple[str, bool], list[str]] = {}
         for group, scores in self.scores.items():
-            (best,) = best_of(scores, self.known.direction)
+            if not scores:
+                continue
+            (best,) = best_of(scores, self.direction)
             for key, largest in at_edge(scores[best].values, self.tried).items():
                 edges.setdefault((key, largest), []).append(group)
         before = combined(self.tried)

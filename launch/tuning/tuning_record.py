@@ -7,12 +7,13 @@ from typing import Any
 from basinet.launch.tuning.choosing import Score, at_edge, best_of, differences
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import importable, plain
-from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment
-from basinet.sim.run.files import discard, is_leftover, sealed_json, write_atomically
+from basinet.sim.experiment.mistakes import count_of
+from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment, search_seed
+from basinet.sim.run.files import discard, is_leftover
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import SEARCH, TUNING, load_tuning, steps_of
 
-__all__ = ["check_free", "described", "discard_rounds", "finished_choices", "started"]
+__all__ = ["check_free", "described", "discard_rounds", "finished_choices"]
 
 
 def check_free(tuned: TunedExperiment, out: Path) -> dict[str, Any]:
@@ -52,7 +53,8 @@ def finished_choices(tuned: TunedExperiment, record: Mapping[str, Any]) -> dict[
     if record.get("state") != "done":
         return None
     given = {key: {_text(value): value for value in several} for key, several in tuned.tuning.values.items()}
-    return {
+    first = tuned.candidates[0]
+    return dict.fromkeys(tuned.groups, first) | {
         group: {key: given[key].get(_text(value), value) for key, value in found["choice"].items()}
         for group, found in record["groups"].items()
     }
@@ -75,23 +77,6 @@ def discard_rounds(out: Path, kept: str) -> None:
             discard(folder)
 
 
-def started(tuned: TunedExperiment, out: Path, metric: str, known: Quantity) -> dict[str, Any]:
-    """Write the record of a search that begins.
-
-    Args:
-        tuned: The experiment.
-        out: Its folder.
-        metric: The metric that candidates are judged by.
-        known: Its description.
-
-    Returns:
-        The record.
-    """
-    record = described(tuned, metric, known)
-    write_atomically(out / TUNING, sealed_json(record))
-    return record
-
-
 def described(
     tuned: TunedExperiment,
     metric: str,
@@ -109,39 +94,29 @@ def described(
         known: Its description.
         rounds: Folders of its rounds.
         tried: The values tried of each key, with those that were added.
-        scores: Scores of the candidates for each group; None while it is not finished.
-        notes: Sentences about values that were added.
+        scores: Scores of the candidates of each group; None while the search is not finished.
+        notes: Sentences about values that were added, and about choices at an edge.
 
     Returns:
         The record.
     """
     tuning, tried = tuned.tuning, tuned.tuning.values if tried is None else tried
-    seeds = {tuned.runs[name].seed: config.seed for config, name in _searched(tuned)}
-    found = {
+    seeds = dict.fromkeys(config.seed for config in tuned.runs.values())
+    return {
         "state": "searching" if scores is None else "done",
         "identity": _identity(tuned),
         "criterion": (
-            f"best mean of the {known.label} over {tuning.replicas} replicas of each run at its last step; a replica"
-            " that diverged is worse than all others"
+            f"the best mean of the {known.label} over {count_of(tuning.replicas, 'replica')} at the last step; a"
+            " replica that diverged is worse than all others"
         ),
         "metric": {"name": metric, "label": known.label, "direction": known.direction},
         "share": tuning.share,
         "keys": {key: plain(list(several), importable) for key, several in tried.items()},
-        "given": {key: plain(list(several), importable) for key, several in tuning.values.items()},
-        "seeds": [{"final": final, "search": search} for final, search in seeds.items()],
+        "seeds": [{"final": seed, "search": search_seed(seed)} for seed in seeds],
         "rounds": list(rounds),
         "notes": list(notes),
-        "groups": {},
+        "groups": {group: _group(tuned.groups[group], of, known, tried) for group, of in (scores or {}).items() if of},
     }
-    for group, of in (scores or {}).items():
-        found["groups"][group] = _group(tuned.groups[group], of, known, tried)
-    return found
-
-
-def _searched(tuned: TunedExperiment) -> list[tuple[Any, str]]:
-    """Return the configuration of a run of the search for each final run."""
-    experiment, places = tuned.search(tuned.candidates[:1])
-    return [(config, places[name][0]) for name, config in experiment.runs.items()]
 
 
 def _group(runs: Sequence[str], scores: Sequence[Score], known: Quantity, tried: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,9 +61,7 @@ class Experiment:
             raise ExperimentError(f"skip: got {shown(skip)}; allowed is impossible, or leave this key out")
         self.skips_impossible = skip is not None
         if self.description.get("tune") is not None and type(self) is Experiment:
-            raise ExperimentError(
-                "tune: an experiment that is tuned is a TunedExperiment, which basinet.run also takes"
-            )
+            raise ExperimentError("tune: what is tuned is a TunedExperiment, which basinet.run also takes")
         self.runs: dict[str, Config] = {}
         self.points: dict[str, tuple[dict[str, str], dict[str, Any]]] = {}
         self.parser, names = _Parser(), _Names()

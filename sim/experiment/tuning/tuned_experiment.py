@@ -14,7 +14,7 @@ from basinet.sim.experiment.grids.grid import copied, lay
 from basinet.sim.experiment.grids.run_names import distinct_texts, run_name
 from basinet.sim.experiment.tuning.tuning_request import Tuning
 
-__all__ = ["Candidate", "TunedExperiment", "combined"]
+__all__ = ["Candidate", "TunedExperiment", "combined", "search_seed"]
 
 Candidate = dict[str, Any]
 """A value for each key that is tuned."""
@@ -84,7 +84,7 @@ class TunedExperiment(Experiment):
             changed = {key: value for key, value in point.items() if key not in _OF_THE_FINAL_RUNS} | {
                 "replicas": self.tuning.replicas,
                 "validation": {"share": self.tuning.share, "seed": seed},
-                "seed": draws.key(seed, "tuning") % 2**31,
+                "seed": search_seed(seed),
                 "analysis": [],
             }
             for number, values in enumerate(candidates):
@@ -145,6 +145,18 @@ class TunedExperiment(Experiment):
             for who, keys in overlays.items():
                 if key in keys or look_up(keys, key) is not None:
                     raise ExperimentError(f"tune.{key}: {who} sets {key}, too; allowed is one of both")
+
+
+def search_seed(seed: int) -> int:
+    """Derive the seed of a search, so that the final runs have fresh draws.
+
+    Args:
+        seed: The seed of the final runs.
+
+    Returns:
+        Another one.
+    """
+    return draws.key(seed, "tuning") % 2**31
 
 
 def combined(values: Mapping[str, Sequence[Any]]) -> list[Candidate]:

@@ -1,5 +1,6 @@
 """What an experiment tunes: keys and their candidate values, and how one of them is chosen."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Tuning:
         """
         if not isinstance(given, Mapping):
             raise ExperimentError(
-                f"tune: got {shown(given)}; allowed is a mapping such as {{optimizer.lr: [0.1, 0.3, 1], on: validation}}"
+                f"tune: got {shown(given)}; allowed is a mapping such as {{optimizer.lr: [0.1, 0.3], on: validation}}"
             )
         settings = {key: given[key] for key in _SETTINGS if key in given}
         values = dict(axis_columns("tune", {key: value for key, value in given.items() if key not in _SETTINGS}))
@@ -70,15 +71,15 @@ class Tuning:
         for key, several in values.items():
             if key in _NOT_TUNED or key.split(".")[0] in ("task", "runtime") or key.startswith("analysis"):
                 raise ExperimentError(
-                    f"tune.{key}: this is no part of the training; allowed are keys such as optimizer.lr"
+                    f"tune.{key}: it is no part of the training; allowed are keys such as optimizer.lr"
                 )
             if len(several) < 2 or any(one in several[:place] for place, one in enumerate(several)):
                 raise ExperimentError(f"tune.{key}: got {shown(several)}; allowed are two or more different values")
         on = settings.pop("on", "validation")
         if on != "validation":
             raise ExperimentError(
-                f"tune.on: got {shown(on)}; allowed is validation, samples held out of the training data, since a choice"
-                " by the test data would make these say nothing"
+                f"tune.on: got {shown(on)}; allowed is validation: training samples that are held out, since test data"
+                " would say nothing about what was chosen by them"
             )
         share, replicas, halving = (settings.get(key, getattr(cls, key)) for key in ("share", "replicas", "halving"))
         if not _is_number(share) or not 0 < share < 1:
@@ -144,11 +145,11 @@ def beyond(values: Sequence[Any], *, up: bool) -> Any:
     if len(values) < 3 or not all(map(_is_number, values)):
         return None
     series = sorted(values, reverse=not up)
-    steps = [after - before for before, after in zip(series, series[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(series)]
     if max(map(abs, steps)) <= 1.01 * min(map(abs, steps)):
         found = series[-1] + steps[-1]
     elif min(series) > 0:
-        ratios = [abs(math.log(after / before)) for before, after in zip(series, series[1:], strict=False)]
+        ratios = [abs(math.log(after / before)) for before, after in itertools.pairwise(series)]
         if max(ratios) > 1.7 * min(ratios):
             return None
         found = series[-2] * series[-1] / series[-3]  # over two steps, as from 0.03 and 0.1 on to 0.3
