@@ -14,9 +14,10 @@ from basinet.analysis.compare.significance import best_of_each
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
 from basinet.analysis.compare.targets import EFFORTS, Reached, parse_target, reached
 from basinet.analysis.statistics.bootstrap import bootstrap_interval, resamples
+from basinet.analysis.statistics.incidents import validated
 from basinet.analysis.statistics.replica_values import moments
 from basinet.analysis.statistics.rounding import plus_minus, write_digits
-from basinet.analysis.statistics.run_labels import listed, setting
+from basinet.analysis.statistics.run_labels import describe, listed, setting
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.quantity import Quantity
 
@@ -107,7 +108,7 @@ class Comparison:
         """Return plain values.
 
         Returns:
-            A row for each group: the compared keys, `condition`, `replicas` (used) and `of` (all); for each metric
+            A row for each group: the compared keys, tuned ones, `condition`, `replicas` (used) and `of` (all); for each metric
             `_mean`, `_se` (standard error), `_lower` and `_upper` (bootstrap), `_n`, `_rank`, `_p` and `_best`; for a
             target `reached` and, for each effort, the `_median` with `_lower` and `_upper`. Missing values are None.
         """
@@ -115,6 +116,9 @@ class Comparison:
         for place, (group, means) in enumerate(zip(self.groups, self.means, strict=True)):
             row: dict[str, Any] = dict(zip(self.by, group.values, strict=True))
             row |= {"settings": group.own} if any(other.own for other in self.groups) else {}
+            for key in self.tuned_keys:
+                chosen = self._tuned(group, key)
+                row[key] = chosen[0] if len(chosen) == 1 else ", ".join(map(describe, chosen))
             row |= {"condition": group.condition, "replicas": self._used(group), "of": len(group.rows)}
             for metric, cell in means.items():
                 row |= {f"{metric}_mean": cell.mean, f"{metric}_se": cell.error, f"{metric}_n": len(cell.values)}
@@ -126,6 +130,18 @@ class Comparison:
                 row |= {f"{effort}_median_lower": of.lower, f"{effort}_median_upper": of.upper}
             found.append({key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()})
         return found
+
+    @property
+    def tuned_keys(self) -> list[str]:
+        """The keys that were tuned, besides those that are compared."""
+        found = dict.fromkeys(key for run in self.frame.runs for key in run.config.get("tuned") or ())
+        return [key for key in found if key not in self.by]
+
+    def _tuned(self, group: Group, key: str) -> list[Any]:
+        """List the values of a key in a group, each once."""
+        runs = [self.frame.runs[place] for place in dict.fromkeys(self.frame.places[group.rows].tolist())]
+        values = [setting(run.config, key) for run in runs]
+        return [value for place, value in enumerate(values) if value not in values[:place]]
 
     def _used(self, group: Group) -> int:
         states = self.frame.column("state")
@@ -144,7 +160,8 @@ class Comparison:
         shown = [metric for metric in self.quantities if any(metric in means for means in self.means)]
         ranked = next((metric for metric in shown if self.quantities[metric].direction), None)
         ranked = ranked if len(self.groups) > 1 else None
-        titles = [", ".join(self.by), "replicas"]
+        tuned = self.tuned_keys
+        titles = [", ".join(self.by), *tuned, "replicas"]
         for metric in shown:
             titles += [self.quantities[metric].title, *(["rank"] if metric == ranked else [])]
         kinds = [effort for effort in EFFORTS if any(effort in of for of in self.efforts)]
@@ -153,7 +170,8 @@ class Comparison:
         many = most is not None and len(self.groups) > most
         for place in self._best_of_each(ranked)[:most] if many else range(len(self.groups)):
             group, means = self.groups[place], self.means[place]
-            row = [Cell(group.label), Cell(f"{self._used(group)}/{len(group.rows)}")]
+            chosen = [Cell(", ".join(map(describe, self._tuned(group, key)))) for key in tuned]
+            row = [Cell(group.label), *chosen, Cell(f"{self._used(group)}/{len(group.rows)}")]
             for metric in shown:
                 row.append(_cell(means.get(metric), interval))
                 row += [Cell(_plain(means[metric].rank) if metric in means else "–")] if metric == ranked else []
@@ -164,7 +182,7 @@ class Comparison:
             sections.setdefault(group.condition, []).append(row)
         for condition, rows in sections.items():
             for name, values in self._baselines(condition):
-                row = [Cell(f"{name} (baseline)"), Cell("")]
+                row = [Cell(f"{name} (baseline)"), *[Cell("")] * (1 + len(tuned))]
                 for metric in shown:
                     row += [Cell(plus_minus(values.get(metric), None)), *([Cell("")] if metric == ranked else [])]
                 if any(metric in values for metric in shown):
@@ -306,6 +324,7 @@ def comparison_of(
     alone = [f"{g.label} ({g.condition})" if g.condition else g.label for g in groups if len(g.rows) == 1]
     if alone:
         notes.append(f"there is a single replica of {listed(alone)}, so there is no error and no test")
+    notes += validated(frame.runs)
     wanted = parse_target(target, frame) if target else None
     efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
     if wanted and not any("seconds" in of for of in efforts):

@@ -170,9 +170,10 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
     keys = [key for key in keys if not key.startswith("runtime.") or key in _NUMERICS]
     texts = {key: [describe(setting(run.config, key)) for run in runs] for key in keys}
     keys = [key for key in keys if len({*texts[key]}) > 1]  # 1 and 1.0 are the same
+    tuned = {word for run in runs for word in run.config.get("tuned") or ()}
     owners = {"strategy", *(word for run in runs for word in run.config.get("strategy_keys") or ())}
-    ours = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owners)]
-    ours = [key for key in ours if key != "case"] if of_strategies else []
+    owners = owners if of_strategies else tuned  # what was tuned is no condition, whatever is compared
+    ours = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owners) and key != "case"]
     case = _Parts([texts["case"]]) if "case" in keys else None
     rest = [key for key in keys if key not in ours and key != "case"]
     implied = [key for key in rest if case and case.number(texts[key]) == case.number()]

@@ -12,8 +12,9 @@ from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import failures
 from basinet.launch.tuning.choosing import Score, at_edge, best_of
 from basinet.launch.tuning.tuning_record import check_free, described, discard_rounds, finished_choices
-from basinet.sim.evaluation.measuring import main_metric
+from basinet.sim.evaluation.measuring import main_metric, of_validation
 from basinet.sim.experiment.component import ExperimentError, nearest
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment, combined
 from basinet.sim.experiment.tuning.tuning_request import beyond
 from basinet.sim.run.files import sealed_json, write_atomically
@@ -24,7 +25,7 @@ from basinet.sim.run.records import FINISHED, METRICS, SEARCH, TUNING, load_stat
 from basinet.sim.run.simulation import Interrupted, RunFailed, build, prepare, simulate
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["judged_by", "searched", "spent_at_most"]
+__all__ = ["about_search", "judged_by", "searched"]
 
 _MOST_STEPS = 3
 """Most steps by which the values of a key are extended at each end."""
@@ -56,6 +57,20 @@ def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> 
     return tuned.chosen(known)
 
 
+class _Judge:
+    """Checks that all runs of a search are measured by the metric that judges them, and knows which it is."""
+
+    def __init__(self, by: str | None) -> None:
+        self.by, self.metric, self.known = by, "", Quantity("")
+
+    def __call__(self, setup: Setup) -> None:
+        """Raise if a run of the search is not measured by the same metric as those before."""
+        metric, known = judged_by(setup, self.by)
+        if self.metric not in ("", metric):
+            raise ExperimentError(f"by: some runs are judged by {self.metric}, others by {metric}; give one of them")
+        self.metric, self.known = metric, known
+
+
 class _Search:
     """A search in progress."""
 
@@ -67,14 +82,13 @@ class _Search:
         self.added: dict[tuple[str, bool], int] = {}
         self.rounds: list[str] = []
         self.notes: list[str] = []
-        self.metric = ""
-        self.known = Quantity("")
+        self.judge = _Judge(tuned.tuning.by)
 
     @property
     def direction(self) -> Direction:
         """Which values of the metric are better."""
-        assert self.known.direction is not None  # as `judged_by` has checked
-        return self.known.direction
+        assert self.judge.known.direction is not None  # as `judged_by` has checked
+        return self.judge.known.direction
 
     def carry_out(self) -> dict[str, Candidate]:
         """Carry out all rounds, write the record, and return the choice of each group."""
@@ -102,15 +116,11 @@ class _Search:
         """Try candidates out for all groups alike, and score them."""
         experiment, places = self.tuned.search(candidates)
         folder = self.out / SEARCH / name
-        try:
-            with checking(len(experiment.runs), quiet=self.quiet) as progress:
-                setups = prepare(experiment, folder, fresh=self.fresh, check=self._check, progress=progress)
-        except ExperimentError as error:
-            raise ExperimentError(f"tune: {str(error).removeprefix('validation: ')}") from error
+        with _of_the_search(), checking(len(experiment.runs), quiet=self.quiet) as progress:
+            setups = prepare(experiment, folder, fresh=self.fresh, check=self.judge, progress=progress)
         if not self.rounds:
             if self.fresh:
                 discard_rounds(self.out, name)
-            self.metric, self.known = judged_by(next(iter(setups.values())), self.tuned.tuning.by)
             self._record(None)
         self.rounds.append(f"{SEARCH}/{name}")
         entered = {group: [place for place in range(len(candidates))] for group in self.scores}
@@ -138,16 +148,8 @@ class _Search:
     def _record(self, scores: Mapping[str, Sequence[Score]] | None) -> None:
         """Write the record; it says whose the folder is, before it says what was chosen."""
         rounds = [] if scores is None else self.rounds
-        record = described(self.tuned, self.metric, self.known, rounds, self.tried, scores, self.notes)
+        record = described(self.tuned, self.judge.metric, self.judge.known, rounds, self.tried, scores, self.notes)
         write_atomically(self.out / TUNING, sealed_json(record))
-
-    def _check(self, setup: Setup) -> None:
-        """Raise if a run is not measured by the metric that judges all."""
-        metric, _ = judged_by(setup, self.tuned.tuning.by)
-        if self.metric and metric != self.metric:
-            raise ExperimentError(
-                f"by: some runs are judged by {self.metric}, and others by {metric}; give one of them"
-            )
 
     def _go(self, setups: Mapping[str, Setup], folder: Path, until: Mapping[str, int] | None, name: str) -> None:
         """Let runs go on until a step, or to their end."""
@@ -166,7 +168,7 @@ class _Search:
 
     @contextmanager
     def _monitor(self, setups: Mapping[str, Setup]) -> Iterator[tuple[TerminalMonitor, threading.Event]]:
-        judged = dict.fromkeys(setups, (self.metric, self.known))
+        judged = dict.fromkeys(setups, (self.judge.metric, self.judge.known))
         with (
             locked(self.out),
             TerminalMonitor(len(setups), quiet=self.quiet, judged_by=judged) as monitor,
@@ -192,7 +194,7 @@ class _Search:
             steps.append((at, setups[run].num_steps))
             rows = {row["replica"]: row for row in read_lines(folder / run / METRICS) if row["step"] == at}
             for replica in range(self.tuned.tuning.replicas):
-                results[places[run][0], replica] = rows.get(replica, {}).get(self.metric)
+                results[places[run][0], replica] = rows.get(replica, {}).get(self.judge.metric)
         return Score(values, results, *max(steps), ended=until is None)
 
     def _extended(self) -> list[Candidate]:
@@ -211,7 +213,7 @@ class _Search:
                 continue
             wider = self.tried | {key: [*self.tried[key], value] if largest else [value, *self.tried[key]]}
             try:
-                build(self.tuned.search([one for one in combined(wider) if one not in before])[0], check=self._check)
+                build(self.tuned.search([one for one in combined(wider) if one not in before])[0], check=self.judge)
             except ExperimentError as error:
                 self.added[key, largest] = _MOST_STEPS
                 self.notes.append(f"{key} cannot be extended to {describe(value)}: {error}")
@@ -220,6 +222,15 @@ class _Search:
             self.added[key, largest] = self.added.get((key, largest), 0) + 1
             self.notes.append(f"{key}: {describe(value)} added, since the best of {listed(groups)} was the {end}")
         return [one for one in combined(self.tried) if one not in before]
+
+
+@contextmanager
+def _of_the_search() -> Iterator[None]:
+    """Say of mistakes that they are in the runs of the search."""
+    try:
+        yield
+    except ExperimentError as error:
+        raise ExperimentError(f"tune: {str(error).removeprefix('validation: ')}") from error
 
 
 def judged_by(setup: Setup, by: str | None) -> tuple[str, Quantity]:
@@ -244,35 +255,43 @@ def judged_by(setup: Setup, by: str | None) -> tuple[str, Quantity]:
         if metric not in names:
             raise ExperimentError(f"by: got {by}; {nearest(by, short)}")
         known = setup.quantities[metric]
+        known = of_validation(known) if setup.task.is_validation else known
     if known.direction is None:
         raise ExperimentError(f"by: neither small nor large values of {known.label} are better; give another metric")
     return metric, known
 
 
-def spent_at_most(tuned: TunedExperiment, setups: Mapping[str, Setup]) -> tuple[int, int]:
-    """Count what a search takes.
+def about_search(tuned: TunedExperiment) -> str:
+    """Check the runs that try the given values out, and say what the search takes.
 
     Args:
         tuned: The experiment.
-        setups: The parts of the runs that try the given values out.
 
     Returns:
-        The steps of all runs and replicas without extensions, and with all of them.
+        A sentence.
+
+    Raises:
+        ExperimentError: Something is impossible.
     """
-    count = len(tuned.candidates)
-    longest = max(setup.num_steps for setup in setups.values())
-    of_runs = len(tuned.runs) * tuned.tuning.replicas
-    rungs = tuned.tuning.rungs(count)
-    entered = [keep for _, keep in rungs]
-    shares = [share for share, _ in rungs]
-    given = sum(
-        keep * (share - before) for keep, share, before in zip(entered, shares, [0.0, *shares[:-1]], strict=True)
-    )
-    most = 1
+    judge = _Judge(tuned.tuning.by)
+    with _of_the_search():
+        setups, _ = build(tuned.search(tuned.candidates)[0], check=judge)
+    count, most = len(tuned.candidates), 1
     for values in tuned.tuning.values.values():
-        ends = sum(beyond(values, up=up) is not None for up in (True, False))
-        most *= len(values) + _MOST_STEPS * ends
-    return round(given * longest * of_runs), round((given + most - count) * longest * of_runs)
+        most *= len(values) + _MOST_STEPS * sum(beyond(values, up=up) is not None for up in (True, False))
+    rungs = tuned.tuning.rungs(count)
+    before = [0.0, *(share for share, _ in rungs)]
+    given = sum(keep * (share - begun) for (share, keep), begun in zip(rungs, before, strict=False))
+    longest = max(setups.values(), key=lambda setup: setup.num_steps)
+    each = len(tuned.runs) * longest.num_steps
+    first, *further = [(_rung(longest, share), keep) for share, keep in rungs]
+    halved = "".join(f", {keep} of each choice to step {step:,}" for step, keep in further)
+    return (
+        f"tuning: {count} candidates for each of {count_of(len(tuned.groups), 'choice')}, by the {judge.known.label} of"
+        f" {count_of(tuned.tuning.replicas, 'replica')}: {how_many(len(setups))} to step {first[0]:,}{halved};"
+        f" {given * each:,.0f} steps in all, and at most {(given + most - count) * each:,.0f} if the best values are at"
+        " an edge"
+    )
 
 
 def _rung(setup: Setup, share: float) -> int:

@@ -27,6 +27,7 @@ __all__ = [
     "main_metric",
     "measure",
     "metrics_of",
+    "of_validation",
     "quantities_of",
     "size",
     "weights_of",
@@ -73,11 +74,18 @@ def quantities_of(task: "Task") -> dict[str, Quantity]:
     """
     places, metrics = places_of(task), metrics_of(task)
     found = {f"{where}_{metric.name}": metric.quantity(where) for metric in metrics for where in places}
-    return {name: _of_validation(known) for name, known in found.items()} if task.is_validation else found
+    return {name: of_validation(known) for name, known in found.items()} if task.is_validation else found
 
 
-def _of_validation(quantity: Quantity) -> Quantity:
-    """Say of which data the numbers are, where samples that were held out take the place of the test data."""
+def of_validation(quantity: Quantity) -> Quantity:
+    """Describe a number that is measured on samples that were held out, which take the place of the test data.
+
+    Args:
+        quantity: Its description on test data.
+
+    Returns:
+        The description.
+    """
     said = {key: getattr(quantity, key).replace("test", "validation", 1) for key in ("label", "heading", "about")}
     return replace(quantity, **said)
 
@@ -92,7 +100,7 @@ def main_metric(task: "Task") -> tuple[str, Quantity]:
         Name and quantity of its first metric; of the loss if it has none.
     """
     loss = "train_loss" if task.test is None else "test_loss"
-    known = _of_validation(QUANTITIES[loss]) if task.is_validation else QUANTITIES[loss]
+    known = of_validation(QUANTITIES[loss]) if task.is_validation else QUANTITIES[loss]
     return next(iter(quantities_of(task).items()), (loss, known))
 
 
