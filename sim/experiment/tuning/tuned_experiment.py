@@ -11,7 +11,7 @@ from basinet.sim.experiment.digest import importable, plain
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.grids.exclusions import look_up
 from basinet.sim.experiment.grids.grid import copied, lay
-from basinet.sim.experiment.grids.run_names import distinct_texts, run_name
+from basinet.sim.experiment.grids.run_names import distinct_texts, run_name, strategy_name
 from basinet.sim.experiment.tuning.tuning_request import Tuning
 
 __all__ = ["Candidate", "TunedExperiment", "combined", "search_seed"]
@@ -58,6 +58,7 @@ class TunedExperiment(Experiment):
             self.groups.setdefault(self._group(name, named), []).append(name)
         first = {key: several[0] for key, several in self.tuning.values.items()}
         self.runs = self.chosen(dict.fromkeys(self.groups, first)).runs
+        self.search(self.candidates)  # which are all to be allowed
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -125,8 +126,8 @@ class TunedExperiment(Experiment):
         if per is None:
             return run_name(config, {key: text for key, text in axes.items() if key != "seed"})
         described = plain(config.describe(), importable)
-        values = [axes[key] if key in axes and key not in described else look_up(described, key) for key in per]
-        return ", ".join(distinct_texts([value])[0] for value in values) or "all runs"
+        known = {"strategy": strategy_name(config), **{key: axes[key] for key in axes if key not in described}}
+        return ", ".join(distinct_texts([known.get(key, look_up(described, key))])[0] for key in per) or "all runs"
 
     def _check_apart(self) -> None:
         """Raise if a key that is tuned is set otherwise, too."""
