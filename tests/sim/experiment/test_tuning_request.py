@@ -130,10 +130,18 @@ def test_what_was_chosen_belongs_to_the_run():
         (RATES | {"by": 3}, {}, r"tune\.by: got 3; allowed is the name of a metric"),
         (RATES | {"per": "sed"}, {}, r"tune\.per: an experiment has no key 'sed'; .*did you mean 'seed'"),
         (RATES | {"per": 3}, {}, r"tune\.per: got 3; allowed are run, and a list of keys"),
-        (RATES, {"optimizer": {"name": "sgd", "lr": [1, 2]}}, r"tune\.optimizer\.lr: .* is on an axis of the grid, too"),
+        (
+            RATES,
+            {"optimizer": {"name": "sgd", "lr": [1, 2]}},
+            r"tune\.optimizer\.lr: .* is on an axis of the grid, too",
+        ),
         (RATES, {"axes": {"size": {"optimizer.lr": [1, 2]}}}, r"tune\.optimizer\.lr: the axis size sets .*, too"),
         (RATES, {"cases": {"a": {"optimizer.lr": 1}}}, r"tune\.optimizer\.lr: the case a sets .*, too"),
-        (RATES, {"strategy": [{"name": "relay", "optimizer.lr": 2}]}, r"tune\.optimizer\.lr: a strategy or a case sets"),
+        (
+            RATES,
+            {"strategy": [{"name": "relay", "optimizer.lr": 2}]},
+            r"tune\.optimizer\.lr: a strategy or a case sets",
+        ),
         (RATES, {"validation": 0.1}, r"validation: the search holds samples out by itself"),
     ],
 )
