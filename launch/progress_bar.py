@@ -151,6 +151,15 @@ class TerminalMonitor:
         """
         self.say(f"{run}: waiting for {what}")
 
+    def restarted(self, run: str, why: str) -> None:
+        """Print that a run is taken up again.
+
+        Args:
+            run: Its name.
+            why: Why.
+        """
+        self.say(f"{run}: taken up again: {why}")
+
     def analyzing(self, run: str, done: int, total: int, what: str) -> None:
         """Show that a run is being analysed.
 
