@@ -71,7 +71,7 @@ class Run:
         name: Name of the folder.
         path: The folder.
         config: The resolved experiment of this run.
-        status: `state` (running, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
+        status: `state` (running, paused, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
             from replica to the step at which it diverged, `engine`, `error`, `quantities` of the metrics, `baselines`,
             and `model`, what the task gives to the maker of the model.
         metrics: Measurements in the order taken, one mapping per (step, replica), or per (step, replica, agent) if

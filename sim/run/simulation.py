@@ -188,6 +188,7 @@ def simulate(
     stop: threading.Event,
     analysis: Analysis | None = None,
     rhythm: Rhythm = USUAL,
+    until: Mapping[str, int] | None = None,
 ) -> dict[str, str]:
     """Execute all runs that are not finished.
 
@@ -201,9 +202,11 @@ def simulate(
         stop: Set to stop at the next opportunity; every run then writes a checkpoint.
         analysis: What the workers do with the last state of a run.
         rhythm: Intervals at which a run is attended to.
+        until: Step at which each run pauses, by name; all go to their end if None. A run that is there, or further,
+            stays as it is, and one that has paused goes on when it is called again with a later step.
 
     Returns:
-        The state in which each run ended: done, diverged or failed.
+        The state in which each run ended: done, diverged, failed or paused.
 
     Raises:
         Interrupted: `stop` was set.
@@ -216,7 +219,8 @@ def simulate(
         for name in names:
             if not stop.is_set():
                 source = next((RunFolder(out / twin) for twin in names if states.get(twin) in FINISHED), None)
-                states[name] = execute(name, setups[name], RunFolder(out / name), given, source)
+                folder, end = RunFolder(out / name), None if until is None else until[name]
+                states[name] = execute(name, setups[name], folder, given, source, end)
 
     with locked(out):
         for name, runtime in runtimes_of(setup.config for setup in setups.values()).items():

@@ -5,7 +5,6 @@ import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 from basinet.sim.engines import ENGINES, EngineName
@@ -47,7 +46,14 @@ class Circumstances:
     rhythm: Rhythm = USUAL
 
 
-def execute(name: str, setup: Setup, folder: RunFolder, given: Circumstances, source: RunFolder | None = None) -> str:
+def execute(
+    name: str,
+    setup: Setup,
+    folder: RunFolder,
+    given: Circumstances,
+    source: RunFolder | None = None,
+    until: int | None = None,
+) -> str:
     """Execute one run; a failure is recorded in its folder and does not affect the others.
 
     Args:
@@ -56,11 +62,12 @@ def execute(name: str, setup: Setup, folder: RunFolder, given: Circumstances, so
         folder: Its folder.
         given: What it has in common with the other runs.
         source: The folder of a finished run with the same steps, whose results it then copies.
+        until: Step at which it pauses, unless it is there already; None for its end.
 
     Returns:
-        The state in which it ended: done, diverged, interrupted or failed.
+        The state in which it ended: done, diverged, interrupted, paused or failed.
     """
-    run = _Execution(name, setup, folder, given)
+    run = _Execution(name, setup, folder, given, until)
     try:
         try:
             state, note = run.to_the_end(source)
@@ -70,7 +77,7 @@ def execute(name: str, setup: Setup, folder: RunFolder, given: Circumstances, so
         given.monitor.finished(name, f"failed: {run.failed(error)}")
         return "failed"
     status = load_status(folder.path)
-    early = not run.is_known and (state == "interrupted" or "stopped" in status)
+    early = not run.is_known and (state in ("interrupted", "paused") or "stopped" in status)
     at = f" at step {status['step']} of {setup.num_steps}" if early else ""
     given.monitor.finished(name, state + at + note)
     return state
@@ -84,13 +91,15 @@ class _Execution:
         setup: Its parts.
         folder: Its folder.
         given: What it has in common with the other runs.
+        until: Step at which it pauses; None for its end.
     """
 
-    def __init__(self, name: str, setup: Setup, folder: RunFolder, given: Circumstances) -> None:
+    def __init__(self, name: str, setup: Setup, folder: RunFolder, given: Circumstances, until: int | None) -> None:
         self.name = name
         self.setup = setup
         self.folder = folder
         self.given = given
+        self.until = until
         self.status: dict[str, Any] = {}
         self.is_known = False
 
@@ -154,6 +163,9 @@ class _Execution:
                 return reached, note
             lost = lost_step(folder, kept_steps(setup, status), analysis_settings(setup))
         saved = latest(folder, lost)
+        if self.until is not None and saved is not None and reached not in FINISHED and saved["step"] >= self.until:
+            self.is_known = True
+            return "paused", ""
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         before = str(status.get("engine", ""))
         with self._team(saved, before) as team:
@@ -162,7 +174,9 @@ class _Execution:
                 progress.engine = before  # with the original reason for its choice
             if "lost_workers" in status:
                 progress.about["lost_workers"] = status["lost_workers"]
-            state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, given.stop)
+            state = (
+                progress.restore(saved, reached) if saved and is_reached else progress.go(saved, given.stop, self.until)
+            )
             if state in FINISHED and given.analysis is not None and not progress.analyze(given.analysis, given.stop):
                 note += ", its analysis interrupted"
         return state, note
@@ -193,7 +207,9 @@ class _Execution:
         return self._with(asked)
 
     def _with(self, engine: EngineName) -> Team:
-        waiting = partial(self.given.monitor.waiting, self.name)
+        def waiting(what: str) -> None:
+            self.given.monitor.waiting(self.name, what)
+
         return runtime_of(self.setup.config.runtime).team(self.setup, engine, self.given.stop, waiting)
 
     def stopped(self) -> str:

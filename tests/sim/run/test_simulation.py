@@ -102,6 +102,25 @@ def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling):
     assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
 
 
+def test_a_run_that_pauses_ends_like_an_unbroken_one(tmp_path):
+    def go(out, until=None):
+        setups = prepare(Experiment(BASE), out)
+        end = None if until is None else {"diffusion-atc": until}
+        return simulate(setups, out, Silent(), threading.Event(), until=end)["diffusion-atc"]
+
+    assert go(tmp_path / "whole") == "done"
+    folder = tmp_path / "parts" / "diffusion-atc"
+    for until in (8, 21, 21, 16):  # the last two have nothing to do
+        assert go(tmp_path / "parts", until) == "paused"
+        status = load_run(folder).status
+        assert (status["state"], status["step"]) == ("paused", 8 if until == 8 else 21)
+    assert go(tmp_path / "parts", 100) == go(tmp_path / "parts", 8) == "done"
+    assert_same(final_state(tmp_path / "whole" / "diffusion-atc"), final_state(folder))
+    assert (tmp_path / "whole" / "diffusion-atc" / "metrics.jsonl").read_text() == (
+        folder / "metrics.jsonl"
+    ).read_text()
+
+
 def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path):
     carry_out(tmp_path / "whole", rhythm=SAVES_AT_EVERY_CHANCE)
     carry_out(tmp_path / "killed", rhythm=SAVES_AT_EVERY_CHANCE, at=None, steps=40)
