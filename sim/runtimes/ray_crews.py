@@ -73,19 +73,18 @@ class _Actor:
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
-            torch.cuda.manual_seed_all(torch.initial_seed())
         for change, value in self.begun_with:
             change(value)
 
 
 def _global_settings() -> list[tuple[Callable[[Any], Any], Any]]:
-    """Collect the settings of torch that code may change, each with what restores it."""
+    """Collect the settings of torch that a run's code may change, each with what restores it."""
+    # Not the global random generators, which begin anywhere in a new process.
 
     def cudnn(flags: tuple[bool, bool]) -> None:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = flags
 
     return [
-        (torch.set_rng_state, torch.get_rng_state()),
         (torch.set_default_dtype, torch.get_default_dtype()),
         (torch.set_num_threads, torch.get_num_threads()),
         (torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),

@@ -180,14 +180,14 @@ def _death(pending: list[Any]) -> RayError | None:
 
 
 def _obituary(death: RayError) -> str:
-    """Say in one line which worker died, and why, as far as Ray knows."""
+    """Say in one line which actor died, and why, as far as Ray knows."""
     text = str(death)
-    process, host = (re.search(pattern, text) for pattern in (r"^\s*pid: (\d+)", r"^\s*ip: (\S+)"))
-    who = f"process {process[1]}" if process else "an actor"
+    process, host = (re.search(rf"(?m)^\s*{key}: (\S+)", text) for key in ("pid", "ip"))
+    who = f"the Ray actor of process {process[1]}" if process else "a Ray actor"
     where = f" on {host[1]}" if host else ""
-    if isinstance(death, OutOfMemoryError) or "memory" in text:
-        why = "was ended by Ray, since the machine ran out of memory"
-    elif isinstance(death, NodeDiedError) or ("node" in text.lower() and "died" in text):
+    if isinstance(death, OutOfMemoryError) or "low on memory" in text:
+        why = "was ended, since the machine ran out of memory"
+    elif isinstance(death, NodeDiedError) or "its node" in text:
         why = "is gone with its machine"
     else:
         why = "died"
