@@ -129,15 +129,14 @@ class TerminalMonitor:
         """
         with self.lock:
             self.started_at[run] = (time.monotonic(), step, agents)
-            again = self.tasks.pop(run, None)  # with other workers
-            if again is not None:
-                self.progress.remove_task(again)
-            count = f"{step}/{num_steps}"
-            self.tasks[run] = self.progress.add_task(run, total=num_steps, completed=step, text="", count=count)
+            again = run in self.tasks  # with other workers
+            if not again:
+                self.tasks[run] = self.progress.add_task(run, text="", count="")
+            self.progress.reset(self.tasks[run], total=num_steps, completed=step, text="", count=f"{step}/{num_steps}")
             self.texts.setdefault(run, "")
             self.parts[run] = step / num_steps, step / num_steps
             self._show_few()
-        if step and self.num_runs <= _FEW and again is None:
+        if step and self.num_runs <= _FEW and not again:
             self.say(f"{run}: resumed at step {step} of {num_steps}")
 
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
@@ -256,7 +255,7 @@ class TerminalMonitor:
             self.ended[kind] += 1
             before = task is None and state in FINISHED and run not in self.texts
             self.before += before and kind == "done"
-            if run in self.parts:
+            if run in self.parts and kind in FINISHED:
                 self.parts[run] = self.parts[run][0], 1.0
             self._show_grid()
             told = self.num_runs <= _FEW or (kind in ("failed", "interrupted") and self.ended[kind] <= _FEW)
