@@ -74,6 +74,9 @@ class Monitor(Protocol):
     def waiting(self, run: str, what: str) -> None:
         """Called when a run cannot begin yet, with what it waits for."""
 
+    def restarted(self, run: str, why: str) -> None:
+        """Called when a run is taken up again from its last checkpoint, with why: a worker has died."""
+
     def analyzing(self, run: str, done: int, total: int, what: str) -> None:
         """Called after the last step, with the number of replicas analysed so far.
 

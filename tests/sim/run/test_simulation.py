@@ -16,7 +16,7 @@ from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.run import twins
+from basinet.sim.run.execution import twins
 from basinet.sim.run.files import Damaged, sealed_json
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.monitor import USUAL, Rhythm
