@@ -13,6 +13,7 @@ import yaml
 
 from basinet.analysis.studies import STUDIES
 from basinet.launch.cli import main
+from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.pipeline import make_experiment
 
@@ -68,7 +69,7 @@ BASE = yaml.safe_load(blocks("docs/experiments.md", "yaml")[0])
 @pages_with("yaml")
 def test_the_experiments_of_a_page_are_valid(page):
     for block in blocks(page, "yaml"):
-        description = {**BASE, **yaml.safe_load(block)}
+        description = {**BASE, **yaml_files.load(block)}
         assert make_experiment(description).runs
 
 

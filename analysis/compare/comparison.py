@@ -108,9 +108,10 @@ class Comparison:
         """Return plain values.
 
         Returns:
-            A row for each group: the compared keys, tuned ones, `condition`, `replicas` (used) and `of` (all); for each
-            metric `_mean`, `_se` (standard error), `_lower` and `_upper` (bootstrap), `_n`, `_rank`, `_p` and `_best`; for
-            a target `reached` and, for each effort, the `_median` with `_lower` and `_upper`. Missing values are None.
+            A row for each group: the compared keys, tuned ones, `condition`, `replicas` (used) and `of` (all); for
+            each metric `_mean`, `_se` (standard error), `_lower` and `_upper` (bootstrap), `_n`, `_rank`, `_p` and
+            `_best`; for a target `reached` and, for each effort, the `_median` with `_lower` and `_upper`. Missing
+            values are None.
         """
         found = []
         for place, (group, means) in enumerate(zip(self.groups, self.means, strict=True)):

@@ -10,6 +10,7 @@ from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.statistics.run_labels import describe, listed
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import failures
+from basinet.launch.terminal import console, messages
 from basinet.launch.tuning.choosing import Score, at_edge, best_of
 from basinet.launch.tuning.tuning_record import check_free, described, discard_rounds, finished_choices
 from basinet.sim.evaluation.measuring import main_metric, of_validation
@@ -105,11 +106,9 @@ class _Search:
                 end = "largest" if largest else "smallest"
                 self.notes.append(f"{group}: the best {key}, {describe(found[group][key])}, is the {end} tried")
         self._record(self.scores)
-        with self._monitor({}) as (monitor, _):
-            for group, values in found.items():
-                monitor.say(f"tuned {group}: {_said(values)}")
-            for note in self.notes:
-                monitor.say(note)
+        told = console(messages(), quiet=self.quiet)
+        for line in (*(f"tuned {group}: {_said(values)}" for group, values in found.items()), *self.notes):
+            told.print(line, soft_wrap=True, markup=False)
         return found
 
     def _round(self, candidates: Sequence[Candidate], name: str) -> None:

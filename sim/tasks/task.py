@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
+from basinet.sim.data.held_out import choose_held, hold_rows_out
 from basinet.sim.data.nests import Nest, leaves, map_nest, move_nest
 from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, some, spread, take
 from basinet.sim.evaluation.baselines import constant_baselines
@@ -17,7 +18,6 @@ from basinet.sim.evaluation.measuring import evaluate
 from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.quantity import Where
 from basinet.sim.tasks.calls import called, targets_of
-from basinet.sim.tasks.held_out import choose_held, hold_rows_out
 from basinet.sim.tasks.kept import Kept
 from basinet.sim.tasks.model_outputs import check_losses, check_rows, class_scores, fit, output_of
 from basinet.sim.tasks.task_checks import check_task

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from basinet.sim.data.held_out import hold_rows_out
 from basinet.sim.data.rows import length
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.mistakes import nearest, shown
-from basinet.sim.tasks.held_out import hold_rows_out
 from basinet.sim.tasks.loaders.csv_files import shift_and_scale
 from basinet.sim.tasks.series.naive import LinearForecast, last_value, seasonal_naive
 from basinet.sim.tasks.series.recordings import Fill, Recording, Shipped
