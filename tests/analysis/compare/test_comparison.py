@@ -286,3 +286,18 @@ def test_formats(tmp_path, capsys):
     assert (tmp_path / "table.tex").read_text() == latex
     assert main(["compare", folder, "--out", str(tmp_path / "table.pdf")]) == 2
     assert "suffix names no format" in capsys.readouterr().err
+
+
+def test_what_was_tuned_is_no_condition_whatever_is_compared(tmp_path):
+    places = [(graph, name) for graph in ("ring", "star") for name in ("diffusion", "consensus")]
+    rates, tuned = dict(zip(places, (0.1, 0.4, 0.2, 0.4), strict=True)), ["optimizer.lr"]
+    for (graph, name), rate in rates.items():
+        own = {"topology__name": graph, "optimizer__lr": rate, "tuned": tuned, "strategy_keys": tuned}
+        write_run(tmp_path, f"{graph}-{name}", {"test_accuracy": [0.5, 0.6]}, strategy=name, **own)
+    by_graph = compare(*sorted(tmp_path.iterdir()), by="topology")
+    assert {(g.label, g.condition) for g in by_graph.groups} == {(graph, f"strategy={name}") for graph, name in rates}
+    found = compare(*sorted(tmp_path.iterdir()))
+    assert not any("optimizer.lr" in note for note in (*found.notes, *by_graph.notes))
+    for comparison in (found, by_graph):
+        assert comparison.table().titles[1] == "optimizer.lr"
+        assert sorted(row["optimizer.lr"] for row in comparison.rows()) == [0.1, 0.2, 0.4, 0.4]
