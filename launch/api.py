@@ -20,7 +20,7 @@ from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.experiment import Experiment, parse_loggers
 from basinet.sim.experiment.mistakes import first_line, shown
 from basinet.sim.experiment.pipeline import Pipeline, make_experiment
-from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
+from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment
 from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers, close_ready
 from basinet.sim.run.lock import locked
@@ -83,7 +83,7 @@ def run(
         if isinstance(experiment, Pipeline):
             return _run_stages(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
         if isinstance(experiment, TunedExperiment):
-            experiment = _tune(experiment, Path(out), fresh=fresh, quiet=quiet)
+            experiment = experiment.chosen(_tune(experiment, Path(out), fresh=fresh, quiet=quiet))
         return _run(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
     finally:
         close_ready([*listening.loggers, *(logger for stage in stages for logger in stage.loggers)])
@@ -122,14 +122,10 @@ def _run(experiment: Experiment, out: Path, listening: _Listening, *, fresh: boo
     return results
 
 
-def _tune(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> TunedExperiment:
+def _tune(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Candidate]:
     """Search for the values of an experiment that is tuned; see `run`."""
     runtimes = [*runtimes_of(tuned.runs.values()).values()]
-
-    def search() -> TunedExperiment:
-        return searched(tuned, out, fresh=fresh, quiet=quiet)
-
-    return _together(runtimes, search)
+    return _together(runtimes, partial(searched, tuned, out, fresh=fresh, quiet=quiet))
 
 
 def _run_stages(pipeline: Pipeline, out: Path, listening: _Listening, *, fresh: bool, quiet: bool) -> Results:

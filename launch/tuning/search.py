@@ -32,7 +32,7 @@ _MOST_STEPS = 3
 """Most steps by which the values of a key are extended at each end."""
 
 
-def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> TunedExperiment:
+def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Candidate]:
     """Search for the values of an experiment, unless that is done already.
 
     Args:
@@ -42,7 +42,7 @@ def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> 
         quiet: Whether to hide progress.
 
     Returns:
-        The experiment with what was chosen.
+        What was chosen for each group of runs.
 
     Raises:
         ExperimentError: Something is impossible, or the folder holds something else; nothing was written.
@@ -51,11 +51,11 @@ def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> 
     """
     record = {} if fresh else check_free(tuned, out)
     known = finished_choices(tuned, record)
-    if known is None:
-        with checking(len(tuned.runs), quiet=quiet) as progress:
-            build(tuned, check=check_analysis, progress=progress)
-        known = _Search(tuned, out, fresh=fresh, quiet=quiet).carry_out()
-    return tuned.chosen(known)
+    if known is not None:
+        return known
+    with checking(len(tuned.runs), quiet=quiet) as progress:
+        build(tuned, check=check_analysis, progress=progress)
+    return _Search(tuned, out, fresh=fresh, quiet=quiet).carry_out()
 
 
 class _Judge:

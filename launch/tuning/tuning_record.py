@@ -9,6 +9,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import importable, plain
 from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment, search_seed
+from basinet.sim.run.claim import forget
 from basinet.sim.run.files import discard, is_leftover
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import SEARCH, TUNING, load_tuning, steps_of
@@ -65,13 +66,15 @@ def _text(value: Any) -> str:
 
 
 def discard_rounds(out: Path, kept: str) -> None:
-    """Remove the rounds of an earlier search, and its record.
+    """Remove the rounds of an earlier search, its record, and the runs with what it chose.
 
     Args:
         out: The experiment's folder.
         kept: Name of a round that stays.
     """
     (out / TUNING).unlink(missing_ok=True)
+    if (out / "experiment.yaml").exists():
+        forget(out)
     for folder in (out / SEARCH).iterdir():
         if folder.is_dir() and folder.name != kept and (folder / "experiment.yaml").exists():
             discard(folder)

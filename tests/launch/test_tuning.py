@@ -33,6 +33,7 @@ LANDSCAPE = {
     "runtime": {"dtype": "float64", "device": "cpu"},
 }
 NAMES = ["centralized", "diffusion-atc"]
+ALONE = {"steps": 6, "replicas": 1, "strategy": "centralized"}
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,18 @@ def test_another_search_into_the_folder_is_an_error(extended, changes):
         )
 
 
+def test_a_fresh_search_discards_the_runs_and_the_rounds_before(tmp_path):
+    tune(tmp_path, {"optimizer.lr": [0.01, 0.1, 1.0], "replicas": 1}, **ALONE)
+    assert len(list((tmp_path / "tuning").iterdir())) == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "simulate", None)
+        with pytest.raises(TypeError):
+            basinet.run(**LANDSCAPE | ALONE, tune={"optimizer.lr": [0.5, 1.0]}, out=tmp_path, quiet=True, fresh=True)
+    assert [path.name for path in (tmp_path / "tuning").iterdir() if path.is_dir()] == ["1-given"]
+    assert not (tmp_path / "centralized").exists() and load_tuning(tmp_path)["state"] == "searching"
+    assert tune(tmp_path, {"optimizer.lr": [0.5, 1.0]}, **ALONE).tuning == {"centralized": {"optimizer.lr": 1.0}}
+
+
 def test_what_was_tuned_is_a_column_and_no_condition(extended):
     out, _ = extended
     found = compare(out, metrics=["train_loss"])
@@ -135,7 +148,6 @@ def test_extension_ends_after_three_steps_or_at_what_is_allowed_and_says_so(tmp_
 
 
 HALVED = {"optimizer.lr": {"log": [0.001, 1.0, 10]}, "replicas": 1}
-ALONE = {"steps": 6, "replicas": 1, "strategy": "centralized"}
 
 
 @pytest.fixture(scope="module")
