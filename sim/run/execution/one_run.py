@@ -76,9 +76,11 @@ def execute(
     except (Exception, SystemExit) as error:  # user code must not end the process
         given.monitor.finished(name, f"failed: {run.failed(error)}")
         return "failed"
-    status = load_status(folder.path)
-    early = not run.is_known and (state in ("interrupted", "paused") or "stopped" in status)
-    at = f" at step {status['step']} of {setup.num_steps}" if early else ""
+    at = ""
+    if not run.is_known:
+        status = load_status(folder.path)
+        if state in ("interrupted", "paused") or "stopped" in status:
+            at = f" at step {status['step']} of {setup.num_steps}"
     given.monitor.finished(name, state + at + note)
     return state
 
