@@ -126,9 +126,8 @@ class _Execution:
                 in_vain = in_vain + 1 if self._reached() == reached else 1
                 if in_vain > RETRIES:
                     raise WorkerLost(
-                        f"{lost}; the run was taken up again {RETRIES} times and got no further: if memory ran out, the"
-                        " run needs more workers, each on a machine of its own, or a smaller batch_size, model or"
-                        " number of replicas"
+                        f"{lost}; given up after {RETRIES} retries without progress: if memory ran out, give each"
+                        " worker more of its machine (runtime.cpus_per_actor), or choose a smaller batch_size or model"
                     ) from lost
                 self._record(lost)
 
