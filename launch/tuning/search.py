@@ -9,7 +9,7 @@ from typing import Any
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.statistics.run_labels import describe, listed
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
-from basinet.launch.results import failures
+from basinet.launch.results import Results, failures
 from basinet.launch.terminal import console, messages
 from basinet.launch.tuning.choosing import Score, at_edge, best_of
 from basinet.launch.tuning.tuning_record import check_free, described, discard_rounds, finished_choices
@@ -163,7 +163,8 @@ class _Search:
                     " folder continues from there"
                 ) from None
         if failed := failures(folder, states):
-            raise RunFailed("\n".join([*failed, "the search has failed runs, so that nothing was chosen"]))
+            failed = *failed, "the search has failed runs, so that nothing was chosen"
+            raise RunFailed("\n".join(failed), Results(folder, folder / "report.html", states, failed, self.tuned))
 
     @contextmanager
     def _monitor(self, setups: Mapping[str, Setup]) -> Iterator[tuple[TerminalMonitor, threading.Event]]:

@@ -100,9 +100,9 @@ def build(
 
 def _built_before(config: Config, shared: Shared, path: Path) -> Setup | None:
     """Build the parts of a run without a trial run, if it is finished and analysed."""
-    folder = RunFolder(path)
     try:
-        if load_config(path) != config.describe() or not is_whole(folder):
+        folder = RunFolder(path, load_config(path))
+        if folder.config != config.describe() or not is_whole(folder):
             return None
     except (FileNotFoundError, Damaged):  # handled later
         return None

@@ -8,7 +8,7 @@ import torch
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import RuntimePart
-from basinet.sim.runtimes.packing import Needs, spread
+from basinet.sim.runtimes.run_packing import Needs, spread
 from basinet.sim.runtimes.runtime import Runtime
 from basinet.sim.runtimes.team import Team
 from basinet.sim.setup.setup import Setup

@@ -17,7 +17,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.interruptions import INTERRUPTIONS
 from basinet.sim.runtimes.meeting import in_time, patience
-from basinet.sim.runtimes.packing import Needs, Node, capacity
+from basinet.sim.runtimes.run_packing import Needs, Node, capacity
 
 __all__ = ["check_room", "cluster", "nodes"]
 

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
-from basinet.sim.runtimes.packing import Needs
+from basinet.sim.runtimes.run_packing import Needs
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.team import TIMEOUT
 from basinet.sim.setup.setup import Setup

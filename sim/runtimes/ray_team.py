@@ -24,8 +24,8 @@ from ray.exceptions import (
 from basinet.sim.agents.placement import Placement
 from basinet.sim.engines import EngineName
 from basinet.sim.run.records import Row
-from basinet.sim.runtimes.packing import Needs
 from basinet.sim.runtimes.ray_crews import leave, take
+from basinet.sim.runtimes.run_packing import Needs
 from basinet.sim.runtimes.team import Analysis, Stopped, Team, WorkerLost
 from basinet.sim.setup.setup import Setup
 

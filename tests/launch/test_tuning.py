@@ -257,8 +257,9 @@ def test_a_failed_search_chooses_nothing_and_goes_on_later(tmp_path):
 
     changes = {"task": (pairs(60, 0), pairs(20, 1)), "model": Fails(2, 2), "strategy": "diffusion", "batch_size": 4}
     asked = {"optimizer.lr": [0.01, 0.1], "replicas": 1, "share": 0.25}
-    with pytest.raises(RunFailed, match="the search has failed runs, so that nothing was chosen"):
+    with pytest.raises(RunFailed, match="the search has failed runs, so that nothing was chosen") as error:
         tune(tmp_path, asked, **changes)
+    assert set(error.value.results.states.values()) == {"failed"} and len(error.value.results.failures) == 3
     assert not (tmp_path / "experiment.yaml").exists()
     Fails.allowed = True
     assert tune(tmp_path, asked, **changes).tuning["diffusion-atc"]

@@ -76,9 +76,11 @@ def execute(
     except (Exception, SystemExit) as error:  # user code must not end the process
         given.monitor.finished(name, f"failed: {run.failed(error)}")
         return "failed"
-    status = load_status(folder.path)
-    early = not run.is_known and (state in ("interrupted", "paused") or "stopped" in status)
-    at = f" at step {status['step']} of {setup.num_steps}" if early else ""
+    at = ""
+    if not run.is_known:
+        status = load_status(folder.path)
+        if state in ("interrupted", "paused") or "stopped" in status:
+            at = f" at step {status['step']} of {setup.num_steps}"
     given.monitor.finished(name, state + at + note)
     return state
 
@@ -124,9 +126,8 @@ class _Execution:
                 in_vain = in_vain + 1 if self._reached() == reached else 1
                 if in_vain > RETRIES:
                     raise WorkerLost(
-                        f"{lost}; the run was taken up again {RETRIES} times and got no further: if memory ran out, the"
-                        " run needs more workers, each on a machine of its own, or a smaller batch_size, model or"
-                        " number of replicas"
+                        f"{lost}; given up after {RETRIES} retries without progress: if memory ran out, give each"
+                        " worker more of its machine (runtime.cpus_per_actor), or choose a smaller batch_size or model"
                     ) from lost
                 self._record(lost)
 

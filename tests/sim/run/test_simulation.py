@@ -22,6 +22,8 @@ from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.monitor import USUAL, Rhythm
 from basinet.sim.run.records import lines_of
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
+from basinet.sim.setup import build as building
+from basinet.sim.setup import setup as making
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.trial import try_parts
 
@@ -696,3 +698,16 @@ def test_an_interruption_waits_for_no_evaluation_which_is_made_up_for(look, tmp_
         assert (
             names == {path.name for path in (b.path / "checkpoint").iterdir()} == {"state.pt", "step-0.pt", "step-2.pt"}
         )
+
+
+def test_a_grid_sizes_each_of_its_models_once_and_builds_none_for_runs_that_are_finished(tmp_path, monkeypatch):
+    sized, built = [], []
+    size, instantiate = building.parameters_of, making.instantiate
+    monkeypatch.setattr(building, "parameters_of", lambda *given: (sized.append(1), size(*given))[1])
+    monkeypatch.setattr(making, "instantiate", lambda *given: (built.append(1), instantiate(*given))[1])
+    keys = {"model": [{"name": "mlp", "hidden": [3]}, {"name": "mlp", "hidden": [4]}], "steps": 1, "analysis": []}
+    keys |= {"optimizer": {"name": "sgd", "lr": [0.1, 0.2, 0.3]}}
+    assert {*carry_out(tmp_path, **keys).values()} == {"done"} and len(sized) == 2
+    built.clear()
+    assert {*carry_out(tmp_path, **keys).values()} == {"done"} and len(sized) == 4
+    assert len(built) == 2, "to count the parameters of each model"

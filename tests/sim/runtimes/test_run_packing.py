@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from basinet.sim.runtimes.packing import Needs, Node, capacity, fit, spread
+from basinet.sim.runtimes.run_packing import Needs, Node, capacity, fit, spread
 
 
 @pytest.mark.parametrize(
