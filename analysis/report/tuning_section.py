@@ -76,7 +76,7 @@ def _all(record: Mapping[str, Any]) -> str:
             difference = write_digits(numbers, pair, error or 0.0, join=" ± ", sign="+").replace("± +", "± ")
         remarks = ["chosen"] if row["chosen"] else ["not distinguishable"] if row.get("indistinguishable") else []
         remarks += [] if row["ended"] else ["stopped early"]
-        remarks += [f"{row['lost']} diverged"] if row["lost"] else []
+        remarks += [f"{row['lost']} without a value"] if row["lost"] else []
         values = [describe(row[key]) for key in record["keys"]]
         rows.append([row["group"], *values, _mean(row), difference, str(row["step"]), ", ".join(remarks)])
     count = len(record["keys"])

@@ -195,6 +195,10 @@ class _Search:
             rows = {row["replica"]: row for row in read_lines(folder / run / METRICS) if row["step"] == at}
             for replica in range(self.tuned.tuning.replicas):
                 results[places[run][0], replica] = rows.get(replica, {}).get(self.judge.metric)
+        tried = {name for run, (name, _) in places.items() if run in setups}
+        for name in self.tuned.groups[self.group_of[places[runs[0]][0]]]:
+            if name in tried and (name, 0) not in results:  # left out as impossible, though not with other values
+                results[name, 0] = None
         return Score(values, results, *max(steps), ended=until is None)
 
     def _extended(self) -> list[Candidate]:

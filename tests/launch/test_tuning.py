@@ -374,3 +374,26 @@ def test_a_damaged_record_is_named(extended, tmp_path):
     (tmp_path / "tuning.json").write_text(sealed_json(record))
     with pytest.raises(ExperimentError, match=r"tuning\.json: .*groups"):
         load_tuning(tmp_path)
+
+
+def test_runs_that_share_a_choice_are_judged_by_their_mean(tmp_path):
+    tune(
+        tmp_path,
+        {"optimizer.lr": [0.5, 1.5, 1.2], "per": ["strategy"], "replicas": 1},
+        **ALONE | {"strategy": "diffusion", "topology": {"name": ["ring", "star"], "agents": 3}},
+    )
+    (group,) = load_tuning(tmp_path)["groups"].values()
+    assert len(group["runs"]) == 2 and group["choice"] == {"optimizer.lr": 1.2}
+    assert [row["n"] for row in group["candidates"]] == [2] * 3
+
+
+def test_a_value_that_is_impossible_for_some_of_them_is_worse_than_all_others(tmp_path):
+    """On a ring, an agent with two neighbours cannot tolerate two attackers."""
+    tune(
+        tmp_path,
+        {"strategy.tolerated": [1, 2], "per": ["strategy"], "replicas": 1},
+        **ALONE | {"strategy": {"name": "robust"}, "topology": {"name": ["ring", "complete"], "agents": 6}},
+        skip="impossible",
+    )
+    (group,) = load_tuning(tmp_path)["groups"].values()
+    assert [(row["n"], row["lost"], row["chosen"]) for row in group["candidates"]] == [(2, 0, True), (1, 1, False)]
