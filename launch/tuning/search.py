@@ -12,24 +12,20 @@ from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.launch.terminal import console, messages
 from basinet.launch.tuning.choosing import Score, at_edge, best_of
+from basinet.launch.tuning.search_plan import MOST_STEPS, Judge, of_the_search, rung_of
 from basinet.launch.tuning.tuning_record import check_free, described, discard_rounds, finished_choices
-from basinet.sim.evaluation.measuring import main_metric, of_validation
-from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.mistakes import count_of
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment, combined
 from basinet.sim.experiment.tuning.tuning_request import beyond
 from basinet.sim.run.files import sealed_json, write_atomically
 from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.lock import locked
-from basinet.sim.run.quantity import Direction, Quantity
+from basinet.sim.run.quantity import Direction
 from basinet.sim.run.records import FINISHED, METRICS, SEARCH, TUNING, load_status, read_lines
 from basinet.sim.run.simulation import Interrupted, RunFailed, build, prepare, simulate
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["about_search", "judged_by", "searched"]
-
-_MOST_STEPS = 3
-"""Most steps by which the values of a key are extended at each end."""
+__all__ = ["searched"]
 
 
 def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Candidate]:
@@ -58,20 +54,6 @@ def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> 
     return _Search(tuned, out, fresh=fresh, quiet=quiet).carry_out()
 
 
-class _Judge:
-    """Checks that all runs of a search are measured by the metric that judges them, and knows which it is."""
-
-    def __init__(self, by: str | None) -> None:
-        self.by, self.metric, self.known = by, "", Quantity("")
-
-    def __call__(self, setup: Setup) -> None:
-        """Raise if a run of the search is not measured by the same metric as those before."""
-        metric, known = judged_by(setup, self.by)
-        if self.metric not in ("", metric):
-            raise ExperimentError(f"by: some runs are judged by {self.metric}, others by {metric}; give one of them")
-        self.metric, self.known = metric, known
-
-
 class _Search:
     """A search in progress."""
 
@@ -83,7 +65,7 @@ class _Search:
         self.added: dict[tuple[str, bool], int] = {}
         self.rounds: list[str] = []
         self.notes: list[str] = []
-        self.judge = _Judge(tuned.tuning.by)
+        self.judge = Judge(tuned.tuning.by)
 
     @property
     def direction(self) -> Direction:
@@ -115,7 +97,7 @@ class _Search:
         """Try candidates out for all groups alike, and score them."""
         experiment, places = self.tuned.search(candidates)
         folder = self.out / SEARCH / name
-        with _of_the_search(), checking(len(experiment.runs), quiet=self.quiet) as progress:
+        with of_the_search(), checking(len(experiment.runs), quiet=self.quiet) as progress:
             setups = prepare(experiment, folder, fresh=self.fresh, check=self.judge, progress=progress)
         if not self.rounds:
             if self.fresh:
@@ -130,7 +112,7 @@ class _Search:
             going = {
                 run: setup for run, setup in setups.items() if places[run][1] in entered[self.group_of[places[run][0]]]
             }
-            until = None if last else {run: _rung(setup, share) for run, setup in going.items()}
+            until = None if last else {run: rung_of(setup, share) for run, setup in going.items()}
             self._go(going, folder, until, name)
             for group in self.scores:
                 for place in entered[group]:
@@ -213,95 +195,19 @@ class _Search:
         before = combined(self.tried)
         for (key, largest), groups in edges.items():
             value = beyond(self.tried[key], up=largest)
-            if value is None or self.added.get((key, largest), 0) == _MOST_STEPS:
+            if value is None or self.added.get((key, largest), 0) == MOST_STEPS:
                 continue
             wider = self.tried | {key: [*self.tried[key], value] if largest else [value, *self.tried[key]]}
             try:
                 build(self.tuned.search([one for one in combined(wider) if one not in before])[0], check=self.judge)
             except ExperimentError as error:
-                self.added[key, largest] = _MOST_STEPS
+                self.added[key, largest] = MOST_STEPS
                 self.notes.append(f"{key} cannot be extended to {describe(value)}: {error}")
                 continue
             self.tried, end = wider, "largest" if largest else "smallest"
             self.added[key, largest] = self.added.get((key, largest), 0) + 1
             self.notes.append(f"{key}: {describe(value)} added, since the best of {listed(groups)} was the {end}")
         return [one for one in combined(self.tried) if one not in before]
-
-
-@contextmanager
-def _of_the_search() -> Iterator[None]:
-    """Say of mistakes that they are in the runs of the search."""
-    try:
-        yield
-    except ExperimentError as error:
-        raise ExperimentError(f"tune: {str(error).removeprefix('validation: ')}") from error
-
-
-def judged_by(setup: Setup, by: str | None) -> tuple[str, Quantity]:
-    """Find the metric that judges candidates.
-
-    Args:
-        setup: The parts of a run of the search.
-        by: The metric asked for; None for the main one.
-
-    Returns:
-        The name of its values, and its description.
-
-    Raises:
-        ExperimentError: There is no such metric, or neither direction of it is better.
-    """
-    metric, known = main_metric(setup.task)
-    if by is not None:
-        place = "train" if setup.task.test is None else "test"
-        names = [name for name in setup.quantities if name.startswith(f"{place}_")]
-        short = [name.removeprefix(f"{place}_") for name in names]
-        metric = by if by in names else f"{place}_{by}"
-        if metric not in names:
-            raise ExperimentError(f"by: got {by}; {nearest(by, short)}")
-        known = setup.quantities[metric]
-        known = of_validation(known) if setup.task.is_validation else known
-    if known.direction is None:
-        raise ExperimentError(f"by: neither small nor large values of {known.label} are better; give another metric")
-    return metric, known
-
-
-def about_search(tuned: TunedExperiment) -> str:
-    """Check the runs that try the given values out, and say what the search takes.
-
-    Args:
-        tuned: The experiment.
-
-    Returns:
-        A sentence.
-
-    Raises:
-        ExperimentError: Something is impossible.
-    """
-    judge = _Judge(tuned.tuning.by)
-    with _of_the_search():
-        setups, _ = build(tuned.search(tuned.candidates)[0], check=judge)
-    count, most = len(tuned.candidates), 1
-    for values in tuned.tuning.values.values():
-        most *= len(values) + _MOST_STEPS * sum(beyond(values, up=up) is not None for up in (True, False))
-    rungs = tuned.tuning.rungs(count)
-    before = [0.0, *(share for share, _ in rungs)]
-    given = sum(keep * (share - begun) for (share, keep), begun in zip(rungs, before, strict=False))
-    longest = max(setups.values(), key=lambda setup: setup.num_steps)
-    each = len(tuned.runs) * longest.num_steps
-    first, *further = [(_rung(longest, share), keep) for share, keep in rungs]
-    halved = "".join(f", {keep} of each choice to step {step:,}" for step, keep in further)
-    return (
-        f"tuning: {count} candidates for each of {count_of(len(tuned.groups), 'choice')}, by the {judge.known.label} of"
-        f" {count_of(tuned.tuning.replicas, 'replica')}: {how_many(len(setups))} to step {first[0]:,}{halved};"
-        f" {given * each:,.0f} steps in all, and at most {(given + most - count) * each:,.0f} if the best values are at"
-        " an edge"
-    )
-
-
-def _rung(setup: Setup, share: float) -> int:
-    """Return the evaluation at which a rung ends."""
-    every = setup.evaluate_every
-    return min(setup.num_steps, max(1, round(share * setup.num_steps / every)) * every)
 
 
 def _said(values: Candidate) -> str:

@@ -14,7 +14,7 @@ from basinet.launch.cli.tables import write_table
 from basinet.launch.preview import about, preview
 from basinet.launch.progress_bar import checking, how_many
 from basinet.launch.stages import plan
-from basinet.launch.tuning.search import about_search
+from basinet.launch.tuning.search_plan import about_search
 from basinet.sim.experiment.grids.grid import place
 from basinet.sim.experiment.pipeline import Pipeline, read_experiment
 from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
