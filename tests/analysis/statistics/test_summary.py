@@ -406,6 +406,10 @@ def test_needs_neither_torch_nor_matplotlib():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_grid_of_names_is_described_as_a_list():
+    assert describe({"name": ["ring", "torus"], "agents": 4}) == "[ring, torus] (agents=4)"
+
+
 def test_how_code_is_told_is_no_condition():
     told = {"name": "mine:Net", "width": 3, "code_digest": "0123456789abcdef-source"}
     assert describe(told) == "mine:Net (width=3)"
