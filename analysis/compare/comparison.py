@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from basinet.analysis.compare.efforts import EFFORTS
 from basinet.analysis.compare.fairness import Group, compared_keys, finished, grouped
-from basinet.analysis.compare.frame import Frame, read
+from basinet.analysis.compare.frame import Frame
+from basinet.analysis.compare.frame_reading import read
 from basinet.analysis.compare.significance import best_of_each
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
-from basinet.analysis.compare.targets import EFFORTS, Reached, parse_target, reached
+from basinet.analysis.compare.targets import Reached, parse_target, reached
 from basinet.analysis.statistics.bootstrap import bootstrap_interval, resamples
 from basinet.analysis.statistics.replica_values import moments
 from basinet.analysis.statistics.rounding import plus_minus, write_digits
@@ -148,7 +150,7 @@ class Comparison:
         for metric in shown:
             titles += [self.quantities[metric].title, *(["rank"] if metric == ranked else [])]
         kinds = [effort for effort in EFFORTS if any(effort in of for of in self.efforts)]
-        titles += ["reached", *(f"{EFFORTS[effort]} to target" for effort in kinds)] if self.efforts else []
+        titles += ["reached", *(f"{EFFORTS[effort].heading} to target" for effort in kinds)] if self.efforts else []
         sections: dict[str, list[list[Cell]]] = {}
         many = most is not None and len(self.groups) > most
         for place in self._best_of_each(ranked)[:most] if many else range(len(self.groups)):

@@ -55,9 +55,7 @@ from basinet.sim.run.records import (
     steps_of,
 )
 
-__all__ = ["Run", "RunFolder", "load_run", "load_runs", "read_run", "run_folders"]
-
-_POINT = ("step", "replica", "agent")
+__all__ = ["Run", "RunFolder", "load_run", "load_runs", "read_measurements", "read_run", "run_folders"]
 
 _TRIES = 3
 """Number of attempts to read a run in progress, whose files may change between two reads."""
@@ -325,6 +323,10 @@ def _read(path: Path, last: bool) -> Run:
     status = load_status(path)
     if "run" in status and status["run"] != steps_of(config):
         raise Damaged(path / "config.yaml", "it is from another run than status.json", ANEW)
+    return Run(path.name, path, config, status, _measurements(path, status, last=last))
+
+
+def _measurements(path: Path, status: Mapping[str, Any], *, last: bool) -> list[Row]:
     files = [status.get("files", {}), load_journal(path).get("files", {})]
     vouched = [part[METRICS] for part in files if METRICS in part]
     if last and status["state"] in FINISHED:
@@ -333,8 +335,25 @@ def _read(path: Path, last: bool) -> Run:
         rows = read_lines(path / METRICS, vouched)
     merged: dict[tuple[Any, ...], Row] = {}
     for row in rows:
-        merged.setdefault(tuple(row.get(name) for name in _POINT), {}).update(row)
-    return Run(path.name, path, config, status, list(merged.values()))
+        merged.setdefault((row["step"], row["replica"], row.get("agent")), {}).update(row)
+    return list(merged.values())
+
+
+def read_measurements(run: Run) -> list[Row]:
+    """Read all measurements of a run of which only the last have been read.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The measurements; see `Run`.
+
+    Raises:
+        Damaged: A file does not hold what was written.
+    """
+    with suppress(Damaged):
+        return _measurements(run.path, run.status, last=False)
+    return read_run(run.path).metrics  # it has changed meanwhile
 
 
 def run_folders(path: str | Path, begun: Callable[[Path], bool] = is_begun) -> dict[str, Path]:

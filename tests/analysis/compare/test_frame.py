@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from basinet.analysis.compare.frame import read
+from basinet.analysis.compare.frame_reading import read
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_run, load_runs, read_run
