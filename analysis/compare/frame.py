@@ -82,6 +82,17 @@ class Frame:
             ends[place].get(replica, {}) for place, replica in zip(self.places, self.replicas.tolist(), strict=True)
         ]
 
+    def is_chosen(self, name: str) -> bool:
+        """Return whether a column has what was chosen for a run, not what was measured.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            Whether it is a key of the experiments, or says which run or replica it is.
+        """
+        return name not in self.metrics and name in (*_PLACES, *self.components, *self.keys)
+
     def column(self, name: str) -> list[Any] | Array:
         """Return a column.
 
@@ -239,14 +250,22 @@ class Frame:
 
         Returns:
             For each row, the places on the axis and the finite values there, in the order of the steps.
+
+        Raises:
+            ExperimentError: No run has measured them.
         """
         found = []
+        known: dict[str, None] = dict.fromkeys(EFFORTS)
         for place, replica in zip(self.places.tolist(), self.replicas.tolist(), strict=True):
             columns = self.history(place)
+            known |= dict.fromkeys(name for name in columns if name != "replica")
             values = columns.get(metric, np.full(len(columns["step"]), math.nan))
             kept = (columns["replica"] == replica) & np.isfinite(values)
             across = np.broadcast_to(spent(self.runs[place], columns, x), values.shape)
             found.append((across[kept], values[kept]))
+        for name in (metric, x):
+            if name not in known:
+                raise ExperimentError(f"{name}: no run has measured it during training; {nearest(name, known)}")
         return found
 
     def history(self, place: int) -> dict[str, Array]:

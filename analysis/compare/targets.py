@@ -49,7 +49,7 @@ def parse_target(text: str, frame: Frame) -> tuple[str, float]:
     """
     metric, _, value = text.partition("=")
     try:
-        number = float(value)
+        number = float("" if metric.endswith(("<", ">")) else value)
     except ValueError:
         raise ExperimentError(f"--target: got {text}; allowed is metric=value, such as test_accuracy=0.9") from None
     if metric not in frame.metrics:

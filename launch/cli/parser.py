@@ -85,7 +85,12 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--where", action="append", default=[], metavar="key=value", help="only runs with this value, or one of several"
     )
-    compare.add_argument("--metrics", metavar="METRICS", help="comma-separated columns (default those of summaries)")
+    compare.add_argument(
+        "--metrics",
+        "--columns",
+        metavar="NAMES",
+        help="comma-separated columns: metrics, bytes, spectral_gap, keys, ... (default the metrics of summaries)",
+    )
     compare.add_argument(
         "--target", metavar="metric=value", help="effort to reach this value, in steps, samples and bytes"
     )

@@ -159,6 +159,53 @@ def test_what_belongs_to_a_strategy_or_a_case_is_no_condition(tmp_path):
     assert [(g.label, g.condition) for g in by_size.groups] == [("2", ""), ("16", "")]
 
 
+def test_settings_of_a_compared_component_are_named_with_it(tmp_path):
+    models = {
+        "small": {"name": "mlp", "hidden": [6]},
+        "large": {"name": "mlp", "hidden": [32, 8]},
+        "c": {"name": "cnn"},
+    }
+    for strategy in ("diffusion", "consensus"):
+        for name, model in models.items():
+            write_run(tmp_path, f"{name}-{strategy}", {"test_accuracy": [0.5, 0.6]}, strategy=strategy, model=model)
+    runs = sorted(tmp_path.iterdir())
+    found = compare(*runs, by="model")
+    assert {group.condition for group in found.groups} == {"strategy=consensus", "strategy=diffusion"}
+    assert {group.label for group in found.groups} == {"cnn", "mlp, hidden=[6]", "mlp, hidden=[32, 8]"}
+    # likewise if all are of one kind; what all kinds have stays a condition
+    assert {g.label for g in compare(*runs, by="model", where="model=mlp").groups} == {
+        "mlp, hidden=[6]",
+        "mlp, hidden=[32, 8]",
+    }
+    for agents in (4, 8):
+        for name in ("ring", "complete"):
+            graph = {"name": name, "agents": agents, "policy": {"name": "metropolis"}}
+            write_run(tmp_path / "graphs", f"{name}{agents}", {"test_accuracy": [0.5, 0.6]}, topology=graph)
+    found = compare(*(tmp_path / "graphs").iterdir(), by="topology")
+    assert {(g.label, g.condition) for g in found.groups} == {
+        (name, f"topology.agents={agents}") for name in ("ring", "complete") for agents in (4, 8)
+    }
+
+
+def test_columns_are_whatever_runs_have(tmp_path):
+    for size in (2, 16):
+        for lr in (0.1, 0.4):
+            name = f"{size}-{lr}"
+            write_run(tmp_path, name, {"test_accuracy": [0.5, 0.6]}, batch_size=size, optimizer__lr=lr, strategy="d2")
+    names = ["optimizer.lr", "test_accuracy", "bytes", "spectral_gap", "topology", "test_accuracy"]
+    found = compare(*sorted(tmp_path.iterdir()), by="batch_size", where="optimizer.lr=0.4", metrics=names)
+    head, _, *lines = found.table().markdown().splitlines()
+    titles = "batch\\_size | replicas | optimizer.lr | test accuracy ↑ | rank | bytes | spectral gap | topology"
+    assert head == f"| {titles} |"
+    # what is the same in all replicas, and neither better nor worse, has no error
+    assert lines[0] == "| 2 | 2/2 | 0.4 | 0.550 ± 0.050 | 1.5 | 1000 | 0.6667 | ring |"
+    row = found.rows()[0]
+    assert (row["optimizer.lr"], row["topology"], row["bytes_mean"]) == ("0.4", "ring", 1000)
+    # of several values in a group all are listed
+    both = compare(*sorted(tmp_path.iterdir()), by="strategy", where="batch_size=2", metrics=["seed", "run"])
+    assert both.rows()[0]["seed"] == "0" and both.rows()[0]["run"].endswith("2-0.1")
+
+
 def test_without_keys_runs_are_compared_by_the_only_one_that_differs(tmp_path):
     for size in (16, 2.0, 2):  # the last two are the same
         for seed in (0, 1):
@@ -179,6 +226,18 @@ def test_trivial_baselines_are_below_their_condition(tmp_path):
         (run / "status.json").write_text(sealed_json(status))
     text = compare(*tmp_path.iterdir()).table().markdown()
     assert text.count("majority class (baseline)") == 1 and "0.125" in text
+    # those of all conditions have one row, too, and those of some are below theirs
+    for size, value in ((16, 0.125), (32, 0.125)):
+        run = write_run(tmp_path, f"{size}", {"test_accuracy": [0.5, 0.6]}, batch_size=size)
+        own = {"median": {"test_accuracy": size / 64}, "majority class": {"test_accuracy": value}}
+        (run / "status.json").write_text(sealed_json(read_json(run / "status.json") | {"baselines": own}))
+    lines = compare(*tmp_path.iterdir()).table().markdown().splitlines()
+    said = [line.split(" | ") for line in lines if "baseline" in line]
+    assert sorted((row[0], row[1]) for row in said) == [
+        ("| all conditions", "majority class (baseline)"),
+        (r"| batch\_size=16", "median (baseline)"),
+        (r"| batch\_size=32", "median (baseline)"),
+    ]
 
 
 def test_powers_and_letters_in_latex():
@@ -188,6 +247,9 @@ def test_powers_and_letters_in_latex():
     text = table.latex()
     assert r"50 \% \& \#1 & \textbf{(1.23 $\pm$ 0.46)$\,\times 10^{-4}$} \\" in text
     assert r"x & 1$\,\times 10^{5}$ \\" in text and r"a\_b & $\lambda$ $\downarrow$ \\" in text
+    # brackets and asterisks at the beginning of a row would belong to the end of the row before
+    odd = TextTable(["[a]"], {"": [[Cell("[6]")], [Cell("*")]]}).latex()
+    assert "{}[a] \\\\" in odd and "{}[6] \\\\" in odd and "{}* \\\\" in odd
     assert "<td><b>(1.23" in table.html() and "50 % &amp; #1" in table.html()
 
 
@@ -245,6 +307,20 @@ def test_targets_with_censoring(tmp_path):
     assert any("no times" in note for note in found.notes)
 
 
+def test_seconds_of_a_simulated_clock_are_an_effort(tmp_path):
+    clock = [[0.0, 2.5], [0.0, 4.5]]
+    curves = {"test_accuracy": [[0.1, 0.9], [0.1, 0.9]], "simulated_time": clock}
+    write_run(tmp_path, "a", {"test_accuracy": [0.9, 0.9], "simulated_time": [5.0, 9.0]}, curves=curves)
+    found = compare(tmp_path / "a", target="test_accuracy=0.8", metrics=["simulated_time"])
+    (row,) = found.rows()
+    assert (row["simulated_time_mean"], row["simulated_time_median"]) == (7, 2.5) and not found.notes
+    assert "simulated seconds to target" in found.table().markdown()
+    (_, accuracy), (times, _) = found.frame.curves("test_accuracy", x="simulated_time")
+    assert accuracy.tolist() == [0.1, 0.9, 0.9] and times.tolist() == [0, 4.5, 9]
+    with pytest.raises(ExperimentError, match="did you mean 'simulated_time'"):
+        found.frame.curves("test_accuracy", x="simulated_tim")
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
@@ -254,6 +330,7 @@ def test_targets_with_censoring(tmp_path):
         ({"target": "test_acc=1"}, "did you mean 'test_accuracy'"),
         ({"target": "communicated_bytes=1"}, "to rise or to fall"),
         ({"where": "seed=4"}, "no run has seed=4"),
+        ({"target": "test_accuracy>=0.5"}, "allowed is metric=value"),
         ({"metrics": ["test_acuracy"]}, "did you mean 'test_accuracy'"),
     ],
 )
