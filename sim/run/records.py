@@ -224,8 +224,8 @@ _NUMBERS = {int, float}
 
 def _measurement(row: Row) -> Row:
     """Raise one of `_MISTAKES` unless a value is a row."""
-    whole = [row["step"], row["replica"], row.get("agent", 0)]
-    if not all(type(value) is int and value >= 0 for value in whole):
+    step, replica, agent = row["step"], row["replica"], row.get("agent", 0)
+    if not (type(step) is type(replica) is type(agent) is int and min(step, replica, agent) >= 0):
         raise ValueError("step, replica and agent must be whole numbers")
     if not {*map(type, row.values())} <= _NUMBERS:  # quick, since there may be millions
         raise ValueError("a measurement must be a number")
