@@ -10,7 +10,7 @@ from basinet.analysis.statistics.run_labels import setting
 from basinet.sim.run.folder import Run
 from basinet.sim.run.quantity import Quantity
 
-__all__ = ["EFFORTS", "spent"]
+__all__ = ["EFFORTS", "RECORDED", "spent"]
 
 EFFORTS = {
     "step": Quantity("steps", "steps"),
@@ -20,6 +20,10 @@ EFFORTS = {
     "simulated_time": Quantity("simulated time", "simulated seconds", unit="s"),
 }
 """What is counted, of all agents together. Times are those that a run has recorded, if it has."""
+
+
+RECORDED = ("communicated_bytes", "seconds", "simulated_time")
+"""Metrics that these are computed from, besides the step."""
 
 
 def spent(run: Run, measured: Mapping[str, ArrayLike], what: str) -> NDArray[np.float64]:

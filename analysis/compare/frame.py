@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.analysis.compare.efforts import EFFORTS, spent
+from basinet.analysis.compare.efforts import EFFORTS, RECORDED, spent
 from basinet.analysis.compare.graph_columns import GRAPH, graph_numbers
+from basinet.analysis.compare.histories import history
 from basinet.analysis.statistics.run_labels import describe, setting, strategy_label
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError, nearest
@@ -255,36 +255,33 @@ class Frame:
             ExperimentError: No run has measured them.
         """
         found = []
-        known: dict[str, None] = dict.fromkeys(EFFORTS)
         for place, replica in zip(self.places.tolist(), self.replicas.tolist(), strict=True):
-            columns = self.history(place)
-            known |= dict.fromkeys(name for name in columns if name != "replica")
-            values = columns.get(metric, np.full(len(columns["step"]), math.nan))
+            columns = self.history(place, (metric, x, *RECORDED))
+            values = columns[metric]
             kept = (columns["replica"] == replica) & np.isfinite(values)
             across = np.broadcast_to(spent(self.runs[place], columns, x), values.shape)
             found.append((across[kept], values[kept]))
-        for name in (metric, x):
-            if name not in known:
-                raise ExperimentError(f"{name}: no run has measured it during training; {nearest(name, known)}")
+        if not any(np.isfinite(places).any() for places, _ in found):
+            known = dict.fromkeys([*EFFORTS, *chain(*(row for run in self.runs for row in read_measurements(run)))])
+            for name in (metric, x):
+                if name not in known:
+                    raise ExperimentError(f"{name}: no run has measured it during training; {nearest(name, known)}")
         return found
 
-    def history(self, place: int) -> dict[str, Array]:
+    def history(self, place: int, names: Iterable[str]) -> dict[str, Array]:
         """Read what was measured at the centroids of a run, from its file.
 
         Args:
             place: The index of the run.
+            names: The metrics.
 
         Returns:
-            Columns in the order of the steps, `step` and `replica` among them; NaN where nothing was measured.
+            Columns in the order of the steps, `step`, `replica` and the metrics among them; NaN where nothing was
+            measured.
         """
-        if ("history", place) not in self._kept:
-            rows = [row for row in read_measurements(self.runs[place]) if "agent" not in row]
-            rows.sort(key=itemgetter("step"))
-            names = dict.fromkeys(chain(("step", "replica"), *rows))
-            self._kept["history", place] = {
-                name: np.array([row.get(name, math.nan) for row in rows], dtype=float) for name in names
-            }
-        columns: dict[str, Array] = self._kept["history", place]
+        columns: dict[str, Array] = self._kept.setdefault(("history", place), {})
+        if missing := [name for name in names if name not in columns]:
+            columns |= history(self.runs[place], missing)
         return columns
 
     def frame(self) -> "DataFrame":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basinet.analysis.compare.efforts import EFFORTS, spent
+from basinet.analysis.compare.efforts import EFFORTS, RECORDED, spent
 from basinet.analysis.compare.fairness import Group
 from basinet.analysis.compare.frame import Frame
 from basinet.analysis.statistics.survival import kaplan_meier
@@ -81,8 +81,8 @@ def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) ->
     times: dict[str, list[float]] = {effort: [] for effort in EFFORTS}
     happened: list[bool] = []
     for place, replica, lost in zip(frame.places.tolist(), frame.replicas.tolist(), diverged, strict=True):
-        columns = frame.history(place)
-        values = columns.get(metric, np.full(len(columns["step"]), math.nan))
+        columns = frame.history(place, (metric, *RECORDED))
+        values = columns[metric]
         known = np.flatnonzero((columns["replica"] == replica) & np.isfinite(values))
         hits = known[(values[known] >= value if larger else values[known] <= value) & (not lost)]
         happened.append(len(hits) > 0)

@@ -30,6 +30,7 @@ from basinet.sim.run.files import (
     ANEW,
     Damaged,
     GrowingFile,
+    Vouched,
     not_a_link,
     sealed_json,
     sealed_yaml,
@@ -53,9 +54,19 @@ from basinet.sim.run.records import (
     read_table,
     stages_of,
     steps_of,
+    vouched_content,
 )
 
-__all__ = ["Run", "RunFolder", "load_run", "load_runs", "read_measurements", "read_run", "run_folders"]
+__all__ = [
+    "Run",
+    "RunFolder",
+    "load_run",
+    "load_runs",
+    "read_measurements",
+    "read_run",
+    "recorded_lines",
+    "run_folders",
+]
 
 _TRIES = 3
 """Number of attempts to read a run in progress, whose files may change between two reads."""
@@ -326,9 +337,14 @@ def _read(path: Path, last: bool) -> Run:
     return Run(path.name, path, config, status, _measurements(path, status, last=last))
 
 
-def _measurements(path: Path, status: Mapping[str, Any], *, last: bool) -> list[Row]:
+def _vouched(path: Path, status: Mapping[str, Any]) -> list[Vouched]:
+    """List the recorded beginnings of the measurements."""
     files = [status.get("files", {}), load_journal(path).get("files", {})]
-    vouched = [part[METRICS] for part in files if METRICS in part]
+    return [part[METRICS] for part in files if METRICS in part]
+
+
+def _measurements(path: Path, status: Mapping[str, Any], *, last: bool) -> list[Row]:
+    vouched = _vouched(path, status)
     if last and status["state"] in FINISHED:
         rows = read_last_lines(path / METRICS, vouched, status["step"])
     else:
@@ -337,6 +353,23 @@ def _measurements(path: Path, status: Mapping[str, Any], *, last: bool) -> list[
     for row in rows:
         merged.setdefault((row["step"], row["replica"], row.get("agent")), {}).update(row)
     return list(merged.values())
+
+
+def recorded_lines(run: Run) -> bytes | None:
+    """Read the file of measurements of a run, unless it is not exactly as recorded when the run was read.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The lines, as `basinet.sim.run.records.lines_of` writes them; None if more or less was recorded.
+    """
+    with suppress(Damaged):
+        vouched = _vouched(run.path, run.status)
+        content = vouched_content(run.path / METRICS, vouched)
+        if content is not None and len(content) == max(part["bytes"] for part in vouched):
+            return content
+    return None
 
 
 def read_measurements(run: Run) -> list[Row]:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +48,7 @@ __all__ = [
     "read_table",
     "stages_of",
     "steps_of",
+    "vouched_content",
 ]
 
 Row = dict[str, Any]
@@ -301,6 +301,24 @@ def read_lines(path: Path, vouched: Sequence[Vouched] = ()) -> list[Row]:
     return rows
 
 
+def vouched_content(path: Path, vouched: Sequence[Vouched]) -> bytes | None:
+    """Read a file of measurements if it begins with what was recorded.
+
+    Args:
+        path: The file.
+        vouched: Recorded beginnings of the file.
+
+    Returns:
+        Its content; None if nothing was recorded, or something else.
+    """
+    content = plain_file(path).read_bytes() if path.exists() else b""
+    whole = vouched and all(
+        part["bytes"] <= len(content) and checksum(memoryview(content)[: part["bytes"]]) == part["crc32"]
+        for part in vouched
+    )
+    return content if whole else None
+
+
 def read_last_lines(path: Path, vouched: Sequence[Vouched], step: int) -> list[Row]:
     """Read the measurements of the last step, without parsing the others.
 
@@ -315,12 +333,12 @@ def read_last_lines(path: Path, vouched: Sequence[Vouched], step: int) -> list[R
     Raises:
         Damaged: As for `read_lines`.
     """
-    content = plain_file(path).read_bytes() if path.exists() else b""
-    whole = vouched and all(
-        part["bytes"] <= len(content) and checksum(memoryview(content)[: part["bytes"]]) == part["crc32"]
-        for part in vouched
-    )
-    found = re.findall(rb'^(\{"step": %d, [^\n]*)\n' % step, content, re.MULTILINE) if whole else []
+    content = vouched_content(path, vouched)
+    start = b'\n{"step": %d, ' % step
+    parts = (b"\n" + (content or b"")).split(start)[1:]  # quicker than a regular expression
+    if parts and b"\n" not in parts[-1]:
+        parts.pop()  # half a line
+    found = [start + part.partition(b"\n")[0] for part in parts]
     try:
         rows = [_measurement(json.loads(line)) for line in found]
     except _MISTAKES:
