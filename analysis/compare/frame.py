@@ -17,7 +17,7 @@ from basinet.analysis.statistics.run_labels import describe, setting, strategy_l
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.digest import flat
-from basinet.sim.run.folder import Run, read_measurements
+from basinet.sim.run.folder import Run, read_run
 from basinet.sim.run.quantity import QUANTITIES, Quantity
 from basinet.sim.run.records import Row, final_values
 
@@ -262,7 +262,7 @@ class Frame:
             across = np.broadcast_to(spent(self.runs[place], columns, x), values.shape)
             found.append((across[kept], values[kept]))
         if not any(np.isfinite(places).any() for places, _ in found):
-            known = dict.fromkeys([*EFFORTS, *chain(*(row for run in self.runs for row in read_measurements(run)))])
+            known = dict.fromkeys([*EFFORTS, *chain(*(row for run in self.runs for row in read_run(run.path).metrics))])
             for name in (metric, x):
                 if name not in known:
                     raise ExperimentError(f"{name}: no run has measured it during training; {nearest(name, known)}")

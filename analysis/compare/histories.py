@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.sim.run.folder import Run, read_measurements, recorded_lines
+from basinet.sim.run.folder import Run, read_run, recorded_lines
 from basinet.sim.run.records import Row
 
 __all__ = ["history"]
@@ -33,7 +33,7 @@ def history(run: Run, names: Iterable[str]) -> dict[str, Array]:
         ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n"))
         number, column = len(ends), _column_of_lines(content, ends)
     else:
-        rows = read_measurements(run)
+        rows = read_run(run.path).metrics
         number, column = len(rows), _column_of_rows(rows)
     (_, steps), (_, replicas) = column("step"), column("replica")
     of_centroids = np.full(number, True)

@@ -62,7 +62,6 @@ __all__ = [
     "RunFolder",
     "load_run",
     "load_runs",
-    "read_measurements",
     "read_run",
     "recorded_lines",
     "run_folders",
@@ -334,16 +333,6 @@ def _read(path: Path, last: bool) -> Run:
     status = load_status(path)
     if "run" in status and status["run"] != steps_of(config):
         raise Damaged(path / "config.yaml", "it is from another run than status.json", ANEW)
-    return Run(path.name, path, config, status, _measurements(path, status, last=last))
-
-
-def _vouched(path: Path, status: Mapping[str, Any]) -> list[Vouched]:
-    """List the recorded beginnings of the measurements."""
-    files = [status.get("files", {}), load_journal(path).get("files", {})]
-    return [part[METRICS] for part in files if METRICS in part]
-
-
-def _measurements(path: Path, status: Mapping[str, Any], *, last: bool) -> list[Row]:
     vouched = _vouched(path, status)
     if last and status["state"] in FINISHED:
         rows = read_last_lines(path / METRICS, vouched, status["step"])
@@ -352,7 +341,13 @@ def _measurements(path: Path, status: Mapping[str, Any], *, last: bool) -> list[
     merged: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         merged.setdefault((row["step"], row["replica"], row.get("agent")), {}).update(row)
-    return list(merged.values())
+    return Run(path.name, path, config, status, list(merged.values()))
+
+
+def _vouched(path: Path, status: Mapping[str, Any]) -> list[Vouched]:
+    """List the recorded beginnings of the measurements."""
+    files = [status.get("files", {}), load_journal(path).get("files", {})]
+    return [part[METRICS] for part in files if METRICS in part]
 
 
 def recorded_lines(run: Run) -> bytes | None:
@@ -370,23 +365,6 @@ def recorded_lines(run: Run) -> bytes | None:
         if content is not None and len(content) == max(part["bytes"] for part in vouched):
             return content
     return None
-
-
-def read_measurements(run: Run) -> list[Row]:
-    """Read all measurements of a run of which only the last have been read.
-
-    Args:
-        run: The run.
-
-    Returns:
-        The measurements; see `Run`.
-
-    Raises:
-        Damaged: A file does not hold what was written.
-    """
-    with suppress(Damaged):
-        return _measurements(run.path, run.status, last=False)
-    return read_run(run.path).metrics  # it has changed meanwhile
 
 
 def run_folders(path: str | Path, begun: Callable[[Path], bool] = is_begun) -> dict[str, Path]:
