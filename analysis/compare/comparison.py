@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from basinet.analysis.compare.comparison_table import Interval, table_of
+from basinet.analysis.compare.efforts import EFFORTS
 from basinet.analysis.compare.fairness import Group, compared_keys, finished, grouped
 from basinet.analysis.compare.frame import Frame
 from basinet.analysis.compare.frame_reading import read
@@ -254,7 +255,7 @@ def comparison_of(
 def _shown(frame: Frame) -> dict[str, Quantity]:
     """Choose the metrics that a table has: those with a heading; those that do not compare strategies come last."""
     known = {metric: frame.quantity(metric) for metric in frame.metrics}
-    kept = [(metric, quantity) for metric, quantity in known.items() if quantity.heading]
+    kept = [(metric, quantity) for metric, quantity in known.items() if quantity.heading and metric not in EFFORTS]
     return dict(sorted(kept, key=lambda item: (not item[1].compared, item[0] in ("train_loss", "test_loss"))))
 
 

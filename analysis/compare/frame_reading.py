@@ -9,9 +9,12 @@ from basinet.analysis.compare.frame import Frame
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import Run, read_run, run_folders
-from basinet.sim.run.records import METRICS
+from basinet.sim.run.records import METRICS, PIPELINE
 
 __all__ = ["frame_of", "read"]
+
+_RUNS = ("config.yaml", "experiment.yaml", PIPELINE)
+"""Files in folders that hold runs."""
 
 
 def read(folders: Iterable[str | Path], where: Iterable[str] = ()) -> Frame:
@@ -33,7 +36,9 @@ def read(folders: Iterable[str | Path], where: Iterable[str] = ()) -> Frame:
         try:
             found = run_folders(folder, Path.is_dir)
         except (ExperimentError, OSError) as error:
-            notes.append(f"{first_line(error)}; left out")
+            inner = sorted({file.parent for kind in _RUNS for file in folder.glob(f"*/{kind}")})
+            hint = f", such as {inner[0]} in it" if inner and isinstance(error, FileNotFoundError) else ""
+            notes.append(f"{first_line(error)}{hint}; left out")
             continue
         for name, path in found.items():
             if (known := path.resolve()) in runs:

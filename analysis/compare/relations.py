@@ -167,7 +167,7 @@ def _interval(r: float, degrees: int, variance: float | None = None) -> tuple[fl
     requirements for estimating Pearson, Kendall and Spearman correlations, Psychometrika 65, 2000).
     """
     with np.errstate(divide="ignore"):
-        half = 1.959964 * math.sqrt((1 + r * r / 2 if variance is None else variance) / degrees)
+        half = stats.norm.ppf(0.975) * math.sqrt((1 + r * r / 2 if variance is None else variance) / degrees)
         low, high = np.tanh(np.arctanh(r) + np.array([-half, half]))
     return float(r), float(low), float(high)
 

@@ -3,16 +3,19 @@
 import argparse
 import io
 import json
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from basinet.analysis.compare.comparison import Comparison, compare
-from basinet.analysis.compare.relations import Relations
 from basinet.analysis.statistics.ranking import MOST_ROWS
 from basinet.analysis.statistics.summary import as_csv
 from basinet.launch.cli.output import DONE, say, say_some, screen, write
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.files import write_atomically
+
+if TYPE_CHECKING:
+    from basinet.analysis.compare.relations import Relations
 
 __all__ = ["execute"]
 
@@ -116,7 +119,7 @@ def _format(options: argparse.Namespace) -> str:
     return chosen or "terminal"
 
 
-def _relations(found: Comparison, options: argparse.Namespace) -> Relations:
+def _relations(found: Comparison, options: argparse.Namespace) -> "Relations":
     """Relate the metrics asked for."""
     if not (options.x and options.y):
         lone, other = ("--x", "--y") if options.x else ("--y", "--x")

@@ -268,7 +268,7 @@ def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
         "whole/metrics.jsonl: the last line is half written",
         "lost: replica 1 diverged at step 40; left out",
         "going: running at step 40 of 100; left out",
-        "none holds no runs",
+        "none holds no runs: give a folder that `basinet run` wrote; left out",
         "test_accuracy was not measured in any replica of isolated",
         "a single replica of isolated (task=digits), so there is no error and no test",
         "the runs are of different tasks (digits, spirals), which are not compared with each other",
@@ -277,6 +277,8 @@ def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
     assert "2/3" in out and "task=spirals" in out and "0.750" in out
     assert main(["compare", str(tmp_path / "going"), str(tmp_path / "none")]) == 2
     assert "no run has finished" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path)]) == 2
+    assert f"a folder that `basinet run` wrote, such as {tmp_path / 'alone'} in it" in capsys.readouterr().err
     write_run(tmp_path, "gone", {"test_accuracy": [0.1, 0.1]}, state="diverged", diverged={0: 3, 1: 4})
     assert main(["compare", str(tmp_path / "gone")]) == 2
     assert "no replica is left to compare" in capsys.readouterr().err
@@ -362,3 +364,23 @@ def test_formats(tmp_path, capsys):
     assert (tmp_path / "table.tex").read_text() == latex
     assert main(["compare", folder, "--out", str(tmp_path / "table.pdf")]) == 2
     assert "suffix names no format" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--by", "strategy,"], "--by: got 'strategy,'; allowed are names separated by commas"),
+        (["--metrics", ""], "--metrics: got ''; allowed are names separated by commas"),
+        (["--given", "excess_risk"], "--given: got excess_risk without a relation"),
+        (["--y", "test_accuracy", "--x", "degree", "--target", "test_accuracy=1"], "--target: relations have no such"),
+        (["--y", "test_accuracy"], "--y: a relation has two sides"),
+        (["--width", "column"], "--width: got column without a figure"),
+        (["--plot", "curves", "--out", "a.pdf", "--given", "degree"], "--given: a figure has no such setting"),
+        (["--json", "--format", "csv"], "--json: got --format csv, too"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path, capsys, words, sentence):
+    run = write_run(tmp_path, "a", {"test_accuracy": [0.9, 0.9]})
+    assert main(["compare", str(run), *words]) == 2
+    out, said = capsys.readouterr()
+    assert sentence in said and len(said.splitlines()) == 1 and not out
