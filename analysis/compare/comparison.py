@@ -181,8 +181,8 @@ def compare(
     Args:
         *folders: Folders that `run` wrote, or folders of single runs.
         by: The keys of the experiment that are compared, such as `strategy`, `topology` or `optimizer.lr`; by default,
-            the strategy, or the only key in which the runs differ. Runs that differ in other keys are neither averaged
-            nor compared, but shown under their conditions; replicas of all seeds are averaged.
+            the strategy, or the only key or component in which the runs differ. Runs that differ in other keys are
+            neither averaged nor compared, but shown under their conditions; replicas of all seeds are averaged.
         where: Conditions `key=value` or `key=value,value` that the runs must meet.
         target: `metric=value`, to find the steps, samples, bytes and time that it takes to reach it.
         metrics: The columns of the table, in this order: metrics, and whatever else `Frame.column` has, such as bytes,

@@ -73,15 +73,16 @@ def compared_keys(frame: Frame) -> tuple[str, ...]:
         frame: Their replicas.
 
     Returns:
-        The strategy; if all runs have the same, the only other key in which they differ, if there is one.
+        The strategy; if all runs have the same, the only other key or component in which they differ, if there is one.
     """
     strategies = frame.of_runs("strategy")
     if len({*strategies}) == 1:
         _, conditions, _ = _others(frame, ("strategy",), _Parts([strategies]))
         for key in conditions[:1]:
-            values = list(map(describe, frame.of_runs(key)))
-            if not any(_others(frame, (key,), _Parts([values]))[:2]):
-                return (key,)
+            by = key.removesuffix(".name")
+            values = list(map(describe, frame.of_runs(by)))
+            if not _others(frame, (by,), _Parts([values]))[1]:
+                return (by,)
     return ("strategy",)
 
 

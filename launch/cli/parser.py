@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--by",
         metavar="KEYS",
-        help="comma-separated keys to compare (default strategy, or the only key in which the runs differ)",
+        help="comma-separated keys to compare (default strategy, or the only key or component in which runs differ)",
     )
     compare.add_argument(
         "--where", action="append", default=[], metavar="key=value", help="only runs with this value, or one of several"

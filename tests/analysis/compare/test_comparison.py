@@ -171,6 +171,8 @@ def test_settings_of_a_compared_component_are_named_with_it(tmp_path):
     found = compare(*runs, by="model")
     assert {group.condition for group in found.groups} == {"strategy=consensus", "strategy=diffusion"}
     assert {group.label for group in found.groups} == {"cnn", "mlp, hidden=[6]", "mlp, hidden=[32, 8]"}
+    alone = compare(*runs, where="strategy=diffusion")  # no other key differs
+    assert alone.by == ("model",) and {group.condition for group in alone.groups} == {""}
     # likewise if all are of one kind; what all kinds have stays a condition
     assert {g.label for g in compare(*runs, by="model", where="model=mlp").groups} == {
         "mlp, hidden=[6]",
