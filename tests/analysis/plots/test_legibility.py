@@ -204,7 +204,7 @@ def compared(plot, *keys, **settings):
         ]
         files = {run.path: run for run in both}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("basinet.analysis.compare.frame.read_run", lambda path: files[path])
+            patch.setattr("basinet.analysis.compare.histories.read_run", lambda path: files[path])
             return plot(comparison_of(frame_of(both), keys), **settings, **kwargs)
 
     return draw
