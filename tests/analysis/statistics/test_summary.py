@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy import stats
 
 from basinet.analysis.compare.comparison import comparison_of
-from basinet.analysis.compare.frame import frame_of
+from basinet.analysis.compare.frame_reading import frame_of
 from basinet.analysis.statistics.columns import column_widths
 from basinet.analysis.statistics.incidents import incidents
 from basinet.analysis.statistics.paired import paired_differences
