@@ -105,6 +105,8 @@ def test_the_command_line_goes_before_axes_and_exclusions(tmp_path):
     assert runs("batch_size=4", "strategy=diffusion", "seed=0") == ["diffusion-atc_size=0.1", "diffusion-atc_size=0.4"]
     assert runs("batch_size=4", "optimizer.lr=1", "seed=1") == ["centralized", "diffusion-atc"]
     assert runs("axes.size.batch_size=[1,2]", "seed=0") == ["diffusion-atc_size=1-0.1", "diffusion-atc_size=2-0.4"]
+    with pytest.raises(ExperimentError, match=r"axes\.a: an axis without values"):
+        runs("axes={a: {}}")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,12 @@ def test_exclusions_know_cases_and_named_axes():
         ({"axes": {"size": {"batch": [8, 32]}}}, "axes.size: an experiment has no key 'batch'"),
         ({"axes": {"size": {"batch_size": 8}}}, "axes.size.batch_size: got 8; allowed are lists and ranges"),
         ({"axes": {"size": {"batch_size": []}}}, "axes.size: an axis without values leaves nothing to run"),
-        ({"axes": {"seed": {"batch_size": [8]}}}, "axes.seed: an axis needs a name that is no key of an experiment"),
+        ({"axes": {"seed": {"batch_size": [8]}}}, "axes: got the name 'seed'; an axis needs one without dots that is"),
+        ({"axes": {"": {"batch_size": [8]}}}, "axes: got the name ''"),
+        ({"axes": {"a.b": {"batch_size": [8]}}}, "axes: got the name 'a.b'"),
+        ({"seed": {"range": [0, 10**400, 1]}}, "three finite numbers"),
+        ({"optimizer": {"name": "sgd", "lr": [1, 0.1, 1.0]}}, "optimizer.lr: got [1, 0.1, 1.0], where 1 is twice"),
+        ({"strategy": ["diffusion", "diffusion"]}, "strategy: got ['diffusion', 'diffusion'], where 'diffusion' is"),
         ({"axes": SIZE | {"b": {"batch_size": [1]}}}, "axes.b: batch_size is on the axis size, too"),
         ({"axes": SIZE, "cases": {"x": {"batch_size": 1}}}, "axes.size: batch_size is set by the case x, too"),
         ({"exclude": "ring"}, "exclude: got 'ring'; allowed is a list of mappings"),

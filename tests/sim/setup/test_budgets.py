@@ -100,6 +100,10 @@ class Irregular:
             {"strategy": "isolated"},
             "bytes: isolated sends nothing here, so that a number of bytes does not end the run",
         ),
+        (
+            {"strategy": {"name": "gossip_pga", "period": 1001}},  # what is sent once in a period is not seen
+            "what gossip_pga sends does not repeat within 3000 steps",
+        ),
         ({"strategy": Irregular}, "sends does not repeat within 12 steps, so that the end of the run is not known"),
         ({"optimizer": {"name": "sgd", "lr": 0.1, "momentum": -1}}, "optimizer"),  # said as without a budget
         ({"steps": 3}, "give steps or bytes, not both"),
