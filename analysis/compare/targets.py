@@ -64,8 +64,8 @@ def parse_target(text: str, frame: Frame) -> tuple[str, float]:
 def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) -> list[dict[str, Reached]]:
     """Find what each group needs to reach a target for the first time, at the evaluations.
 
-    A replica that diverged, or has not reached the target, counts as censored at the end of its run. The median and its
-    interval allow for that, as far as more than half reach the target.
+    A replica that has not reached the target counts as censored at the end of its run, where it might have reached it
+    later; one that diverged never will, and is censored at infinity.
 
     Args:
         frame: The replicas.
@@ -85,12 +85,13 @@ def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) ->
         hits = [row for row in known if not lost and (row[metric] >= value if larger else row[metric] <= value)]
         happened.append(bool(hits))
         for effort, column in times.items():
-            column.append(spent(frame.runs[place], (hits[:1] or known[-1:] or [{}])[0], effort))
+            taken = spent(frame.runs[place], (hits[:1] or known[-1:] or [{}])[0], effort)
+            column.append(math.inf if lost and not math.isnan(taken) else taken)
     found = []
     for group in groups:
-        taken = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
+        columns = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
         events = [happened[row] for row in group.rows]
-        found.append({e: _median(column, events) for e, column in taken.items() if not any(map(math.isnan, column))})
+        found.append({e: _median(column, events) for e, column in columns.items() if not any(map(math.isnan, column))})
     return found
 
 

@@ -47,6 +47,8 @@ def test_tests_are_those_of_scipy():
             (keyed(one), keyed(third)),
             (keyed([1.0, 1.0]), keyed([2.0, 2.0])),
             (keyed([1.0, 1.0]), {(5, 0): 1.0, (5, 1): 1.0}),
+            (keyed([1.0] * 6), keyed([2.0] * 6)),
+            *((keyed([1.0] * n), {(5, r): 2.0 for r in range(m)}) for n, m in ((3, 3), (2, 4))),
             (apart, keyed(third)),
             (keyed(one[:5]), keyed(third)),
             (keyed([1.0]), keyed([2.0])),
@@ -57,8 +59,13 @@ def test_tests_are_those_of_scipy():
         (stats.ttest_ind(one, other[:4], equal_var=False).pvalue, False),
         (1.0, True),
         (stats.ttest_rel(one, third).pvalue, True),
-        (0.0, True),
+        (0.5, True),  # no spread, by coincidence of two
         (1.0, False),
+        (stats.binomtest(6, 6).pvalue, True),
+        *(
+            (stats.permutation_test(([1.0] * n, [2.0] * m), lambda a, b: np.mean(a) - np.mean(b)).pvalue, False)
+            for n, m in ((3, 3), (2, 4))
+        ),
         (stats.ttest_ind(other[:4], third, equal_var=False).pvalue, False),
         (stats.ttest_rel(one[:5], third[:5]).pvalue, True),
         (np.nan, False),
@@ -235,12 +242,17 @@ def test_targets_with_censoring(tmp_path):
     curve = [[0.1, 0.2, 0.9], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3]]
     finals = {"test_accuracy": [0.9, 0.3, 0.3]}
     write_run(tmp_path, "b", finals, curves={"test_accuracy": curve}, steps=90, strategy="consensus")
-    found = compare(tmp_path / "a", tmp_path / "b", target="test_accuracy=0.8")
-    first, second = found.rows()
+    lost = {"test_accuracy": [[0.1, 0.2, 0.3], [0.1, 0.2, 0.9]] + [[0.1, 0.2, 0.9]] * 3}
+    finals = {"test_accuracy": [0.9] * 5}
+    write_run(tmp_path, "c", finals, curves=lost, steps=90, strategy="isolated", diverged={2: 40, 3: 40, 4: 70})
+    found = compare(*(tmp_path / name for name in "abc"), target="test_accuracy=0.8")
+    first, second, third = found.rows()
     # of three replicas, two reach it, at steps 30 and 60; then one of three, at step 60
     assert (first["reached"], first["step_median"]) == (2, 60)
     assert (first["samples_median"], first["bytes_median"]) == (60 * 8 * 4, 600)
     assert (second["reached"], second["step_median"]) == (1, None)
+    # both that did not diverge reach it, but three of five never do
+    assert (third["reached"], third["step_median"], third["bytes_median_lower"]) == (2, None, 600)
     assert "∞" in found.table().markdown() and "seconds_median" not in first
     assert any("no times" in note for note in found.notes)
 
