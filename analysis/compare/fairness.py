@@ -93,9 +93,10 @@ def differing(frame: Frame, by: Sequence[str]) -> list[str]:
         by: The compared keys.
 
     Returns:
-        The keys of the conditions; of keys that change together one.
+        The keys of the conditions, of keys that change together one; then those of the strategies.
     """
-    return _others(frame, by, _Parts([list(map(describe, frame.of_runs(key))) for key in by]))[1]
+    own, conditions, _ = _others(frame, by, _Parts([list(map(describe, frame.of_runs(key))) for key in by]))
+    return [*conditions, *own]
 
 
 def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:

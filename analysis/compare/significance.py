@@ -23,8 +23,8 @@ def differences(pairs: Sequence[tuple[Values, Values]]) -> list[tuple[float, boo
 
     Replicas of the same seed and number share initial parameters and samples. If at least half of either group have
     such a partner, the test is the t-test of their differences, where values that agree in five digits count as equal;
-    otherwise it is Welch's. Without any spread, which a t-test takes for certainty though accuracies often coincide, it is
-    the sign test of the differences, or the permutation test of the means.
+    otherwise it is Welch's. Without any spread, which a t-test takes for certainty though accuracies often coincide, it
+    is the sign test of the differences, or the permutation test of the means.
 
     Args:
         pairs: The values of both groups.

@@ -22,11 +22,10 @@ from basinet.analysis.plots.compared.compared_series import (
     chosen,
     panels_of_conditions,
     ranking_metric,
-    regrouped,
     require_comparison,
     without_others,
 )
-from basinet.analysis.plots.compared.heat_map import NARROW, add_scale, best_maps, plot_heat_map, sides
+from basinet.analysis.plots.compared.heat_map import NARROW, add_scale, best_maps, over_keys, plot_heat_map, sides
 from basinet.analysis.plots.compared.parallel_coordinates import plot_parallel
 from basinet.analysis.plots.compared.trends import plot_trend, trend_series
 from basinet.analysis.statistics.run_labels import listed
@@ -148,7 +147,7 @@ def _draw(
     finish: partial[None] | None = None
     if kind == "heatmap":
         across, up = sides(found, x, y)
-        kept, note = best_maps(regrouped(found, (across, up)), metric, _FEW_MAPS if narrow else MOST_PANELS)
+        kept, note = best_maps(over_keys(found, across, up), metric, _FEW_MAPS if narrow else MOST_PANELS)
         plot: partial[Any] = partial(plot_heat_map, metric=metric, x=across, y=up)
         finish = partial(add_scale, kept, metric)
     elif kind == "curves":

@@ -1,6 +1,7 @@
 """A metric over the values of two keys."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib import colormaps, rcParams
@@ -26,7 +27,17 @@ from basinet.analysis.plots.compared.compared_series import (
 from basinet.analysis.statistics.run_labels import describe
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["COLORS", "NARROW", "add_scale", "best_maps", "color_scale", "group_mean", "plot_heat_map", "sides"]
+__all__ = [
+    "COLORS",
+    "NARROW",
+    "add_scale",
+    "best_maps",
+    "color_scale",
+    "group_mean",
+    "over_keys",
+    "plot_heat_map",
+    "sides",
+]
 
 COLORS = colormaps["viridis"]
 """The colour map of metrics."""
@@ -57,6 +68,32 @@ def sides(found: Comparison, x: str | None, y: str | None) -> tuple[str, str]:
             f"--x, --y: a heat map needs two keys, such as optimizer.lr and batch_size; got {told or 'none'}"
         )
     return across, up
+
+
+def over_keys(found: Comparison, x: str, y: str) -> Comparison:
+    """Regroup a comparison by two keys, so that under each condition there is one group for a pair of values.
+
+    Args:
+        found: The comparison.
+        x: The first key.
+        y: The second key.
+
+    Returns:
+        The comparison by both. What else differs between strategies is told with the strategy, if it is a key, or
+        belongs to the condition.
+    """
+    found = found if found.by == (x, y) else regrouped(found, (x, y))
+    return replace(found, groups=tuple(_without_own(group, (x, y)) for group in found.groups))
+
+
+def _without_own(group: Group, keys: tuple[str, str]) -> Group:
+    if not group.own:
+        return group
+    if "strategy" not in keys:
+        return replace(group, own="", condition=", ".join(filter(None, (group.own, group.condition))))
+    pairs = zip(keys, group.values, strict=True)
+    values = tuple(f"{value}, {group.own}" if key == "strategy" else value for key, value in pairs)
+    return replace(group, own="", values=values)
 
 
 def group_mean(found: Comparison, group: Group, metric: str) -> float:
@@ -138,15 +175,16 @@ def plot_heat_map(
     require_comparison(found)
     metric = metric or ranking_metric(found)
     x, y = sides(found, x, y)
-    found = found if found.by == (x, y) else regrouped(found, (x, y))
+    found = over_keys(found, x, y)
     require(found.groups, "there are no groups to draw")
     condition = found.groups[0].condition if condition is None else condition
     norm = color_scale(found, metric)
-    across, up = ([*dict.fromkeys(group.values[side] for group in _ordered(found, side))] for side in (0, 1))
+    across, up = ([*dict.fromkeys(describe(of.values[side]) for of in _ordered(found, side))] for side in (0, 1))
     heights = np.full((len(up), len(across)), np.nan)
     for group in found.groups:
         if group.condition == condition:
-            heights[up.index(group.values[1]), across.index(group.values[0])] = group_mean(found, group, metric)
+            left, low = map(describe, group.values)
+            heights[up.index(low), across.index(left)] = group_mean(found, group, metric)
     ax = new_axes(ax)
     ax.imshow(heights, cmap=COLORS, norm=norm, aspect="auto", origin="lower")
     if heights.size <= 150:  # more would not fit
@@ -154,9 +192,9 @@ def plot_heat_map(
             if np.isfinite(height):
                 color = contrast(COLORS(norm(height)))
                 ax.text(j, i, f"{height:.3g}", ha="center", va="center", color=color, fontsize="small")
-    ax.set_xticks(range(len(across)), [*map(describe, across)])
+    ax.set_xticks(range(len(across)), across)
     size = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
-    ax.set_yticks(range(len(up)), [shorten(describe(value), 0.3 * 72 * cell_of(ax)[0], size) for value in up])
+    ax.set_yticks(range(len(up)), [shorten(value, 0.3 * 72 * cell_of(ax)[0], size) for value in up])
     ax.set_xlabel(axis_label(found.frame.quantity(x)))
     ax.set_ylabel(axis_label(found.frame.quantity(y)))
     if legend:

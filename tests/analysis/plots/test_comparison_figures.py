@@ -142,6 +142,34 @@ def test_maps_are_means_over_two_keys(study):
     assert [text.get_text() for text in ax.get_yticklabels()] == ["diffusion", "consensus", "exact diffusion"]
 
 
+def test_a_map_never_shows_one_strategy_in_the_place_of_others(study):
+    two = compare(study, where=["strategy=diffusion,consensus"])
+    found, _ = comparison_figure(two, "heatmap", x="topology", y="batch_size")
+    titles = [ax.get_title() for ax in found.axes if ax.images]
+    assert titles == ["strategy=diffusion", "strategy=consensus"]
+    shown = [np.asarray(ax.images[0].get_array())[0, 0] for ax in found.axes if ax.images]
+    assert shown == pytest.approx([np.mean(finals(place)["test_accuracy"]) for place in (0, 4)])
+
+
+def test_a_map_tells_strategies_by_what_was_set_for_them_and_takes_lists(tmp_path):
+    for place, lr in enumerate((0.1, 0.2)):
+        for hidden in ([6], [6, 6]):
+            more = {"optimizer__lr": lr, "model": {"name": "mlp", "hidden": hidden}, "strategy_keys": ["optimizer.lr"]}
+            write_run(tmp_path, f"{lr}-{len(hidden)}", {"test_accuracy": [0.1 * place, 0.1 * len(hidden)]}, **more)
+    ax = plot_heat_map(compare(*sorted(tmp_path.iterdir())), x="model.hidden", y="strategy", ax=Figure().subplots())
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["[6]", "[6, 6]"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == [f"diffusion, optimizer.lr=0.{k}" for k in (1, 2)]
+    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.array([[0.05, 0.1], [0.1, 0.15]]))
+
+
+def test_a_line_is_never_a_mean_over_a_part_of_the_replicas(tmp_path):
+    for seed, (last, half) in enumerate(((100, 0.6), (60, 0.4))):  # the second ended early
+        values = {"test_accuracy": [[0.1, half]]}
+        write_run(tmp_path, f"{seed}", {"test_accuracy": [0.9]}, curves=values, step=last, seed=seed)
+    line = plot_compared_curves(compare(*sorted(tmp_path.iterdir())), ax=Figure().subplots()).lines[0]
+    assert line.get_xdata().tolist() == [0, 50] and line.get_ydata() == pytest.approx([0.1, 0.5])
+
+
 @pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
 def test_the_command_writes_figures(study, tmp_path, capsys, suffix):
     file = tmp_path / f"figure{suffix}"
