@@ -206,9 +206,8 @@ def _expand_lists(
         for (path, _), (text, value) in zip(axes, combined, strict=True):
             place(point, path, value)
             chosen[".".join(path)] = text
-        # Values may hold lists themselves, such as strategy: [{name: …, order: [atc, cta]}]; names say what lists mean.
-        nested = any(isinstance(value, Mapping | list) for _, value in combined)
-        if (nested or any(path[-1] == "name" for path, _ in axes)) and any(_axes(point)):
+        # The values on an axis may hold lists themselves, such as strategy: [{name: …, order: [atc, cta]}].
+        if any(isinstance(value, Mapping | list) for _, value in combined) and any(_axes(point)):
             for inner, leaf in _expand_lists(point, [*outer, *(path for path, _ in axes)]):
                 yield {**chosen, **inner}, leaf
         else:

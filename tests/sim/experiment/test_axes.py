@@ -8,6 +8,7 @@ import yaml
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.grids.exclusions import agrees
 from basinet.sim.experiment.grids.ranges import choices
 
 BASE = {
@@ -46,6 +47,35 @@ def test_ranges(given, values):
     made = choices("key", given)
     assert made == values
     assert [type(value) for value in made] == [type(value) for value in values]
+
+
+@pytest.mark.parametrize("given", [3, {}, {"name": "sgd"}, {"range": [0, 3, 1], "log": [1, 2, 3]}])
+def test_what_is_no_range_is_a_single_value(given):
+    assert choices("key", given) is None
+
+
+RING = {"name": "ring", "agents": 4}
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "same"),
+    [
+        (1, 1.0, True),
+        (1, True, False),
+        (None, None, True),
+        (RING, "ring", True),
+        (RING, {"agents": 4}, True),
+        (RING, {"name": "ring", "agents": 5}, False),
+        ("ring", {"name": "ring"}, True),
+        ("ring", RING, False),
+        (RING, ["torus", "ring"], True),
+        ([6], [6], True),
+        ([6], [[5], [6]], True),
+        ([6], 6, False),
+    ],
+)
+def test_values_agree_with_what_is_asked_for(value, wanted, same):
+    assert agrees(value, wanted) is same
 
 
 @pytest.mark.parametrize(
@@ -139,6 +169,9 @@ def test_exclusions_know_cases_and_named_axes():
     [
         ({"seed": {"range": [0, 6, 0]}}, "seed: got {'range': [0, 6, 0]}; a range with a step of 0 never ends"),
         ({"seed": {"range": [0, 6, -1]}}, "its step leads away from its stop"),
+        ({"seed": {"range": [3, 3, 1]}}, "or there is no way to go"),
+        ({"seed": {"linear": [0, 1, 1]}}, "the number of values must be an integer of 2 or more"),
+        ({"optimizer": {"name": "sgd", "lr": {"log": [1, -1, 3]}}}, "the ends of a logarithmic range must be positive"),
         ({"seed": {"range": [0, 1e9, 1]}}, "it has 1,000,000,000 values, and a grid has at most 100,000 runs"),
         ({"seed": {"linear": [0, 1, 1e6]}}, "the number of values must be an integer of 2 or more"),
         ({"seed": {"linear": [0, 1, 10**9]}}, "it has 1,000,000,000 values"),
