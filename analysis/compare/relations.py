@@ -95,11 +95,9 @@ def relations(frame: Frame, groups: Sequence[Group], y: str, x: str, given: str 
     - Spearman's and Kendall's rank correlations of y and x.
     - Spearman's partial correlation given a third measure: the correlation of what is left of their ranks by linear
       regressions on its ranks.
-    - Ordinary least squares y = a + b x + c z, with robust errors (HC3) since replicas differ in spread, and quantiles
-      of t, in standard deviations of the measures: b = 0.5 means that y rises by half a standard deviation with one of
-      x.
-    - The same as a mixed model, whose intercept varies by group: how y follows x within groups of equal settings. Its
-      intervals are those of large samples.
+    - Ordinary least squares y = a + b x + c z, with robust errors (HC3) since replicas differ in spread, in standard
+      deviations of the measures: b = 0.5 means that y rises by half a standard deviation with one of x.
+    - The same as a mixed model, whose intercept varies by group: how y follows x within groups of equal settings.
 
     Args:
         frame: The replicas.
@@ -138,12 +136,10 @@ def relations(frame: Frame, groups: Sequence[Group], y: str, x: str, given: str 
 def _correlations(values: Sequence[Array], names: Sequence[str]) -> list[Relation]:
     """Compute rank correlations; the intervals are Fisher's, of the correlation of the ranks."""
     y, x, *given = map(stats.rankdata, values)
-    n, degrees = len(y), len(y) - 3  # of a partial correlation
+    n, degrees = len(y), len(y) - 3
     rho, tau = stats.pearsonr(y, x), stats.kendalltau(y, x)
     found = [
-        Relation(
-            f"Spearman's ρ with {names[1]}", float(rho.statistic), *_ends(rho.statistic, n - 3), float(rho.pvalue), n
-        ),
+        Relation(f"Spearman's ρ with {names[1]}", float(rho.statistic), *_ends(rho), float(rho.pvalue), n),
         Relation(f"Kendall's τ with {names[1]}", float(tau.statistic), math.nan, math.nan, float(tau.pvalue), n),
     ]
     for z in given:
@@ -152,16 +148,13 @@ def _correlations(values: Sequence[Array], names: Sequence[str]) -> list[Relatio
             partial = stats.pearsonr(*left)
             r = float(partial.statistic)
             p = 2 * float(stats.t.sf(abs(r) * math.sqrt(degrees / max(1 - r * r, 1e-300)), degrees))
-            ends = _ends(r, degrees - 1)
-            found.append(Relation(f"Spearman's ρ with {names[1]} given {names[2]}", r, *ends, p, n))
+            found.append(Relation(f"Spearman's ρ with {names[1]} given {names[2]}", r, *_ends(partial), p, n))
     return found
 
 
-def _ends(r: float, weight: int) -> tuple[float, float]:
-    """Return Fisher's 95 % interval of a correlation, of which artanh r has the variance 1 / weight."""
-    with np.errstate(divide="ignore"):
-        middle, half = np.arctanh(np.clip(r, -1, 1)), stats.norm.ppf(0.975) / math.sqrt(weight)
-    return float(np.tanh(middle - half)), float(np.tanh(middle + half))
+def _ends(correlation: Any) -> tuple[float, float]:
+    low, high = correlation.confidence_interval(0.95)
+    return float(low), float(high)
 
 
 def _linear(values: Sequence[Array], names: Sequence[str], kind: NDArray[Any], notes: list[str]) -> list[Relation]:
@@ -199,7 +192,7 @@ def _linear(values: Sequence[Array], names: Sequence[str], kind: NDArray[Any], n
         notes.append(f"{label}: {' and '.join(terms)} are multiples of each other, so no linear model tells them apart")
         return []
     if n > design.shape[1] + 1:
-        add("least squares", lambda: sm.OLS(y, design).fit(cov_type="HC3", use_t=True))
+        add("least squares", lambda: sm.OLS(y, design).fit(cov_type="HC3"))
     if 2 <= len({*kind.tolist()}) < n:
         add("mixed model", lambda: sm.MixedLM(y, design, groups=kind).fit(reml=True))
     else:

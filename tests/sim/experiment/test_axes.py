@@ -137,6 +137,11 @@ def test_the_command_line_goes_before_axes_and_exclusions(tmp_path):
     assert runs("axes.size.batch_size=[1,2]", "seed=0") == ["diffusion-atc_size=1-0.1", "diffusion-atc_size=2-0.4"]
     with pytest.raises(ExperimentError, match=r"axes\.a: an axis without values"):
         runs("axes={a: {}}")
+    given["exclude"][0]["strategy.name"] = given["exclude"][0].pop("strategy")
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE | given | {"seed": [0, 1]}))
+    assert len(runs("strategy=diffusion")) == 4
+    with pytest.raises(ExperimentError, match="'seed': 7} leaves out nothing"):
+        runs("seed=0", "exclude={seed: 7}")
 
 
 @pytest.mark.parametrize(
