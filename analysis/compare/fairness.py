@@ -12,7 +12,7 @@ from basinet.analysis.statistics.run_labels import UNNAMED, describe, listed, se
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import FINISHED
 
-__all__ = ["Group", "compared_keys", "differing", "finished", "grouped"]
+__all__ = ["Group", "compared_keys", "differing", "finished", "grouped", "order_of"]
 
 _NUMERICS = ("runtime.dtype", "runtime.autocast")
 """The keys of the runtime that change numbers; the others say where they are computed."""
@@ -136,7 +136,7 @@ def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:
     groups.sort(
         key=lambda group: (
             conditions_met.index(group.condition),
-            [_place(value, order) for value, order in zip(group.values, orders, strict=True)],
+            [order_of(value, order) for value, order in zip(group.values, orders, strict=True)],
         )
     )
     return groups, notes
@@ -232,7 +232,15 @@ def _once(frame: Frame, members: Sequence[int]) -> tuple[NDArray[np.int64], list
     return np.array(list(kept.values()), dtype=int), notes
 
 
-def _place(value: Any, order: Sequence[str]) -> tuple[bool, float]:
-    """Order values: numbers by size, then others as they first appear."""
+def order_of(value: Any, order: Sequence[str]) -> tuple[bool, float]:
+    """Order values: numbers by size, then others as they first appear.
+
+    Args:
+        value: A value.
+        order: The values as texts, in the order of their appearance.
+
+    Returns:
+        What to sort by.
+    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return not number, float(value) if number else order.index(describe(value))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rcParams
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from basinet.analysis.compare.comparison import Comparison
-from basinet.analysis.compare.fairness import Group
+from basinet.analysis.compare.fairness import Group, order_of
 from basinet.analysis.drawing.axes import choose_scale, new_axes
 from basinet.analysis.drawing.data_checks import require
 from basinet.analysis.drawing.sizes import cell_of, shorten
@@ -179,7 +180,7 @@ def plot_heat_map(
     require(found.groups, "there are no groups to draw")
     condition = found.groups[0].condition if condition is None else condition
     norm = color_scale(found, metric)
-    across, up = ([*dict.fromkeys(describe(of.values[side]) for of in _ordered(found, side))] for side in (0, 1))
+    across, up = (_ordered([group.values[side] for group in found.groups]) for side in (0, 1))
     heights = np.full((len(up), len(across)), np.nan)
     for group in found.groups:
         if group.condition == condition:
@@ -224,13 +225,7 @@ def best_maps(found: Comparison, metric: str, most: int) -> tuple[Comparison, st
     return without_others(found, kept), note
 
 
-def _ordered(found: Comparison, side: int) -> list[Group]:
-    """Sort groups by the value of a key: numbers by size, others as they first appear."""
-    first = [describe(group.values[side]) for group in found.groups]
-
-    def place(group: Group) -> tuple[bool, float]:
-        value = group.values[side]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return not number, float(value) if number else first.index(describe(value))
-
-    return sorted(found.groups, key=place)
+def _ordered(values: Sequence[Any]) -> list[str]:
+    """List different values as texts: numbers by size, others as they first appear."""
+    found = list(map(describe, values))
+    return list(dict.fromkeys(describe(value) for value in sorted(values, key=lambda value: order_of(value, found))))

@@ -82,9 +82,34 @@ def test_the_best_is_marked_if_it_is_better_than_the_next():
     unpaired = [values[0], values[1], {(9, r): value for (_, r), value in values[2].items()}]
     assert best_of_each(["", "", ""], unpaired, "larger")[2] == [False, False, False]
     assert best_of_each(["", "", ""], values, None)[2] == [False, False, False]
-    # many tests at once: one of p = 0.04 among three no longer counts
-    p = [0.04, 0.5, 0.6]
-    assert holm(p).tolist() == [False, False, False]
+
+
+def apart(t, spread=1.0):
+    """Return paired differences from zero with this t-statistic."""
+    unit = stats.zscore([1.0, 2.0, 4.0, 8.0, 5.0, 3.0], ddof=1)
+    return keyed((spread * (unit + t / 6**0.5)).tolist())
+
+
+def test_all_tests_of_a_column_are_corrected_together():
+    zero, clear, close, unclear = keyed([0.0] * 6), apart(-9), apart(-3), apart(-0.2, spread=20)
+    p = best_of_each(["", ""], [zero, close], "larger")[1][1]
+    assert 0.025 < p < 0.05 and holm([p, 0.5]).tolist() == [False, False]
+    for conditions, groups, bold in (
+        ("aa", [zero, close], [True, False]),
+        ("aaa", [zero, close, clear], [True, False, False]),  # first the clear one, then 5 % are left
+        ("aaa", [zero, close, unclear], [False] * 3),  # not at 2.5 %, though the third is not the next
+        ("aabb", [zero, close, zero, close], [False] * 4),
+        ("aabb", [zero, close, zero, clear], [True, False, True, False]),
+    ):
+        assert best_of_each(list(conditions), groups, "larger")[2] == bold
+    assert best_of_each(["a", "a"], [{}, zero], "smaller")[0] == pytest.approx([np.nan, 1.0], nan_ok=True)
+
+
+@pytest.mark.parametrize(("shared", "paired"), [(2, False), (3, True)])
+def test_pairs_are_of_at_least_half_of_the_replicas(shared, paired):
+    one = keyed([0.1, 0.2, 0.4, 0.3, 0.6, 0.5])
+    other = {(0 if replica < shared else 9, replica): value + 0.1 * replica for (_, replica), value in one.items()}
+    assert differences([(one, other)])[0][1] is paired
 
 
 def test_means_errors_ranks_and_intervals(tmp_path):
@@ -242,8 +267,8 @@ def test_targets_with_censoring(tmp_path):
     curve = [[0.1, 0.2, 0.9], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3]]
     finals = {"test_accuracy": [0.9, 0.3, 0.3]}
     write_run(tmp_path, "b", finals, curves={"test_accuracy": curve}, steps=90, strategy="consensus")
-    lost = {"test_accuracy": [[0.1, 0.2, 0.3], [0.1, 0.2, 0.9]] + [[0.1, 0.2, 0.9]] * 3}
-    finals = {"test_accuracy": [0.9] * 5}
+    lost = {"test_accuracy": [[0.1, 0.2, 0.3], [0.1, 0.2, 0.9], [0.9, np.nan, np.nan]] + [[0.1, np.nan, np.nan]] * 2}
+    finals = {"test_accuracy": [0.9, 0.9, np.nan, np.nan, np.nan]}
     write_run(tmp_path, "c", finals, curves=lost, steps=90, strategy="isolated", diverged={2: 40, 3: 40, 4: 70})
     found = compare(*(tmp_path / name for name in "abc"), target="test_accuracy=0.8")
     first, second, third = found.rows()
@@ -255,6 +280,13 @@ def test_targets_with_censoring(tmp_path):
     assert (third["reached"], third["step_median"], third["bytes_median_lower"]) == (2, None, 600)
     assert "∞" in found.table().markdown() and "seconds_median" not in first
     assert any("no times" in note for note in found.notes)
+
+
+def test_a_target_that_is_to_be_fallen_to_is_reached_where_it_is_met(tmp_path):
+    curve = [[5.0, 2.0, 1.5], [5.0, 4.0, 2.5]]
+    run = write_run(tmp_path, "a", {"hessian_trace": [1.0, 2.0]}, curves={"hessian_trace": curve}, steps=90)
+    (row,) = compare(run, target="hessian_trace=2").rows()
+    assert (row["reached"], row["step_median"]) == (2, 30)
 
 
 @pytest.mark.parametrize(
