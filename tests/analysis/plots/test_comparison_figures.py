@@ -213,6 +213,7 @@ def test_groups_that_are_not_shown_are_named(tmp_path):
     one = write_run(tmp_path, "one", {"test_accuracy": [0.5, 0.6]}, strategy="consensus")
     two = write_run(tmp_path, "two", {"test_accuracy": [0.5, 0.6], "hessian_trace": [1.0, 2.0]})
     figure, notes = comparison_figure(compare(one, two), "flatness")
+    assert notes[0] == "bars and bands around means over replicas: one standard error to both sides"
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["diffusion"]
     assert notes[-1].startswith("no replica of consensus has hessian_trace and test_accuracy")
 
