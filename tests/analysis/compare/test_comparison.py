@@ -149,6 +149,17 @@ def test_runs_that_differ_in_more_are_not_averaged(tmp_path):
     assert [group.condition for group in compare(*folders, by="seed").groups][::2] != ["", ""]
 
 
+def test_of_the_runtime_only_what_changes_numbers_is_a_condition(tmp_path):
+    for seed, (name, dtype) in enumerate((("inline", "float32"), ("ray", "float32"), ("inline", "float64"))):
+        runtime = {"name": name, "dtype": dtype}
+        write_run(tmp_path, f"{seed}", {"test_accuracy": [0.5, 0.6]}, runtime=runtime, seed=seed)
+    found = compare(*sorted(tmp_path.iterdir()), by="strategy")
+    assert [(group.condition, len(group.rows)) for group in found.groups] == [
+        ("runtime.dtype=float32", 4),
+        ("runtime.dtype=float64", 2),
+    ]
+
+
 def test_keys_that_change_together_are_all_named_and_one_is_shown(tmp_path):
     for strategy in ("diffusion", "consensus"):
         for size, lr, noise in ((2, 0.1, 0.0), (16, 0.8, 0.3)):

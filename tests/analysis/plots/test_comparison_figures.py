@@ -150,6 +150,8 @@ def test_bars_and_bands_are_intervals_of_replicas_that_did_not_diverge(tmp_path,
     (horizontal, vertical) = ax.containers[0][2]
     assert horizontal.get_segments()[0][:, 0] == pytest.approx(across, abs=0.03)
     assert vertical.get_segments()[0][:, 1] == pytest.approx(up, abs=0.003)
+    ax = plot_heat_map(found, "test_accuracy", x="batch_size", y="optimizer.lr", ax=Figure().subplots())
+    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.mean(SKEWED["test_accuracy"][:5]))
     ax = plot_trend(found, "test_accuracy", x="batch_size", interval=interval, ax=Figure().subplots())
     assert ax.containers[0][2][0].get_segments()[0][:, 1] == pytest.approx(up, abs=0.003)
 
@@ -199,7 +201,7 @@ def test_maps_are_means_over_two_keys(study):
     found = compare(study, by=("batch_size", "strategy"), where=["topology=ring"])
     ax = plot_heat_map(found, "hessian_trace", ax=Figure().subplots())
     wanted = [[np.mean(finals(4 * k + b)["hessian_trace"]) for b in (0, 1)] for k in range(3)]
-    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.array(wanted))
+    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.array(wanted)) and ax.images[0].origin == "lower"
     assert [text.get_text() for text in ax.get_yticklabels()] == ["diffusion", "consensus", "exact diffusion"]
 
 
