@@ -12,7 +12,7 @@ from basinet.analysis.statistics.run_labels import UNNAMED, describe, listed, se
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import FINISHED
 
-__all__ = ["Group", "compared_keys", "differing", "finished", "grouped"]
+__all__ = ["Group", "compared_keys", "differing", "finished", "grouped", "order_of"]
 
 _NUMERICS = ("runtime.dtype", "runtime.autocast")
 """The keys of the runtime that change numbers; the others say where they are computed."""
@@ -94,9 +94,10 @@ def differing(frame: Frame, by: Sequence[str]) -> list[str]:
         by: The compared keys.
 
     Returns:
-        The keys of the conditions; of keys that change together one.
+        The keys of the conditions, of keys that change together one; then those of the strategies.
     """
-    return _others(frame, by, _Parts([list(map(describe, frame.of_runs(key))) for key in by]))[1]
+    own, conditions, _ = _others(frame, by, _Parts([list(map(describe, frame.of_runs(key))) for key in by]))
+    return [*conditions, *own]
 
 
 def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:
@@ -139,7 +140,7 @@ def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:
     groups.sort(
         key=lambda group: (
             conditions_met.index(group.condition),
-            [_place(value, order) for value, order in zip(group.values, orders, strict=True)],
+            [order_of(value, order) for value, order in zip(group.values, orders, strict=True)],
         )
     )
     return groups, notes
@@ -244,7 +245,15 @@ def _once(frame: Frame, members: Sequence[int]) -> tuple[NDArray[np.int64], list
     return np.array(list(kept.values()), dtype=int), notes
 
 
-def _place(value: Any, order: Sequence[str]) -> tuple[bool, float]:
-    """Order values: numbers by size, then others as they first appear."""
+def order_of(value: Any, order: Sequence[str]) -> tuple[bool, float]:
+    """Order values: numbers by size, then others as they first appear.
+
+    Args:
+        value: A value.
+        order: The values as texts, in the order of their appearance.
+
+    Returns:
+        What to sort by.
+    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return not number, float(value) if number else order.index(describe(value))

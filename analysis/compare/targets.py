@@ -64,8 +64,8 @@ def parse_target(text: str, frame: Frame) -> tuple[str, float]:
 def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) -> list[dict[str, Reached]]:
     """Find what each group needs to reach a target for the first time, at the evaluations.
 
-    A replica that diverged, or has not reached the target, counts as censored at the end of its run. The median and its
-    interval allow for that, as far as more than half reach the target.
+    A replica that has not reached the target counts as censored at the end of its run, where it might have reached it
+    later; one that diverged never will, and is censored at infinity.
 
     Args:
         frame: The replicas.
@@ -89,7 +89,8 @@ def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) ->
         at = hits[0] if len(hits) else known[-1] if len(known) else None
         for effort, column in times.items():
             amounts = np.broadcast_to(spent(frame.runs[place], columns, effort), values.shape)
-            column.append(math.nan if at is None else float(amounts[at]))
+            amount = math.nan if at is None else float(amounts[at])
+            column.append(math.inf if lost and not math.isnan(amount) else amount)
     found = []
     for group in groups:
         taken = {effort: [column[row] for row in group.rows] for effort, column in times.items()}

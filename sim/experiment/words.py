@@ -61,7 +61,8 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
         for overlay in overlays:
             _lay_over(overlay, key, value)
         place(description, key.split("."), value)
-        _forget_empty_axes(description)
+        if key.partition(".")[0] != "axes":
+            _forget_empty_axes(description)
         values[key] = value
     if "exclude" not in values:
         _forget_exclusions(description, values)

@@ -1,6 +1,7 @@
 """Ranges: values on an axis of a grid that are given by their ends."""
 
 import math
+import sys
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -79,7 +80,7 @@ def _number(value: Any) -> int | float | None:
     if isinstance(value, np.generic):
         value = value.item()
     known = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if known and math.isfinite(value) else None
+    return value if known and abs(value) <= sys.float_info.max else None  # also of integers that no float holds
 
 
 def _steps(about: str, start: Fraction, stop: Fraction, step: Fraction) -> list[Fraction]:

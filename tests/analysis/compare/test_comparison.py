@@ -47,6 +47,8 @@ def test_tests_are_those_of_scipy():
             (keyed(one), keyed(third)),
             (keyed([1.0, 1.0]), keyed([2.0, 2.0])),
             (keyed([1.0, 1.0]), {(5, 0): 1.0, (5, 1): 1.0}),
+            (keyed([1.0] * 6), keyed([2.0] * 6)),
+            *((keyed([1.0] * n), {(5, r): 2.0 for r in range(m)}) for n, m in ((3, 3), (2, 4))),
             (apart, keyed(third)),
             (keyed(one[:5]), keyed(third)),
             (keyed([1.0]), keyed([2.0])),
@@ -57,8 +59,13 @@ def test_tests_are_those_of_scipy():
         (stats.ttest_ind(one, other[:4], equal_var=False).pvalue, False),
         (1.0, True),
         (stats.ttest_rel(one, third).pvalue, True),
-        (0.0, True),
+        (0.5, True),  # no spread, by coincidence of two
         (1.0, False),
+        (stats.binomtest(6, 6).pvalue, True),
+        *(
+            (stats.permutation_test(([1.0] * n, [2.0] * m), lambda a, b: np.mean(a) - np.mean(b)).pvalue, False)
+            for n, m in ((3, 3), (2, 4))
+        ),
         (stats.ttest_ind(other[:4], third, equal_var=False).pvalue, False),
         (stats.ttest_rel(one[:5], third[:5]).pvalue, True),
         (np.nan, False),
@@ -77,6 +84,34 @@ def test_the_best_is_marked_if_it_is_better_than_the_next():
     assert best_of_each(["", "", ""], values, None)[2] == [False, False, False]
     # many tests at once: one of p = 0.04 among three no longer counts
     assert holm([0.04, 0.5, 0.6]).tolist() == [False, False, False]
+
+
+def apart(t, spread=1.0):
+    """Return paired differences from zero with this t-statistic."""
+    unit = stats.zscore([1.0, 2.0, 4.0, 8.0, 5.0, 3.0], ddof=1)
+    return keyed((spread * (unit + t / 6**0.5)).tolist())
+
+
+def test_all_tests_of_a_column_are_corrected_together():
+    zero, clear, close, unclear = keyed([0.0] * 6), apart(-9), apart(-3), apart(-0.2, spread=20)
+    p = best_of_each(["", ""], [zero, close], "larger")[1][1]
+    assert 0.025 < p < 0.05 and holm([p, 0.5]).tolist() == [False, False]
+    for conditions, groups, bold in (
+        ("aa", [zero, close], [True, False]),
+        ("aaa", [zero, close, clear], [True, False, False]),  # first the clear one, then 5 % are left
+        ("aaa", [zero, close, unclear], [False] * 3),  # not at 2.5 %, though the third is not the next
+        ("aabb", [zero, close, zero, close], [False] * 4),
+        ("aabb", [zero, close, zero, clear], [True, False, True, False]),
+    ):
+        assert best_of_each(list(conditions), groups, "larger")[2] == bold
+    assert best_of_each(["a", "a"], [{}, zero], "smaller")[0] == pytest.approx([np.nan, 1.0], nan_ok=True)
+
+
+@pytest.mark.parametrize(("shared", "paired"), [(2, False), (3, True)])
+def test_pairs_are_of_at_least_half_of_the_replicas(shared, paired):
+    one = keyed([0.1, 0.2, 0.4, 0.3, 0.6, 0.5])
+    other = {(0 if replica < shared else 9, replica): value + 0.1 * replica for (_, replica), value in one.items()}
+    assert differences([(one, other)])[0][1] is paired
 
 
 def test_means_errors_ranks_and_intervals(tmp_path):
@@ -114,6 +149,17 @@ def test_runs_that_differ_in_more_are_not_averaged(tmp_path):
     by_size = compare(*folders, by=["batch_size"], where="strategy=diffusion")
     assert [group.values for group in by_size.groups] == [(2,), (16,)] and not by_size.notes
     assert [group.condition for group in compare(*folders, by="seed").groups][::2] != ["", ""]
+
+
+def test_of_the_runtime_only_what_changes_numbers_is_a_condition(tmp_path):
+    for seed, (name, dtype) in enumerate((("inline", "float32"), ("ray", "float32"), ("inline", "float64"))):
+        runtime = {"name": name, "dtype": dtype}
+        write_run(tmp_path, f"{seed}", {"test_accuracy": [0.5, 0.6]}, runtime=runtime, seed=seed)
+    found = compare(*sorted(tmp_path.iterdir()), by="strategy")
+    assert [(group.condition, len(group.rows)) for group in found.groups] == [
+        ("runtime.dtype=float32", 4),
+        ("runtime.dtype=float64", 2),
+    ]
 
 
 def test_keys_that_change_together_are_all_named_and_one_is_shown(tmp_path):
@@ -300,12 +346,17 @@ def test_targets_with_censoring(tmp_path):
     curve = [[0.1, 0.2, 0.9], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3]]
     finals = {"test_accuracy": [0.9, 0.3, 0.3]}
     write_run(tmp_path, "b", finals, curves={"test_accuracy": curve}, steps=90, strategy="consensus")
-    found = compare(tmp_path / "a", tmp_path / "b", target="test_accuracy=0.8")
-    first, second = found.rows()
+    lost = {"test_accuracy": [[0.1, 0.2, 0.3], [0.1, 0.2, 0.9], [0.9, np.nan, np.nan]] + [[0.1, np.nan, np.nan]] * 2}
+    finals = {"test_accuracy": [0.9, 0.9, np.nan, np.nan, np.nan]}
+    write_run(tmp_path, "c", finals, curves=lost, steps=90, strategy="isolated", diverged={2: 40, 3: 40, 4: 70})
+    found = compare(*(tmp_path / name for name in "abc"), target="test_accuracy=0.8")
+    first, second, third = found.rows()
     # of three replicas, two reach it, at steps 30 and 60; then one of three, at step 60
     assert (first["reached"], first["step_median"]) == (2, 60)
     assert (first["samples_median"], first["bytes_median"]) == (60 * 8 * 4, 600)
     assert (second["reached"], second["step_median"]) == (1, None)
+    # both that did not diverge reach it, but three of five never do
+    assert (third["reached"], third["step_median"], third["bytes_median_lower"]) == (2, None, 600)
     assert "∞" in found.table().markdown() and "seconds_median" not in first
     assert any("no times" in note for note in found.notes)
 
@@ -322,6 +373,13 @@ def test_seconds_of_a_simulated_clock_are_an_effort(tmp_path):
     assert accuracy.tolist() == [0.1, 0.9, 0.9] and times.tolist() == [0, 4.5, 9]
     with pytest.raises(ExperimentError, match="did you mean 'simulated_time'"):
         found.frame.curves("test_accuracy", x="simulated_tim")
+
+
+def test_a_target_that_is_to_be_fallen_to_is_reached_where_it_is_met(tmp_path):
+    curve = [[5.0, 2.0, 1.5], [5.0, 4.0, 2.5]]
+    run = write_run(tmp_path, "a", {"hessian_trace": [1.0, 2.0]}, curves={"hessian_trace": curve}, steps=90)
+    (row,) = compare(run, target="hessian_trace=2").rows()
+    assert (row["reached"], row["step_median"]) == (2, 30)
 
 
 @pytest.mark.parametrize(
