@@ -52,7 +52,7 @@ def _basinet(*words: str) -> str:
     said = io.StringIO()
     with patch.dict(os.environ, COLUMNS="100", NO_COLOR="1"), redirect_stdout(said):
         try:
-            status = main(words)
+            status: int | str | None = main(words)
         except SystemExit as end:  # of --help
             status = end.code
     assert not status, (words, said.getvalue())
