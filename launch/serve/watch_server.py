@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from basinet.launch.serve.page_curves import curves
 from basinet.launch.serve.page_details import abandoned, details, listed
-from basinet.launch.serve.study_index import Entry, StudyIndex
+from basinet.launch.serve.study_index import ODD, Entry, StudyIndex
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.folder import load_run
 
@@ -223,13 +223,19 @@ class WatchServer(ThreadingHTTPServer):
 
         Returns:
             Plain values.
+
+        Raises:
+            Refused: There is no such run or replica.
         """
         from basinet.launch.serve.page_agents import agents_of  # and with it torch, which takes seconds
 
         entry = self.entry(number)
         known = self._agents.get((number, replica))
         if known is None or known[0] != entry.stamp:
-            known = entry.stamp, agents_of(load_run(self.index.confined(entry.path)), replica)
+            run = load_run(self.index.confined(entry.path))
+            if replica >= run.config["replicas"]:
+                raise Refused(HTTPStatus.NOT_FOUND, f"{entry.id} has no replica {replica}")
+            known = entry.stamp, agents_of(run, replica)
             while len(self._agents) > 8:
                 self._agents.pop(next(iter(self._agents)), None)
             self._agents[number, replica] = known
@@ -275,11 +281,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
-    def _refuse(self) -> None:
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no request, or one of another method, with a sentence instead of a page."""
         self.close_connection = True
-        self._send(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET is answered\n", "text/plain", {"Allow": "GET, HEAD"})
-
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _refuse
+        self.request_version = self.protocol_version  # that of a line that cannot be read would have no headers
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            self._tell(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered", {"Allow": "GET, HEAD"})
+        else:
+            self._tell(HTTPStatus(code), f"this is no request: {message or HTTPStatus(code).phrase}")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing of each request."""
@@ -294,21 +303,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except (ExperimentError, OSError) as error:
             self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(str(error).split()))
-        except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:  # of odd values in files
+        except ODD as error:
             words = " ".join(str(error).split())
             self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, f"a file does not hold what a run writes ({words})")
 
-    def _tell(self, status: HTTPStatus, sentence: str) -> None:
-        self._send(status, _json({"error": sentence}), "application/json", {})
+    def _tell(self, status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> None:
+        self._send(status, _json({"error": sentence}), "application/json", headers or {})
 
     def _content(self) -> tuple[bytes, str, Mapping[str, str]]:
         """Return the content of the answer, its kind, and headers of its own."""
         if len(hosts := self.headers.get_all("Host", [])) != 1 or not self.server.knows(hosts[0]):
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "the page is not served under this name; see --host")
-        if (
+        is_foreign = (
             self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
             and self.headers.get("Sec-Fetch-Mode") != "navigate"
-        ):
+        )
+        if is_foreign or self.headers.get("Origin", own := f"http://{hosts[0]}") != own:
             raise Refused(HTTPStatus.FORBIDDEN, "other sites may not ask")
         address = urlsplit(self.path)
         if address.path in self.server.pages:
@@ -326,15 +336,21 @@ class _Handler(BaseHTTPRequestHandler):
         }
         if address.path not in answers:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such page")
-        asked = {name: values[0] for name, values in parse_qs(address.query, max_num_fields=20).items()}
+        try:
+            asked = {name: values[0] for name, values in parse_qs(address.query, max_num_fields=20).items()}
+        except ValueError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"the query cannot be read: {error}") from error
         return _json(answers[address.path](asked)), "application/json", {}
 
     def _curves(self, asked: Mapping[str, str]) -> dict[str, Any]:
-        groups = [_numbers(group) for group in asked.get("groups", "").split(";") if group]
+        groups: list[list[int]] = []
+        for group in filter(None, asked.get("groups", "").split(";")):
+            groups.append(_numbers(group, _MOST_RUNS - sum(map(len, groups))))
         return curves(self.server.index, groups, asked.get("metric", "train_loss"), asked.get("x", "step"), _SECONDS)
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str, headers: Mapping[str, str]) -> None:
-        packed = len(content) > 2000 and "gzip" in self.headers.get("Accept-Encoding", "")
+        asked = getattr(self, "headers", {})  # there are none before the first line could be read
+        packed = len(content) > 2000 and "gzip" in asked.get("Accept-Encoding", "")
         if packed:
             content = gzip.compress(content, 1)
         self.send_response(status)
@@ -354,7 +370,7 @@ def _whole(asked: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(text: str, most: int) -> list[int]:
     """Read numbers of runs, such as 0-4,8."""
     found: list[int] = []
     for part in text.split(","):
@@ -362,7 +378,7 @@ def _numbers(text: str) -> list[int]:
         if ends is None:
             raise Refused(HTTPStatus.BAD_REQUEST, f"groups: got {part[:40]!r}, where numbers of runs must be")
         found += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-        if len(found) > _MOST_RUNS:
+        if len(found) > most:
             raise Refused(HTTPStatus.BAD_REQUEST, f"groups: more than {_MOST_RUNS:,} runs")
     return found
 

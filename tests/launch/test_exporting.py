@@ -1,5 +1,7 @@
 """Measurements of runs in the forms of other tools: frames, tables, films, loggers, and the models of all agents."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -168,6 +170,18 @@ def test_loggers_receive_finished_runs_once(results, tmp_path, capsys):
     assert [line.split()[0] for line in lines if "True" in line] == ["0", "2", "4"]
     assert len(lines) > 3  # what the analysis has measured follows
     assert main([*words[:-1], "tensorbord"]) == 2 and "did you mean 'tensorboard'" in capsys.readouterr().err
+
+
+def test_a_ready_logger_is_closed_once_whatever_a_run_holds(tmp_path):
+    said = []
+    logger = SimpleNamespace(log=lambda metrics, step: said.append(step), close=lambda: said.append("closed"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("steps: 10\n")
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 0, "replica": 0, "loss": 1}\n{"step":\n')
+    (tmp_path / "run" / "status.json").write_text('{"state": "running", "step": 0}')
+    with pytest.raises(ExperimentError, match=r"metrics\.jsonl: the file is damaged \(line 2"):
+        log_again(tmp_path / "run", [logger], tmp_path / "out")
+    assert said == ["closed"]
 
 
 def test_tensorboard_reads_what_was_logged(results, tmp_path):

@@ -195,7 +195,7 @@ export function curves(host, series, { xLabel, yLabel, xLog, yLog, about }) {
   replace(host, svg);
 }
 
-function nearest(values, at) {
+export function nearest(values, at) {
   let [low, high] = [0, values.length - 1];
   if (high < 0) return -1;
   while (high - low > 1) {

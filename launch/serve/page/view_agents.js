@@ -1,7 +1,7 @@
 // The agents of a run on their graph, coloured by what is known of each of them, through time.
 
 import { choice, draw, make, number, replace, tick } from "./dom.js";
-import { colorOf, hideTip, showTip } from "./chart.js";
+import { colorOf, hideTip, nearest, showTip } from "./chart.js";
 import { ask, choices, choose, find, idOf, labelOf, listed } from "./store.js";
 
 const SIZE = 560;
@@ -13,6 +13,8 @@ const BETWEEN = 5000;
 const SHADES = [[65, 68, 135], [53, 95, 141], [42, 120, 142], [33, 145, 140], [34, 168, 132], [68, 191, 112], [122, 209, 81], [189, 223, 38]];
 
 let controls, figure, player, scaleBar, note, data, asked, askedAt, timer, frame, nodes, failure;
+let step; // that is shown, whatever is asked for and measured meanwhile; null for the last one
+let goTo; // shows a frame
 
 export function open(main) {
   controls = make("div", { class: "controls" });
@@ -24,7 +26,7 @@ export function open(main) {
   data = null;
   asked = failure = "";
   askedAt = 0;
-  frame = null;
+  step = null;
   return stop;
 }
 
@@ -54,7 +56,7 @@ export function update(what) {
     askedAt = Date.now();
     if (soon) {
       stop();
-      data = frame = null;
+      data = step = null;
       replace(figure, make("p", { class: "empty" }, "Reading the agents …"));
     }
     ask("agents", { run: run.number, replica }).then((answer) => {
@@ -100,36 +102,32 @@ function show() {
   const colour = colouring();
   const series = colour === MIX || !colour ? null : data.values[colour];
   const count = series ? series.steps.length : 0;
-  if (frame === null || frame >= count) frame = Math.max(0, count - 1);
+  frame = step === null ? Math.max(0, count - 1) : nearest(series?.steps ?? [], step);
   drawGraph(colour);
   stopIfShort(count);
   if (count > 1) {
     const slider = make("input", { type: "range", min: 0, max: count - 1, value: frame, "aria-label": "step",
-      oninput: () => { stop(); goTo(Number(slider.value)); play.textContent = "▶ play"; } });
+      oninput: () => { stop(); goTo(Number(slider.value)); } });
     slider.value = frame;
     const output = make("output", {});
-    const goTo = (next) => {
+    const play = make("button", { type: "button", onclick: () => {
+      if (timer) stop();
+      else {
+        timer = setInterval(() => goTo(frame + 1), Math.min(FRAME, 20000 / count));
+        if (frame === count - 1) frame = 0;
+      }
+      goTo(frame);
+    } });
+    goTo = (next) => {
       frame = next;
+      step = frame < count - 1 ? series.steps[frame] : null;
+      if (step === null) stop();
+      play.textContent = timer ? "❚❚ pause" : "▶ play";
       slider.value = frame;
       output.textContent = `step ${series.steps[frame].toLocaleString("en")}`;
       paint(colour);
       if (choices.has("now")) showScale(colour);
     };
-    const play = make("button", { type: "button", onclick: () => {
-      if (timer) {
-        stop();
-        play.textContent = "▶ play";
-        return;
-      }
-      play.textContent = "❚❚ pause";
-      if (frame === count - 1) goTo(0);
-      timer = setInterval(() => {
-        if (frame >= count - 1) {
-          stop();
-          play.textContent = "▶ play";
-        } else goTo(frame + 1);
-      }, Math.min(FRAME, 20000 / count));
-    } }, timer ? "❚❚ pause" : "▶ play");
     replace(player, play, slider, output);
     goTo(frame);
   } else {
@@ -196,7 +194,11 @@ function drawGraph(colour) {
     const say = (event) => showTip(figure, event, make("strong", {}, `agent ${agent}`), words(agent, colour).map((line) => make("div", {}, line)));
     group.addEventListener("pointermove", say);
     group.addEventListener("pointerdown", say);
-    group.addEventListener("pointerleave", () => hideTip(figure));
+    group.addEventListener("focus", () => {
+      const box = group.getBoundingClientRect();
+      say({ clientX: box.right, clientY: box.bottom });
+    });
+    for (const left of ["pointerleave", "blur"]) group.addEventListener(left, () => hideTip(figure));
     svg.append(group);
     return group;
   });

@@ -1,5 +1,6 @@
 """Whom the server answers, what it serves, and which mistakes the command names."""
 
+import http.client
 import json
 import socket
 from urllib.parse import quote
@@ -12,9 +13,23 @@ from basinet.sim.experiment.component import ExperimentError
 from tests.launch.serve.planted_studies import ask, link_out, listing, serving
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW", "get"])
 def test_only_get_is_answered(server, method):
-    assert ask(server, "/api/runs", method).status == 405
+    answer = ask(server, "/api/runs", method)
+    assert answer.status == 405 and answer.headers["Allow"] == "GET, HEAD" and "only GET" in answer.content["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [(b"GARBAGE", 400), (b"<b> / HTTP/1.1 x", 400), (b"GET / HTTP/9.9", 505), (b"GET /" + b"a" * 70_000, 414)],
+)
+def test_what_is_no_request_is_answered_in_a_sentence(server, line, status):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(line + b"\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == status and json.loads(answer.read())["error"].startswith("this is no request")
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
 def test_head_is_answered_without_content(server):
@@ -42,8 +57,11 @@ def test_a_host_that_was_asked_for_is_known_and_names_of_others_never(runs):
 
 def test_other_sites_may_not_ask(server):
     assert ask(server, "/api/runs", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="cors").status == 403
-    answer = ask(server, "/api/runs", Origin="http://evil.example", Sec_Fetch_Site="same-origin")
-    assert answer.status == 200 and not [name for name in answer.headers if name.lower().startswith("access-control")]
+    assert ask(server, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").status == 200  # a link
+    for origin, status in (("http://evil.example", 403), ("null", 403), ("http://localhost:80", 200)):
+        answer = ask(server, "/api/runs", Host="localhost:80", Origin=origin)
+        assert answer.status == status
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
 @pytest.mark.parametrize("path", ["/", "/main.js", "/api/runs", "/nothing"])
@@ -104,14 +122,15 @@ def test_a_run_that_becomes_a_link_while_it_is_watched_is_not_followed(server, r
 
 @pytest.mark.parametrize(
     "query",
-    ["run=-1", "run=x", "run=1&replica=1e9", f"run={'9' * 40}", "run=999", "run=%00"],
+    ["run=-1", "run=x", "run=1&replica=1e9", "run=1&replica=2", f"run={'9' * 40}", "run=999", "run=%00", "a=&" * 30],
 )
 def test_wrong_requests_are_answered_in_a_sentence(server, query):
+    listing(server)
     answer = ask(server, f"/api/agents?{query}")
     assert answer.status in (400, 404) and answer.content["error"]
 
 
-@pytest.mark.parametrize("groups", ["x", "0-999999", "1--2", "0,"])
+@pytest.mark.parametrize("groups", ["x", "0-999999", "0-60000;0-60000", "1--2", "0,"])
 def test_wrong_groups_are_answered_in_a_sentence(server, groups):
     assert ask(server, f"/api/curves?groups={quote(groups)}").status == 400
 

@@ -128,6 +128,17 @@ def test_a_logger_receives_each_line_once_over_several_processes(tmp_path, kept,
     assert len(kept) == 2 and len({identity for _, identity in kept}) == 2
 
 
+def test_a_run_that_begins_again_in_the_same_process_is_logged_once(tmp_path, kept, silent):
+    with listening(silent, tmp_path, Kept) as listener:
+        journal(tmp_path / "a", ROWS[:4])
+        listener.advanced("a", 5, ROWS[2:4])
+        journal(tmp_path / "a", ROWS[:2])  # its worker died
+        listener.started("a", 3, 10, 3, "loop")
+        journal(tmp_path / "a", ROWS)
+        listener.finished("a", "done")
+    assert [steps_of(received) for received in kept.values()] == [[0, 5, 10, "closed"]]
+
+
 def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, silent, caplog):
     for name in "ab":
         journal(tmp_path / name, ROWS)
