@@ -112,7 +112,7 @@ def test_what_cannot_be_filmed_is_named(results, plain, tmp_path):
     first = results.runs[0].name
     for films, name, file, options, sentence in (
         (plain, run, "g.gif", {}, r"does not record where its agents are; run it with trajectory=agents"),
-        (plain, run, "g.gif", {"colour": "train_loss"}, r"keep_every=.*nothing is known of its agents"),
+        (plain, run, "g.gif", {"colour": "train_loss"}, r"trajectory\.metrics=true .*nothing is known of its agents"),
         (
             results,
             first,

@@ -7,6 +7,7 @@ import { ask, choices, choose, find, idOf, labelOf, listed } from "./store.js";
 const SIZE = 560;
 const FLOOR = 420;
 const FRAME = 140;
+const WIDE = 30; // ratio of values from which colours are logarithmic
 const MIX = "label mix";
 const BETWEEN = 5000;
 // Viridis without its ends, which is seen on light and dark ground.
@@ -138,7 +139,7 @@ function show() {
   replace(note, [
     data.values.distance ? "" : "Distances through time need trajectory: agents in the experiment. ",
     Object.keys(data.values).some((name) => name !== "distance") ? ""
-      : "Losses and measures of single agents need analysis_points: [centroid, agents]; with keep_every they are measured at several steps. ",
+      : "Losses of single agents need trajectory: {points: agents, metrics: true}; other measures analysis_points: [centroid, agents]. ",
     data.edges_left_out ? `The ${data.edges_left_out.toLocaleString("en")} lightest edges are left out. ` : "",
     data.attackers.length ? "Red rings are attackers." : "",
   ].join(""));
@@ -148,11 +149,21 @@ function stopIfShort(count) {
   if (count < 2) stop();
 }
 
-// The colours span all steps, or only the one that is shown.
-const extent = (series) => {
-  const values = (choices.has("now") ? (series.frames[frame] ?? []) : series.frames.flat()).filter((value) => value !== null);
-  return values.length ? [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))] : [0, 1];
-};
+// The colours span all steps, or only the one that is shown; logarithmically, if values are of several magnitudes.
+function colourScale(series) {
+  const now = choices.has("now");
+  if (!now && series.scale) return series.scale;
+  const values = (now ? (series.frames[frame] ?? []) : series.frames.flat()).filter((value) => value !== null).sort((a, b) => a - b);
+  if (!values.length) values.push(0, 1);
+  let [low, high] = [values[0], values.at(-1)];
+  const positive = values.filter((value) => value > 0);
+  const bend = low >= 0 && positive.length && high > WIDE * positive[positive.length >> 1] ? Math.log10 : (value) => value;
+  if (bend === Math.log10) low = Math.max(positive[0], high / 1e4);
+  const part = (value) => (high > low ? (bend(Math.max(low, value)) - bend(low)) / (bend(high) - bend(low)) : 0.5);
+  const found = { low, high, part, log: bend === Math.log10 };
+  if (!now) series.scale = found;
+  return found;
+}
 
 function shade(part) {
   const place = Math.max(0, Math.min(1, part)) * (SHADES.length - 1);
@@ -251,10 +262,10 @@ function paint(colour) {
     return;
   }
   const series = data.values[colour];
-  const [low, high] = extent(series);
+  const { part: place } = colourScale(series);
   nodes.forEach((group, agent) => {
     const value = series.frames[frame]?.[agent];
-    const part = value === null || value === undefined ? null : high > low ? (value - low) / (high - low) : 0.5;
+    const part = value === null || value === undefined ? null : place(value);
     group.querySelector(".node").style.fill = part === null ? "none" : shade(part);
     const text = group.querySelector("text");
     if (text) text.style.fill = part === null ? "" : part > 0.55 ? "#000" : "#fff";
@@ -274,12 +285,12 @@ function showScale(colour) {
     replace(scaleBar);
     return;
   }
-  const [low, high] = extent(data.values[colour]);
+  const { low, high, log } = colourScale(data.values[colour]);
   const bar = make("canvas", { width: 192, height: 1, role: "img", "aria-label": "colour scale" });
   const pen = bar.getContext("2d");
   for (let i = 0; i < 192; i += 1) {
     pen.fillStyle = shade(i / 191);
     pen.fillRect(i, 0, 1, 1);
   }
-  replace(scaleBar, make("div", { class: "scale" }, number(low, 3), bar, number(high, 3), make("span", { class: "soft" }, label(colour))));
+  replace(scaleBar, make("div", { class: "scale" }, number(low, 3), bar, number(high, 3), make("span", { class: "soft" }, label(colour), log ? ", logarithmic" : "")));
 }
