@@ -1,5 +1,6 @@
 """Measurements of runs in the forms of other tools: frames, tables, films, loggers, and the models of all agents."""
 
+import importlib.util
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from basinet.analysis.plots.graph_film import agents_over_time
 from basinet.launch.cli import main
 from basinet.launch.exporting.logged_afterwards import log_again
 from basinet.launch.exporting.plot_kinds import plot_kinds
-from basinet.launch.exporting.tidy_frames import tidy_frame
+from basinet.launch.exporting.tidy_frames import tidy_frame, write_table
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.trajectory import load_trajectory
 
@@ -67,11 +68,18 @@ def test_a_frame_has_a_row_for_each_measurement_with_the_keys_of_its_run(results
         assert list(again) == list(frame) and again["test_loss"].equals(frame["test_loss"])
 
 
-def test_keys_of_several_kinds_are_text(results, plain):
-    pytest.importorskip("pandas")
-    frame = tidy_frame([*results.runs, *plain.runs])
+def test_keys_of_several_kinds_are_text_and_types_those_of_all_runs(results, plain, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = tidy_frame(iter([*results.runs, *plain.runs]))
     assert set(frame["analysis"]) == {"[average_sharpness]", "[]"}
     assert frame["keep_every"].isna().sum() == len(plain.frame())
+    if importlib.util.find_spec("pyarrow"):
+        # What only the second run has: its key has no type in the first, which comes alone into the file.
+        rows, columns = write_table([*plain.runs, *results.runs], tmp_path / "m.parquet")
+        again = pandas.read_parquet(tmp_path / "m.parquet")
+        assert (rows, columns) == again.shape == frame.shape
+        assert again.dtypes["train_loss"] == again.dtypes["average_sharpness"] == "float64"
+        assert again.dtypes["step"] == "int64" and again["keep_every"].isna().sum() == len(plain.frame())
 
 
 def test_agents_over_time_are_their_distances_and_measurements(results):
