@@ -6,6 +6,7 @@ of a limited number, is enough.
 """
 
 import gzip
+import io
 import ipaddress
 import json
 import math
@@ -15,6 +16,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,9 +36,6 @@ _PAGE = Path(__file__).parent / "page"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _EVERYWHERE = ("", "0.0.0.0", "::")
 _CONNECTIONS = 32
-_PATIENCE = 15.0
-"""Seconds after which a silent connection is closed."""
-
 _SECONDS = 0.8
 """Time that one answer may spend on reading files; the page asks for the rest."""
 
@@ -84,8 +83,10 @@ class WatchServer(ThreadingHTTPServer):
     Attributes:
         index: The runs.
         url: Where the page is.
+        patience: Seconds after which a connection is closed whose next request has not come in full.
     """
 
+    patience = 15.0
     daemon_threads = True
     request_queue_size = 64
 
@@ -150,7 +151,7 @@ class WatchServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread; connections beyond the limit wait for others to end."""
-        if self._places.acquire(timeout=_PATIENCE):
+        if self._places.acquire(timeout=self.patience):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -266,6 +267,21 @@ class WatchServer(ThreadingHTTPServer):
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such report") from error
 
 
+class _Patient(io.RawIOBase):
+    """Reads from a connection up to a time, whatever trickles in."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.until = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.connection.settimeout(max(1e-3, self.until - time.monotonic()))
+        return self.connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
@@ -273,7 +289,17 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "basinet"
     sys_version = ""
-    timeout = _PATIENCE
+
+    def setup(self) -> None:
+        """Read patiently, but not for ever."""
+        super().setup()
+        self._patient = _Patient(self.connection)
+        self.rfile = io.BufferedReader(self._patient)
+
+    def handle_one_request(self) -> None:
+        """Answer the next request."""
+        self._patient.until = time.monotonic() + self.server.patience
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         self._answer()
@@ -294,6 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing of each request."""
 
     def _answer(self) -> None:
+        self.connection.settimeout(self.server.patience)
         try:
             content, kind, headers = self._content()
             self._send(HTTPStatus.OK, content, kind, headers)

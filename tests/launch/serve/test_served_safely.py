@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import select
 import socket
+from contextlib import suppress
 from urllib.parse import quote
 
 import pytest
@@ -133,6 +135,17 @@ def test_wrong_requests_are_answered_in_a_sentence(server, query):
 @pytest.mark.parametrize("groups", ["x", "0-999999", "0-60000;0-60000", "1--2", "0,"])
 def test_wrong_groups_are_answered_in_a_sentence(server, groups):
     assert ask(server, f"/api/curves?groups={quote(groups)}").status == 400
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "])
+def test_connections_that_ask_nothing_or_never_come_to_an_end_are_closed(server, sent):
+    server.patience = 0.2
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(sent)
+        with suppress(ConnectionError):
+            while not select.select([connection], [], [], 0.02)[0]:
+                connection.sendall(sent[:1])  # a byte now and then
+            assert connection.recv(1) == b""
 
 
 def test_many_connections_are_answered_one_after_another(server):
