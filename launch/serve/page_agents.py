@@ -89,7 +89,8 @@ def _measured(run: Run, replica: int, size: int) -> dict[str, Any]:
 
 def _spread(count: int, most: int) -> list[int]:
     """Choose indices that are spread evenly, with the first and the last."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    found: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    return found
 
 
 def _distances(run: Run, replica: int, size: int) -> dict[str, Any]:
