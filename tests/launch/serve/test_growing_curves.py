@@ -168,11 +168,13 @@ def test_diverged_replicas_are_left_out_and_a_slow_disk_gives_some_curves_first(
 
 def test_values_that_overflow_are_left_out(tmp_path):
     rows = [
-        {"step": 10 * k, "replica": r, "train_loss": 1.7e308 if k else 1.0, "gap": r} for k in (0, 1) for r in (0, 1)
+        {"step": 10 * k, "replica": r, "train_loss": 1.7e308 if k else 1.0, "gap": r, "gap_error": 0.1}
+        for k in (0, 1)
+        for r in (0, 1)
     ]
     plant(tmp_path / "run", rows)
     with serving(tmp_path) as server:
         (run,) = listing(server)["runs"]
         (curve,) = ask(server, "/api/curves?metric=train_loss&groups=0").content["curves"]
-    assert "train_loss" not in run["finals"] and run["finals"]["gap"] == [0.5, pytest.approx(0.7071, abs=1e-4), 2]
+    assert [*run["finals"]] == ["gap"] and run["finals"]["gap"] == [0.5, pytest.approx(0.7071, abs=1e-4), 2]
     assert curve["mean"] == [1.0, None] and curve["n"] == [2, 2]

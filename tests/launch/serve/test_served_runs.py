@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+from dataclasses import asdict
 from statistics import fmean, stdev
 
 import pytest
@@ -12,6 +13,7 @@ from basinet.launch.serve.page_details import abandoned, worker_of
 from basinet.launch.serve.study_index import StudyIndex
 from basinet.sim.run.files import read_json, sealed_json, sealed_yaml
 from basinet.sim.run.folder import load_run
+from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import lines_of
 from basinet.sim.run.trajectory import TrajectoryWriter
 from tests.launch.serve.planted_studies import ask, damage_status, link_out, listing, plant, rows_of, serving
@@ -29,6 +31,13 @@ def test_runs_are_listed_with_their_state_keys_and_last_values(server, runs):
     assert found["first/consensus"]["config"]["strategy.name"] == "consensus"
     final = load_run(runs / "first" / "consensus").final("train_loss").values()
     assert found["first/consensus"]["finals"]["train_loss"] == pytest.approx([fmean(final), stdev(final), 2], rel=1e-3)
+
+
+def test_what_the_analysis_has_measured_has_its_names(server, runs):
+    named = {"quantities": {"dent": asdict(Quantity("depth of the dent", unit="mm", direction="smaller"))}}
+    (runs / "first" / "diffusion" / "analyzed.json").write_text(sealed_json(named))
+    found = listing(server)["quantities"]["dent"]
+    assert (found["label"], found["unit"], found["direction"]) == ("depth of the dent", "mm", "smaller")
 
 
 def test_only_what_has_changed_is_listed_again(server, runs):
@@ -125,6 +134,10 @@ def test_agents_have_positions_labels_and_values_through_time(server, runs):
     assert found["labels"] == [3, 7] and found["mix"] == [[5, 0], [0, 0], [1, 6]]
     assert found["values"]["test_loss"] == {"steps": [30, 40, 50], "frames": [[0.0, None, 0.5]] * 3}
     assert [*found["values"]] == ["test_loss", "distance"]
+    with open(folder / "metrics.jsonl", "ab") as file:
+        file.write(lines_of([{"step": 60, "replica": 1, "agent": 1, "test_loss": 9.0}]))
+    listing(server)
+    assert ask(server, "/api/agents?run=1&replica=1").content["values"]["test_loss"]["frames"][-1] == [None, 9.0, None]
     assert found["values"]["distance"]["steps"] == [0, 10, 20, 30, 40, 50]
     assert found["values"]["distance"]["frames"] == [[0.0, 5.0, float(frame)] for frame in range(6)]
 

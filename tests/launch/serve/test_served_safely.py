@@ -45,6 +45,10 @@ def test_foreign_names_are_refused(server, host):
     assert ask(server, "/", Host=host).status == 421
 
 
+def test_of_two_names_none_is_believed(server):
+    assert ask(server, "/api/runs", host="localhost").status == 421  # besides the usual one
+
+
 @pytest.mark.parametrize("host", ["localhost:9", "127.0.0.1", "[::1]:80", "LOCALHOST"])
 def test_names_of_this_machine_are_answered(server, host):
     assert ask(server, "/api/runs", Host=host).status == 200
