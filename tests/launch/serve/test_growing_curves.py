@@ -23,7 +23,7 @@ def same(metrics, folder, *names):
 
 @pytest.mark.parametrize("spaces", [True, False])
 def test_a_file_is_read_as_it_grows_whatever_the_pieces(tmp_path, spaces):
-    rows = rows_of(40)
+    rows = [row | {"epoch": row["step"] ** 2 / 1000} for row in rows_of(40)]
     later = [{"step": step, "replica": r, "hessian_trace": 1.0 + step + r} for step in (100, 390) for r in (0, 1)]
     agents = [{"step": 390, "replica": 0, "agent": k, "train_loss": 0.5} for k in range(300)]
     content = lines_of([*rows, *later[:2], *agents, *later[2:]])
@@ -41,7 +41,7 @@ def test_a_file_is_read_as_it_grows_whatever_the_pieces(tmp_path, spaces):
     for _, places, epochs in metrics.series("epoch", "epoch").values():
         assert places.tolist() == epochs.tolist()
     # What the analysis adds has no epoch of its own.
-    assert metrics.series("hessian_trace", "epoch")[1][1].tolist() == [5.0, 19.5]
+    assert metrics.series("hessian_trace", "epoch")[1][1].tolist() == [10.0, 152.1]
     assert {name: last_values(folder, 2)[name] for name in ("train_loss", "hessian_trace")} == {
         name: load_run(folder).final(name) for name in ("train_loss", "hessian_trace")
     }

@@ -42,6 +42,7 @@ def test_what_the_analysis_has_measured_has_its_names(server, runs):
 
 def test_only_what_has_changed_is_listed_again(server, runs):
     before = listing(server)
+    assert before["version"] == server.index.version
     assert listing(server, before["version"])["runs"] == []
     with open(runs / "second" / "now" / "metrics.jsonl", "ab") as file:
         file.write(lines_of([{"step": 30, "replica": 0, "train_loss": 0.125, "epoch": 1.5}]))
@@ -57,6 +58,11 @@ def test_only_what_has_changed_is_listed_again(server, runs):
     assert [run["step"] for run in again["runs"]] == [30]
     shutil.rmtree(runs / "first" / "consensus")
     assert listing(server, again["version"])["version"] > again["version"]
+
+
+def test_numbers_that_json_cannot_hold_are_words(server, runs):
+    plant(runs / "third" / "odd", rows_of(2), lr=float("inf"))
+    assert {run["config"]["optimizer.lr"] for run in listing(server)["runs"]} == {0.1, "inf"}
 
 
 def test_what_is_hidden_or_was_being_deleted_is_no_run(server, runs):
