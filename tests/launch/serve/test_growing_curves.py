@@ -36,7 +36,7 @@ def test_a_file_is_read_as_it_grows_whatever_the_pieces(tmp_path, spaces):
         with open(folder / "metrics.jsonl", "ab") as file:
             file.write(content[place : place + 997])
         metrics.read()
-        metrics.series("train_loss", "epoch")
+        metrics.series("train_loss", "step")
     same(metrics, folder, "train_loss", "hessian_trace", "epoch")
     for _, places, epochs in metrics.series("epoch", "epoch").values():
         assert places.tolist() == epochs.tolist()

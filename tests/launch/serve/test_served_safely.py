@@ -65,6 +65,12 @@ def test_a_host_that_was_asked_for_is_known_and_names_of_others_never(runs):
             assert ask(server, "/api/runs", Host=host).status == status
 
 
+def test_only_addresses_that_others_reach_are_open(tmp_path):
+    for host, is_open in (("127.0.0.2", False), ("localhost", False), ("0.0.0.0", True)):
+        with WatchServer(tmp_path, host, 0) as server:
+            assert server.is_open == is_open
+
+
 def test_other_sites_may_not_ask(server):
     assert ask(server, "/api/runs", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="cors").status == 403
     assert ask(server, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").status == 200  # a link
