@@ -276,6 +276,7 @@ class FakeMLflow:
         self.updates.append((run, status))
 
     def log_batch(self, run, metrics=(), params=()):
+        assert len(params) <= 100 and all(len(value) <= 6000 for _, value in params)  # as MLflow has it
         self.metrics += metrics
         self.params += params
 
@@ -290,10 +291,15 @@ def test_mlflow_finds_a_run_again(tmp_path, monkeypatch, silent):
     monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
     for known in (ROWS[:2], ROWS):
         journal(tmp_path / "a", known)
+        (tmp_path / "a" / "config.yaml").write_text(
+            "".join(f"k{place}: {'x' * 50 * place}\n" for place in range(1, 251))
+        )
         with listening(silent, tmp_path, "mlflow") as again:
             again.finished("a", "done")
     assert fake.updates == [("a", "RUNNING")]
-    assert fake.runs == {"a": "FINISHED"} and fake.params == [("steps", "10")]
+    assert fake.runs == {"a": "FINISHED"} and [key for key, _ in fake.params] == [
+        f"k{place}" for place in range(1, 251)
+    ]
     assert [step for name, _, _, step in fake.metrics if name == "train_loss"] == [0, 5, 10]
     assert fake.uris == [f"sqlite:///{tmp_path.resolve() / 'mlflow.db'}"] * 2
 
