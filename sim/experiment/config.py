@@ -287,10 +287,12 @@ class TrajectoryPart(_Part):
     Attributes:
         points: "centroid", or "agents" for both.
         megabytes: Largest size of the file.
+        metrics: Whether each agent is evaluated, too, which takes as long as that of so many centroids.
     """
 
     points: Literal["centroid", "agents"] = "centroid"
     megabytes: PositiveInt = 1024
+    metrics: Annotated[bool | None, BOOLEAN] = None
 
 
 def _runtime(name: str) -> str:
@@ -532,7 +534,7 @@ class Config(_Part):
             elif isinstance(value, Noise):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
-                value = value.model_dump(exclude_none=isinstance(value, ClippingPart))
+                value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart))
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [

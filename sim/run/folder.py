@@ -18,7 +18,7 @@ RUN/checkpoint/      state.pt, replaced atomically; before.pt, the previous one,
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -60,6 +60,7 @@ from basinet.sim.run.records import (
 __all__ = [
     "Run",
     "RunFolder",
+    "each_run",
     "load_run",
     "load_runs",
     "read_run",
@@ -397,9 +398,21 @@ def load_runs(path: str | Path) -> list[Run]:
     """Read all runs below an experiment's folder.
 
     Args:
-        path: The folder that `basinet run` wrote, or the folder of a single run.
+        path: As for `each_run`.
 
     Returns:
+        The runs.
+    """
+    return list(each_run(path))
+
+
+def each_run(path: str | Path) -> Iterator[Run]:
+    """Read the runs below an experiment's folder, one after another.
+
+    Args:
+        path: The folder that `basinet run` wrote, or the folder of a single run.
+
+    Yields:
         The runs in the order of the experiment; those of stages have names STAGE/RUN.
     """
     found = run_folders(path)
@@ -407,4 +420,5 @@ def load_runs(path: str | Path) -> list[Run]:
         if (home / "experiment.yaml").exists():
             with suppress(Damaged):  # of a single run, it need not be readable
                 _look_in_homes(home, load_record(home))
-    return [replace(read_run(run), name=name) for name, run in found.items()]
+    for name, run in found.items():
+        yield replace(read_run(run), name=name)
