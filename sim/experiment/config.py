@@ -53,6 +53,9 @@ MOST = 10**12
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+Budget = Annotated[  # may be written as 1e6
+    PositiveInt, BeforeValidator(lambda given: int(given) if isinstance(given, float) and given.is_integer() else given)
+]
 
 __all__ = [
     "BESIDE_RUNS",
@@ -429,8 +432,8 @@ class Config(_Part):
     sampling: Sampling = "independent"
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None
-    samples: PositiveInt | None = None
-    bytes: PositiveInt | None = None
+    samples: Budget | None = None
+    bytes: Budget | None = None
     replicas: PositiveInt = 5
     seed: Seed = 0
     evaluate_every: PositiveInt | None = None

@@ -30,6 +30,7 @@ from basinet.sim.run.files import (
     ANEW,
     Damaged,
     GrowingFile,
+    Vouched,
     not_a_link,
     sealed_json,
     sealed_yaml,
@@ -53,11 +54,18 @@ from basinet.sim.run.records import (
     read_table,
     stages_of,
     steps_of,
+    vouched_content,
 )
 
-__all__ = ["Run", "RunFolder", "load_run", "load_runs", "read_run", "run_folders"]
-
-_POINT = ("step", "replica", "agent")
+__all__ = [
+    "Run",
+    "RunFolder",
+    "load_run",
+    "load_runs",
+    "read_run",
+    "recorded_lines",
+    "run_folders",
+]
 
 _TRIES = 3
 """Number of attempts to read a run in progress, whose files may change between two reads."""
@@ -325,16 +333,38 @@ def _read(path: Path, last: bool) -> Run:
     status = load_status(path)
     if "run" in status and status["run"] != steps_of(config):
         raise Damaged(path / "config.yaml", "it is from another run than status.json", ANEW)
-    files = [status.get("files", {}), load_journal(path).get("files", {})]
-    vouched = [part[METRICS] for part in files if METRICS in part]
+    vouched = _vouched(path, status)
     if last and status["state"] in FINISHED:
         rows = read_last_lines(path / METRICS, vouched, status["step"])
     else:
         rows = read_lines(path / METRICS, vouched)
     merged: dict[tuple[Any, ...], Row] = {}
     for row in rows:
-        merged.setdefault(tuple(row.get(name) for name in _POINT), {}).update(row)
+        merged.setdefault((row["step"], row["replica"], row.get("agent")), {}).update(row)
     return Run(path.name, path, config, status, list(merged.values()))
+
+
+def _vouched(path: Path, status: Mapping[str, Any]) -> list[Vouched]:
+    """List the recorded beginnings of the measurements."""
+    files = [status.get("files", {}), load_journal(path).get("files", {})]
+    return [part[METRICS] for part in files if METRICS in part]
+
+
+def recorded_lines(run: Run) -> bytes | None:
+    """Read the file of measurements of a run, unless it is not exactly as recorded when the run was read.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The lines, as `basinet.sim.run.records.lines_of` writes them; None if more or less was recorded.
+    """
+    with suppress(Damaged):
+        vouched = _vouched(run.path, run.status)
+        content = vouched_content(run.path / METRICS, vouched)
+        if content is not None and len(content) == max(part["bytes"] for part in vouched):
+            return content
+    return None
 
 
 def run_folders(path: str | Path, begun: Callable[[Path], bool] = is_begun) -> dict[str, Path]:

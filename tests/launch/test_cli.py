@@ -81,6 +81,9 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys, re
         (["run", "tiny.yaml", "strategy=difusion"], "strategy: there is no strategy 'difusion'"),
         (["run", "tiny.yaml", "stepss=3"], "did you mean 'steps'"),
         (["run", "nowhere.yaml"], "nowhere.yaml: the experiment cannot be read: No such file"),
+        (["run", "mian"], "mian: neither a file nor a built-in experiment; allowed: forecast.*did you mean 'main'"),
+        (["run", "tiny"], "did you mean 'tiny.yaml'"),
+        (["run", "tiny.yaml", "optimizer.lr={logg: [0.1, 1, 3]}"], "or a range; allowed.*did you mean 'log'"),
         (["run", "tiny.yaml", "other.yaml"], "other.yaml: one experiment at a time"),
         (["run", "tiny.yaml", "topology.agents=4000"], "4000"),
         (["analyze", "nowhere"], "holds no runs"),
@@ -217,6 +220,7 @@ def test_what_is_impossible_is_listed_at_the_end_and_in_the_report(folder, capsy
     words = ["topology=[{name: ring, agents: 4}, {name: hypercube, agents: 6}]", "skip=impossible", "analysis=[]"]
     assert main(["run", "tiny.yaml", *words, "steps=2", "--out", "out"]) == 0
     said = capsys.readouterr().err
+    assert "2 runs into out; 2 left out as impossible\n" in said
     page = (folder / "out" / "report.html").read_text()
     for text in (said, page):
         assert "left out as impossible: centralized_topology=hypercube-6, diffusion-atc_topology=hypercube-6" in text

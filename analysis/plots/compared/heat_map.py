@@ -192,7 +192,7 @@ def plot_heat_map(
         for (i, j), height in np.ndenumerate(heights):
             if np.isfinite(height):
                 color = contrast(COLORS(norm(height)))
-                ax.text(j, i, f"{height:.3g}", ha="center", va="center", color=color, fontsize="small")
+                ax.text(j, i, f"{height:#.3g}".rstrip("."), ha="center", va="center", color=color, fontsize="small")
     ax.set_xticks(range(len(across)), across)
     size = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
     ax.set_yticks(range(len(up)), [shorten(value, 0.3 * 72 * cell_of(ax)[0], size) for value in up])

@@ -202,6 +202,55 @@ def test_what_belongs_to_a_strategy_or_a_case_is_no_condition(tmp_path):
     assert [(g.label, g.condition) for g in by_size.groups] == [("2", ""), ("16", "")]
 
 
+def test_settings_of_a_compared_component_are_named_with_it(tmp_path):
+    models = {
+        "small": {"name": "mlp", "hidden": [6]},
+        "large": {"name": "mlp", "hidden": [32, 8]},
+        "c": {"name": "cnn"},
+    }
+    for strategy in ("diffusion", "consensus"):
+        for name, model in models.items():
+            write_run(tmp_path, f"{name}-{strategy}", {"test_accuracy": [0.5, 0.6]}, strategy=strategy, model=model)
+    runs = sorted(tmp_path.iterdir())
+    found = compare(*runs, by="model")
+    assert {group.condition for group in found.groups} == {"strategy=consensus", "strategy=diffusion"}
+    assert {group.label for group in found.groups} == {"cnn", "mlp, hidden=[6]", "mlp, hidden=[32, 8]"}
+    alone = compare(*runs, where="strategy=diffusion")  # no other key differs
+    assert alone.by == ("model",) and {group.condition for group in alone.groups} == {""}
+    # likewise if all are of one kind; what all kinds have stays a condition
+    assert {g.label for g in compare(*runs, by="model", where="model=mlp").groups} == {
+        "mlp, hidden=[6]",
+        "mlp, hidden=[32, 8]",
+    }
+    for agents in (4, 8):
+        for name in ("ring", "complete"):
+            graph = {"name": name, "agents": agents, "policy": {"name": "metropolis"}}
+            write_run(tmp_path / "graphs", f"{name}{agents}", {"test_accuracy": [0.5, 0.6]}, topology=graph)
+    found = compare(*(tmp_path / "graphs").iterdir(), by="topology")
+    assert {(g.label, g.condition) for g in found.groups} == {
+        (name, f"topology.agents={agents}") for name in ("ring", "complete") for agents in (4, 8)
+    }
+
+
+def test_columns_are_whatever_runs_have(tmp_path):
+    for size in (2, 16):
+        for lr in (0.1, 0.4):
+            name = f"{size}-{lr}"
+            write_run(tmp_path, name, {"test_accuracy": [0.5, 0.6]}, batch_size=size, optimizer__lr=lr, strategy="d2")
+    names = ["optimizer.lr", "test_accuracy", "bytes", "spectral_gap", "topology", "test_accuracy"]
+    found = compare(*sorted(tmp_path.iterdir()), by="batch_size", where="optimizer.lr=0.4", metrics=names)
+    head, _, *lines = found.table().markdown().splitlines()
+    titles = "batch\\_size | replicas | optimizer.lr | test accuracy ↑ | rank | bytes | spectral gap | topology"
+    assert head == f"| {titles} |"
+    # what is the same in all replicas, and neither better nor worse, has no error
+    assert lines[0] == "| 2 | 2/2 | 0.4 | 0.550 ± 0.050 | 1.5 | 1000 | 0.6667 | ring |"
+    row = found.rows()[0]
+    assert (row["optimizer.lr"], row["topology"], row["bytes_mean"]) == ("0.4", "ring", 1000)
+    # of several values in a group all are listed
+    both = compare(*sorted(tmp_path.iterdir()), by="strategy", where="batch_size=2", metrics=["seed", "run"])
+    assert both.rows()[0]["seed"] == "0" and both.rows()[0]["run"].endswith("2-0.1")
+
+
 def test_without_keys_runs_are_compared_by_the_only_one_that_differs(tmp_path):
     for size in (16, 2.0, 2):  # the last two are the same
         for seed in (0, 1):
@@ -222,6 +271,18 @@ def test_trivial_baselines_are_below_their_condition(tmp_path):
         (run / "status.json").write_text(sealed_json(status))
     text = compare(*tmp_path.iterdir()).table().markdown()
     assert text.count("majority class (baseline)") == 1 and "0.125" in text
+    # those of all conditions have one row, too, and those of some are below theirs
+    for size, value in ((16, 0.125), (32, 0.125)):
+        run = write_run(tmp_path, f"{size}", {"test_accuracy": [0.5, 0.6]}, batch_size=size)
+        own = {"median": {"test_accuracy": size / 64}, "majority class": {"test_accuracy": value}}
+        (run / "status.json").write_text(sealed_json(read_json(run / "status.json") | {"baselines": own}))
+    lines = compare(*tmp_path.iterdir()).table().markdown().splitlines()
+    said = [line.split(" | ") for line in lines if "baseline" in line]
+    assert sorted((row[0], row[1]) for row in said) == [
+        ("| all conditions", "majority class (baseline)"),
+        (r"| batch\_size=16", "median (baseline)"),
+        (r"| batch\_size=32", "median (baseline)"),
+    ]
 
 
 def test_powers_and_letters_in_latex():
@@ -231,6 +292,9 @@ def test_powers_and_letters_in_latex():
     text = table.latex()
     assert r"50 \% \& \#1 & \textbf{(1.23 $\pm$ 0.46)$\,\times 10^{-4}$} \\" in text
     assert r"x & 1$\,\times 10^{5}$ \\" in text and r"a\_b & $\lambda$ $\downarrow$ \\" in text
+    # brackets and asterisks at the beginning of a row would belong to the end of the row before
+    odd = TextTable(["[a]"], {"": [[Cell("[6]")], [Cell("*")]]}).latex()
+    assert "{}[a] \\\\" in odd and "{}[6] \\\\" in odd and "{}* \\\\" in odd
     assert "<td><b>(1.23" in table.html() and "50 % &amp; #1" in table.html()
 
 
@@ -250,7 +314,7 @@ def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
         "whole/metrics.jsonl: the last line is half written",
         "lost: replica 1 diverged at step 40; left out",
         "going: running at step 40 of 100; left out",
-        "none holds no runs",
+        "none holds no runs: give a folder that `basinet run` wrote; left out",
         "test_accuracy was not measured in any replica of isolated",
         "a single replica of isolated (task=digits), so there is no error and no test",
         "the runs are of different tasks (digits, spirals), which are not compared with each other",
@@ -259,6 +323,8 @@ def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
     assert "2/3" in out and "task=spirals" in out and "0.750" in out
     assert main(["compare", str(tmp_path / "going"), str(tmp_path / "none")]) == 2
     assert "no run has finished" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path)]) == 2
+    assert f"a folder that `basinet run` wrote, such as {tmp_path / 'alone'} in it" in capsys.readouterr().err
     write_run(tmp_path, "gone", {"test_accuracy": [0.1, 0.1]}, state="diverged", diverged={0: 3, 1: 4})
     assert main(["compare", str(tmp_path / "gone")]) == 2
     assert "no replica is left to compare" in capsys.readouterr().err
@@ -300,6 +366,20 @@ def test_a_target_that_is_to_be_fallen_to_is_reached_where_it_is_met(tmp_path):
     assert (row["reached"], row["step_median"]) == (2, 30)
 
 
+def test_seconds_of_a_simulated_clock_are_an_effort(tmp_path):
+    clock = [[0.0, 2.5], [0.0, 4.5]]
+    curves = {"test_accuracy": [[0.1, 0.9], [0.1, 0.9]], "simulated_time": clock}
+    write_run(tmp_path, "a", {"test_accuracy": [0.9, 0.9], "simulated_time": [5.0, 9.0]}, curves=curves)
+    found = compare(tmp_path / "a", target="test_accuracy=0.8", metrics=["simulated_time"])
+    (row,) = found.rows()
+    assert (row["simulated_time_mean"], row["simulated_time_median"]) == (7, 2.5) and not found.notes
+    assert "simulated seconds to target" in found.table().markdown()
+    (_, accuracy), (times, _) = found.frame.curves("test_accuracy", x="simulated_time")
+    assert accuracy.tolist() == [0.1, 0.9, 0.9] and times.tolist() == [0, 4.5, 9]
+    with pytest.raises(ExperimentError, match="did you mean 'simulated_time'"):
+        found.frame.curves("test_accuracy", x="simulated_tim")
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
@@ -309,6 +389,7 @@ def test_a_target_that_is_to_be_fallen_to_is_reached_where_it_is_met(tmp_path):
         ({"target": "test_acc=1"}, "did you mean 'test_accuracy'"),
         ({"target": "communicated_bytes=1"}, "to rise or to fall"),
         ({"where": "seed=4"}, "no run has seed=4"),
+        ({"target": "test_accuracy>=0.5"}, "allowed is metric=value"),
         ({"metrics": ["test_acuracy"]}, "did you mean 'test_accuracy'"),
     ],
 )
@@ -341,3 +422,23 @@ def test_formats(tmp_path, capsys):
     assert (tmp_path / "table.tex").read_text() == latex
     assert main(["compare", folder, "--out", str(tmp_path / "table.pdf")]) == 2
     assert "suffix names no format" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--by", "strategy,"], "--by: got 'strategy,'; allowed are names separated by commas"),
+        (["--metrics", ""], "--metrics: got ''; allowed are names separated by commas"),
+        (["--given", "excess_risk"], "--given: got excess_risk without a relation"),
+        (["--y", "test_accuracy", "--x", "degree", "--target", "test_accuracy=1"], "--target: relations have no such"),
+        (["--y", "test_accuracy"], "--y: a relation has two sides"),
+        (["--width", "column"], "--width: got column without a figure"),
+        (["--plot", "curves", "--out", "a.pdf", "--given", "degree"], "--given: a figure has no such setting"),
+        (["--json", "--format", "csv"], "--json: got --format csv, too"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path, capsys, words, sentence):
+    run = write_run(tmp_path, "a", {"test_accuracy": [0.9, 0.9]})
+    assert main(["compare", str(run), *words]) == 2
+    out, said = capsys.readouterr()
+    assert sentence in said and len(said.splitlines()) == 1 and not out

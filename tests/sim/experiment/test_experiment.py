@@ -440,6 +440,12 @@ def test_the_text_of_an_experiment_says_what_was_changed(words, told):
     assert description["about"] == told
 
 
+def test_null_is_undone_by_another_length():
+    description = {"steps": 5}
+    override(description, ["steps=null", "samples=40"])
+    assert description["samples"] == 40 and description.get("steps") is None
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -40,6 +40,7 @@ def shared():
         ({"samples": 1200}, 100),
         ({"samples": 1201}, 101),
         ({"samples": 1}, 1),
+        ({"samples": 1.2e3}, 100),
         ({"samples": 1200, "batch_size": 6}, 50),
         ({"samples": 1200, "topology": {"name": "ring", "agents": 8}}, 50),
         ({"bytes": 80 * ROW}, 10),  # two neighbours hear each of four agents
