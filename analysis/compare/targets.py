@@ -93,9 +93,9 @@ def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) ->
             column.append(math.inf if lost and not math.isnan(taken) else taken)
     found = []
     for group in groups:
-        columns = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
+        efforts = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
         events = [happened[row] for row in group.rows]
-        found.append({e: _median(column, events) for e, column in columns.items() if not any(map(math.isnan, column))})
+        found.append({e: _median(column, events) for e, column in efforts.items() if not any(map(math.isnan, column))})
     return found
 
 
