@@ -21,7 +21,7 @@ from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.models.model import OfTransformers
-from basinet.sim.run.folder import Run, RunFolder, load_runs
+from basinet.sim.run.folder import Run, RunFolder, load_run, load_runs
 from basinet.sim.run.records import load_record, stages_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.weights import write_folder, write_weights
@@ -303,12 +303,8 @@ def failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
     Returns:
         A sentence for each failed run.
     """
-    found = {run.name: run for run in load_runs(folder)}
-    return tuple(
-        f"{name} failed: {_reason(found[name])}; {_resumption(found[name].path)}"
-        for name, state in states.items()
-        if state == "failed"
-    )
+    failed = (load_run(folder / name) for name, state in states.items() if state == "failed")
+    return tuple(f"{run.name} failed: {_reason(run)}; {_resumption(run.path)}" for run in failed)
 
 
 def _reason(run: Run) -> str:

@@ -101,7 +101,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     model = share("model", (config.model or task.model, task, seed, shape), lambda: _model(config, task))
     check_runtime(config, num_agents)
     check_batch(config, task)
-    check_size(config, task, num_agents, parameters_of(config, task))
+    check_size(config, task, num_agents, share("parameters", (model,), lambda: parameters_of(config, task)))
     holdings: list[list[np.ndarray]] = []
     if task.draw is None:
         holdings = share(
@@ -136,8 +136,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     if config.bytes is not None:
         setup = _until_sent(setup, share, trial=trial)
     if not trial:
-        trained = share("size", setup.tried, lambda: [p for p in setup.template().parameters() if p.requires_grad])
-        return replace(setup, num_parameters=sum(p.numel() for p in trained))
+        return replace(setup, num_parameters=share("size", (model,), lambda: _num_parameters(setup)))
     setup, size, remembered = _tried(setup, share)
     about = share("start", (tuple(setup.tried), seed), lambda: _about_start(setup))
     setup = replace(setup, num_parameters=size, remembered=remembered, about_start=about)
@@ -145,6 +144,10 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     check_size(config, task, num_agents, size, remembered)
     check_trajectory(setup)
     return setup
+
+
+def _num_parameters(setup: Setup) -> int:
+    return sum(p.numel() for p in setup.template().parameters() if p.requires_grad)
 
 
 def _tried(setup: Setup, share: Shared) -> tuple[Setup, int, int]:
