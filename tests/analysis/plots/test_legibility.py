@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from basinet.analysis import plots
 from basinet.analysis.compare.comparison import comparison_of
 from basinet.analysis.compare.frame import frame_of
+from basinet.analysis.drawing.axes import finish
 from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.plots.vision.phase_recognition import MOST_RECOGNISED
 from basinet.analysis.plots.vision.reconstructions import MOST_RECONSTRUCTED
@@ -486,6 +487,12 @@ def test_bytes_and_many_steps_have_units(make):
     ax.figure.draw_without_rendering()
     assert ax.get_xaxis().get_offset_text().get_text() == ""
     assert {"0 B", "1 GB"} <= {text.get_text() for text in ax.get_xticklabels()}
+
+
+def test_values_equal_up_to_rounding_are_not_magnified():
+    ax = Figure().subplots()
+    ax.plot([0, 1], [0.012, 0.012 * (1 + 1e-13)])
+    assert finish(ax).get_ylim() == pytest.approx((0.95 * 0.012, 1.05 * 0.012))
 
 
 def test_fonts_are_embedded_as_truetype(make):
