@@ -22,12 +22,15 @@ from tests.processes import Processes
 torch.set_num_threads(1)
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
+gc.disable()  # a third of the time of the collection of tests, which leaves no garbage
 
 
 def pytest_collection_finish():
     """Keep what all tests share, nearly a million objects, out of each garbage collection: 5 % of the time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

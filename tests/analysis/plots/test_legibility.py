@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from basinet.analysis import plots
 from basinet.analysis.compare.comparison import comparison_of
-from basinet.analysis.compare.frame import frame_of
+from basinet.analysis.compare.frame_reading import frame_of
 from basinet.analysis.drawing.axes import finish
 from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.plots.vision.phase_recognition import MOST_RECOGNISED
@@ -207,7 +207,7 @@ def compared(plot, *keys, **settings):
         ]
         files = {run.path: run for run in both}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("basinet.analysis.compare.frame.read_run", lambda path: files[path])
+            patch.setattr("basinet.analysis.compare.histories.read_run", lambda path: files[path])
             return plot(comparison_of(frame_of(both), keys), **settings, **kwargs)
 
     return draw
