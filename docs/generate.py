@@ -2,22 +2,25 @@
 
 import importlib
 import inspect
+import io
 import json
 import os
 import pkgutil
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from sphinx.pycode import ModuleAnalyzer
 
 import basinet
 from basinet.algorithms.compressors import COMPRESSORS
 from basinet.analysis.studies import STUDIES
+from basinet.launch.cli import main
 from basinet.launch.listing import describe_component, describe_keys, first_lines
 
 __all__ = ["generate"]
@@ -46,9 +49,14 @@ def generate(folder: Path) -> None:
 
 def _basinet(*words: str) -> str:
     """Run a command and return what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "COLUMNS": "100", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "basinet", *words]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, encoding="utf-8").stdout
+    said = io.StringIO()
+    with patch.dict(os.environ, COLUMNS="100", NO_COLOR="1"), redirect_stdout(said):
+        try:
+            status: int | str | None = main(words)
+        except SystemExit as end:  # of --help
+            status = end.code
+    assert not status, (words, said.getvalue())
+    return said.getvalue()
 
 
 def _commands() -> dict[str, str]:

@@ -179,7 +179,8 @@ def _carry_out(
     held.enter_context(locked(out))
     judged_by = {name: main_metric(setup.task) for name, setup in setups.items()}
     with TerminalMonitor(len(setups), quiet=quiet, judged_by=judged_by) as monitor, stopping(monitor.say) as stop:
-        monitor.say(f"{how_many(len(setups))} into {out}")
+        fewer = len(experiment.runs) - len(setups)
+        monitor.say(f"{how_many(len(setups))} into {out}{f'; {fewer} left out as impossible' if fewer else ''}")
         for line in about(setups.values()):
             monitor.say(line)
         with Feeds(loggers, out, several=len(setups) > 1, stage=listening.stage) as feeds:

@@ -39,12 +39,15 @@ def about(setups: Iterable[Setup]) -> list[str]:
         setups: The parts of each run.
 
     Returns:
-        Lines about their losses, and about what their models take of their starts.
+        Lines about their losses, their lengths if these follow from something else, and about what their models take of
+        their starts.
     """
     setups = list(setups)
+    lengths = sorted({setup.num_steps for setup in setups if setup.config.steps is None})
+    steps = [f"steps: {lengths[0]}{f' to {lengths[-1]}' if len(lengths) > 1 else ''}"] if lengths else []
     losses = [f"loss: {setup.task.about_loss}" for setup in setups]
     starts = [f"start: {setup.about_start}" for setup in setups if setup.about_start]
-    return list(dict.fromkeys([*losses, *starts]))
+    return list(dict.fromkeys([*losses, *steps, *starts]))
 
 
 def _said(config: Mapping[str, Any], keys: Sequence[str]) -> str:

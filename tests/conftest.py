@@ -22,12 +22,15 @@ from tests.processes import Processes
 torch.set_num_threads(1)
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
+gc.disable()  # a third of the time of the collection of tests, which leaves no garbage
 
 
 def pytest_collection_finish():
     """Keep what all tests share, nearly a million objects, out of each garbage collection: 5 % of the time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +39,31 @@ def closed_figures():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def legible_drawings(request):
+    """Look whether the figures of pages that the tests of reports, runs and studies have made can be read."""
+    if request.path.parent.name not in ("report", "runs", "studies"):
+        yield
+        return
+    from basinet.analysis.drawing.figure import Drawing
+    from basinet.analysis.drawing.legibility import illegible
+
+    made, usual = {}, Drawing.__post_init__
+
+    def keep(drawing):
+        usual(drawing)
+        made.setdefault((drawing.name, len(drawing.figure.axes)), drawing)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Drawing, "__post_init__", keep)
+        yield
+    # The planted numbers of a study may well be the same for two of its lines.
+    faults = {
+        name: [said for said in illegible(it.figure) if " lies under " not in said] for (name, _), it in made.items()
+    }
+    assert not any(faults.values()), {name: said for name, said in faults.items() if said}
 
 
 @pytest.fixture

@@ -4,20 +4,22 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from basinet.analysis.compare.comparison_table import Interval, table_of
+from basinet.analysis.compare.efforts import EFFORTS
 from basinet.analysis.compare.fairness import Group, compared_keys, finished, grouped
-from basinet.analysis.compare.frame import Frame, read
+from basinet.analysis.compare.frame import Frame
+from basinet.analysis.compare.frame_reading import read
 from basinet.analysis.compare.significance import best_of_each
-from basinet.analysis.compare.tables_of_text import Cell, TextTable
-from basinet.analysis.compare.targets import EFFORTS, Reached, parse_target, reached
+from basinet.analysis.compare.tables_of_text import TextTable
+from basinet.analysis.compare.targets import Reached, parse_target, reached
 from basinet.analysis.statistics.bootstrap import bootstrap_interval, resamples
 from basinet.analysis.statistics.incidents import validated
 from basinet.analysis.statistics.replica_values import moments
-from basinet.analysis.statistics.rounding import plus_minus, write_digits
-from basinet.analysis.statistics.run_labels import describe, listed, setting
+from basinet.analysis.statistics.run_labels import describe, listed
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.quantity import Quantity
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from basinet.analysis.compare.relations import Relations
 
 __all__ = ["Comparison", "Mean", "compare", "comparison_of"]
-
-Interval = Literal["error", "bootstrap"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Comparison:
         means: For each group, its means by metric.
         target: The metric and the value to be reached; None for none.
         efforts: For each group, what it needs to reach the target.
+        columns: The metrics of the table, and keys whose values it has.
         quantities: What the metrics of the table mean.
         left_out: A sentence for everything that was left out.
         notes: A sentence for everything else that is not as asked for.
@@ -78,6 +79,7 @@ class Comparison:
     means: tuple[dict[str, Mean], ...]
     target: tuple[str, float] | None = None
     efforts: tuple[dict[str, Reached], ...] = ()
+    columns: tuple[str, ...] = ()
     quantities: dict[str, Quantity] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -108,19 +110,17 @@ class Comparison:
         """Return plain values.
 
         Returns:
-            A row for each group: the compared keys, tuned ones, `condition`, `replicas` (used) and `of` (all); for
-            each metric `_mean`, `_se` (standard error), `_lower` and `_upper` (bootstrap), `_n`, `_rank`, `_p` and
-            `_best`; for a target `reached` and, for each effort, the `_median` with `_lower` and `_upper`. Missing
-            values are None.
+            A row for each group: the compared keys, `condition`, `replicas` (used) and `of` (all); for each metric
+            `_mean`, `_se` (standard error), `_lower` and `_upper` (bootstrap), `_n`, `_rank`, `_p` and `_best`; other
+            columns as text; for a target `reached` and, for each effort, the `_median` with `_lower` and `_upper`.
+            Missing values are None.
         """
         found = []
         for place, (group, means) in enumerate(zip(self.groups, self.means, strict=True)):
             row: dict[str, Any] = dict(zip(self.by, group.values, strict=True))
             row |= {"settings": group.own} if any(other.own for other in self.groups) else {}
-            for key in self.tuned_keys:
-                chosen = self._tuned(group, key)
-                row[key] = chosen[0] if len(chosen) == 1 else ", ".join(map(describe, chosen))
-            row |= {"condition": group.condition, "replicas": self._used(group), "of": len(group.rows)}
+            row |= {name: self.said(group, name) for name in self.columns if name not in (*self.quantities, *row)}
+            row |= {"condition": group.condition, "replicas": self.used(group), "of": len(group.rows)}
             for metric, cell in means.items():
                 row |= {f"{metric}_mean": cell.mean, f"{metric}_se": cell.error, f"{metric}_n": len(cell.values)}
                 row |= dict(zip((f"{metric}_lower", f"{metric}_upper"), cell.interval, strict=True))
@@ -132,21 +132,30 @@ class Comparison:
             found.append({key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()})
         return found
 
-    @property
-    def tuned_keys(self) -> list[str]:
-        """The keys that were tuned, besides those that are compared."""
-        found = dict.fromkeys(key for run in self.frame.runs for key in run.config.get("tuned") or ())
-        return [key for key in found if key not in self.by]
+    def used(self, group: Group) -> int:
+        """Count the replicas of a group that did not diverge.
 
-    def _tuned(self, group: Group, key: str) -> list[Any]:
-        """List the values of a key in a group, each once."""
-        runs = [self.frame.runs[place] for place in dict.fromkeys(self.frame.places[group.rows].tolist())]
-        values = [setting(run.config, key) for run in runs]
-        return [value for place, value in enumerate(values) if value not in values[:place]]
+        Args:
+            group: The group.
 
-    def _used(self, group: Group) -> int:
+        Returns:
+            Their number.
+        """
         states = self.frame.column("state")
         return sum(states[row] != "diverged" for row in group.rows.tolist())
+
+    def said(self, group: Group, name: str) -> str:
+        """List what a key of the experiment is in a group.
+
+        Args:
+            group: The group.
+            name: The key, as for `Frame.column`.
+
+        Returns:
+            Its values as text.
+        """
+        column = self.frame.column(name)
+        return listed(list(dict.fromkeys(describe(column[row]) for row in group.rows.tolist())))
 
     def table(self, interval: Interval = "error", *, most: int | None = None) -> TextTable:
         """Format the comparison as text.
@@ -158,101 +167,7 @@ class Comparison:
         Returns:
             The table.
         """
-        shown = [metric for metric in self.quantities if any(metric in means for means in self.means)]
-        ranked = next((metric for metric in shown if self.quantities[metric].direction), None)
-        ranked = ranked if len(self.groups) > 1 else None
-        tuned = self.tuned_keys
-        titles = [", ".join(self.by), *tuned, "replicas"]
-        for metric in shown:
-            titles += [self.quantities[metric].title, *(["rank"] if metric == ranked else [])]
-        kinds = [effort for effort in EFFORTS if any(effort in of for of in self.efforts)]
-        titles += ["reached", *(f"{EFFORTS[effort]} to target" for effort in kinds)] if self.efforts else []
-        sections: dict[str, list[list[Cell]]] = {}
-        many = most is not None and len(self.groups) > most
-        for place in self._best_of_each(ranked)[:most] if many else range(len(self.groups)):
-            group, means = self.groups[place], self.means[place]
-            chosen = [Cell(", ".join(map(describe, self._tuned(group, key)))) for key in tuned]
-            row = [Cell(group.label), *chosen, Cell(f"{self._used(group)}/{len(group.rows)}")]
-            for metric in shown:
-                row.append(_cell(means.get(metric), interval))
-                row += [Cell(_plain(means[metric].rank) if metric in means else "–")] if metric == ranked else []
-            if self.efforts:
-                of = next(iter(self.efforts[place].values()), None)
-                row.append(Cell(f"{of.count}/{of.number}" if of else "–"))
-                row += [Cell(_effort(self.efforts[place].get(effort))) for effort in kinds]
-            sections.setdefault(group.condition, []).append(row)
-        for condition, rows in sections.items():
-            for name, values in self._baselines(condition):
-                row = [Cell(f"{name} (baseline)"), *[Cell("")] * (1 + len(tuned))]
-                for metric in shown:
-                    row += [Cell(plus_minus(values.get(metric), None)), *([Cell("")] if metric == ranked else [])]
-                if any(metric in values for metric in shown):
-                    rows.append([*row, *[Cell("")] * (len(titles) - len(row))])
-        legend = self._legend(interval, ranked)
-        if many:
-            measure = f" by {self.quantities[ranked].label}" if ranked else ""
-            legend.insert(0, f"of {len(self.groups)} groups the best of each {titles[0]}{measure}; all: --format csv")
-        return TextTable(titles, sections, legend)
-
-    def _best_of_each(self, metric: str | None) -> list[int]:
-        """Find the group of each value of the compared keys with the best mean of a metric, in the order of groups."""
-        best: dict[str, int] = {}
-        for place, (group, means) in enumerate(zip(self.groups, self.means, strict=True)):
-            before = self.means[best.setdefault(group.label, place)]
-            if metric in means and (
-                metric not in before or self.quantities[metric].is_better(means[metric].mean, before[metric].mean)
-            ):
-                best[group.label] = place
-        return sorted(best.values())
-
-    def _baselines(self, condition: str) -> list[tuple[str, dict[str, float]]]:
-        """List the trivial baselines of the runs of a condition, each with the same values once."""
-        rows = [row for group in self.groups if group.condition == condition for row in group.rows.tolist()]
-        runs = [self.frame.runs[place] for place in dict.fromkeys(self.frame.places[rows].tolist())]
-        found = [(name, values) for run in runs for name, values in run.baselines.items()]
-        return [pair for place, pair in enumerate(found) if pair not in found[:place]]
-
-    def _legend(self, interval: Interval, ranked: str | None) -> list[str]:
-        kind = "mean ± standard error" if interval == "error" else "mean [95 % bootstrap interval]"
-        legend = [f"{kind} over the replicas that did not diverge"]
-        if any("Hessian" in quantity.title for quantity in self.quantities.values()):
-            legend[-1] += "; a smaller Hessian is flatter"
-        if any(setting(run.config, "attack.name") not in (None, "none") for run in self.frame.runs):
-            legend[-1] += "; under attack, of the honest agents"
-        if ranked:
-            legend.append(
-                "bold: best, and better than the next (t-test, paired by seed and replica where both have the same,"
-                " else Welch's; Holm over the column, 5 %)"
-            )
-            legend.append(f"rank: by {self.quantities[ranked].label}")
-        if self.target:
-            legend.append(
-                f"to {self.target[0]}={self.target[1]:g}: Kaplan-Meier median [95 % interval]; replicas that do not"
-                " reach it are censored"
-            )
-        return legend
-
-
-def _cell(mean: Mean | None, interval: Interval) -> Cell:
-    if mean is None or math.isnan(mean.mean):
-        return Cell("–")
-    if interval == "error":
-        return Cell(plus_minus(mean.mean, None if math.isnan(mean.error) else mean.error), mean.best)
-    if math.isnan(mean.error):
-        return Cell(plus_minus(mean.mean, None), mean.best)
-    middle, *ends = (write_digits([end], mean.mean, mean.error, join="") for end in (mean.mean, *mean.interval))
-    return Cell(f"{middle} [{', '.join(ends)}]", mean.best)
-
-
-def _plain(number: float) -> str:
-    return "–" if math.isnan(number) else f"{number:g}"
-
-
-def _effort(of: Reached | None) -> str:
-    if of is None:
-        return "–"
-    median, low, high = ("∞" if math.isinf(number) else f"{number:.4g}" for number in (of.median, of.lower, of.upper))
-    return f"{median} [{low}, {high}]" if of.count and of.number > 1 else median
+        return table_of(self, interval, most)
 
 
 def compare(
@@ -267,11 +182,12 @@ def compare(
     Args:
         *folders: Folders that `run` wrote, or folders of single runs.
         by: The keys of the experiment that are compared, such as `strategy`, `topology` or `optimizer.lr`; by default,
-            the strategy, or the only key in which the runs differ. Runs that differ in other keys are neither averaged
-            nor compared, but shown under their conditions; replicas of all seeds are averaged.
+            the strategy, or the only key or component in which the runs differ. Runs that differ in other keys are
+            neither averaged nor compared, but shown under their conditions; replicas of all seeds are averaged.
         where: Conditions `key=value` or `key=value,value` that the runs must meet.
         target: `metric=value`, to find the steps, samples, bytes and time that it takes to reach it.
-        metrics: The metrics of the table, in this order; by default, those that summaries have.
+        metrics: The columns of the table, in this order: metrics, and whatever else `Frame.column` has, such as bytes,
+            spectral_gap or optimizer.lr; by default, the metrics that summaries have.
 
     Returns:
         The comparison.
@@ -281,8 +197,10 @@ def compare(
     """
     frame = read(folders, [where] if isinstance(where, str) else list(where))
     found = comparison_of(frame, (by,) if isinstance(by, str) else tuple(by), target, metrics)
-    if not found.quantities:
+    if not any(map(found.used, found.groups)):
         raise ExperimentError("; ".join(["no replica is left to compare", *found.left_out]))
+    if not found.quantities and not metrics:
+        raise ExperimentError("no metric of summaries was measured; choose columns by --metrics, such as bytes")
     return found
 
 
@@ -304,9 +222,11 @@ def comparison_of(
         ExperimentError: No run has finished, or there is no such key or metric.
     """
     frame, unfinished = finished(frame)
-    by = by or compared_keys(frame)
+    by = tuple(dict.fromkeys(by)) or compared_keys(frame)
     groups, notes = grouped(frame, by)
     quantities = _asked(frame, metrics) if metrics else _shown(frame)
+    tuned = [key for run in frame.runs for key in run.config.get("tuned") or () if key not in by]
+    columns = tuple(dict.fromkeys(metrics or [*tuned, *quantities]))
     means: list[dict[str, Mean]] = [{} for _ in groups]
     conditions = [group.condition for group in groups]
     keys = list(zip(frame.column("seed"), frame.replicas.tolist(), strict=True))
@@ -328,24 +248,27 @@ def comparison_of(
     notes += validated(frame.runs)
     wanted = parse_target(target, frame) if target else None
     efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
-    if wanted and not any("seconds" in of for of in efforts):
+    if wanted and not any({"seconds", "simulated_time"} & of.keys() for of in efforts):
         notes.append("time to the target: the runs have recorded no times")
     left_out = (*frame.notes, *unfinished)
-    return Comparison(frame, by, tuple(groups), tuple(means), wanted, efforts, quantities, left_out, tuple(notes))
+    means_of = tuple(means)
+    return Comparison(frame, by, tuple(groups), means_of, wanted, efforts, columns, quantities, left_out, tuple(notes))
 
 
 def _shown(frame: Frame) -> dict[str, Quantity]:
     """Choose the metrics that a table has: those with a heading; those that do not compare strategies come last."""
     known = {metric: frame.quantity(metric) for metric in frame.metrics}
-    kept = [(metric, quantity) for metric, quantity in known.items() if quantity.heading]
+    kept = [(metric, quantity) for metric, quantity in known.items() if quantity.heading and metric not in EFFORTS]
     return dict(sorted(kept, key=lambda item: (not item[1].compared, item[0] in ("train_loss", "test_loss"))))
 
 
 def _asked(frame: Frame, metrics: Sequence[str]) -> dict[str, Quantity]:
-    """Look up the metrics that were asked for; raise if there is no such column of numbers."""
+    """Look up the columns that were asked for, without those of keys; raise if there is no such column."""
     found = {}
     for metric in metrics:
-        frame.numbers(metric)
+        frame.column(metric)
+        if frame.is_chosen(metric):
+            continue
         known = frame.quantity(metric)
         found[metric] = replace(known, heading=known.heading or known.label)
     return found

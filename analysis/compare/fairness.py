@@ -12,7 +12,7 @@ from basinet.analysis.statistics.run_labels import UNNAMED, describe, listed, se
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import FINISHED
 
-__all__ = ["Group", "compared_keys", "differing", "finished", "grouped"]
+__all__ = ["Group", "compared_keys", "differing", "finished", "grouped", "order_of"]
 
 _NUMERICS = ("runtime.dtype", "runtime.autocast")
 """The keys of the runtime that change numbers; the others say where they are computed."""
@@ -73,15 +73,16 @@ def compared_keys(frame: Frame) -> tuple[str, ...]:
         frame: Their replicas.
 
     Returns:
-        The strategy; if all runs have the same, the only other key in which they differ, if there is one.
+        The strategy; if all runs have the same, the only other key or component in which they differ, if there is one.
     """
     strategies = frame.of_runs("strategy")
     if len({*strategies}) == 1:
         _, conditions, _ = _others(frame, ("strategy",), _Parts([strategies]))
         for key in conditions[:1]:
-            values = list(map(describe, frame.of_runs(key)))
-            if not any(_others(frame, (key,), _Parts([values]))[:2]):
-                return (key,)
+            by = key.removesuffix(".name")
+            values = list(map(describe, frame.of_runs(by)))
+            if not _others(frame, (by,), _Parts([values]))[1]:
+                return (by,)
     return ("strategy",)
 
 
@@ -93,9 +94,10 @@ def differing(frame: Frame, by: Sequence[str]) -> list[str]:
         by: The compared keys.
 
     Returns:
-        The keys of the conditions; of keys that change together one.
+        The keys of the conditions, of keys that change together one; then those of the strategies.
     """
-    return _others(frame, by, _Parts([list(map(describe, frame.of_runs(key))) for key in by]))[1]
+    own, conditions, _ = _others(frame, by, _Parts([list(map(describe, frame.of_runs(key))) for key in by]))
+    return [*conditions, *own]
 
 
 def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:
@@ -103,7 +105,8 @@ def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:
 
     Runs that differ in more than the compared keys are so neither averaged nor compared: they have other conditions. No
     condition is what belongs to the compared strategy, as one of its settings or because it was set for it alone; nor a
-    case that the compared keys and the other conditions imply, and what this sets.
+    setting of another compared component that not all have, such as the layers of a model; nor a case that the compared
+    keys and the other conditions imply, and what this sets.
 
     Args:
         frame: Replicas of finished runs.
@@ -116,14 +119,16 @@ def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:
         ExperimentError: There is no such key, or it is no key of an experiment.
     """
     for key in by:
-        if key in frame.names and key not in ("run", *frame.components, *frame.keys):
+        if key in frame.names and not (frame.is_chosen(key) and key not in ("replica", "state")):
             allowed = listed([*frame.components, *frame.keys])
             raise ExperimentError(f"--by: {key} is measured, not chosen; allowed are keys such as {allowed}")
     values = [frame.of_runs(key) for key in by]
     parts = _Parts([list(map(describe, column)) for column in values])
     own, conditions, notes = _others(frame, by, parts)
     places: dict[tuple[str, ...], list[int]] = {}
-    for place, texts in enumerate(zip(_said(frame, conditions), _said(frame, own), *parts.columns, strict=True)):
+    for place, texts in enumerate(
+        zip(_said(frame, conditions), _said(frame, own, ("strategy", *by)), *parts.columns, strict=True)
+    ):
         places.setdefault(texts[: 2 + len(by)], []).append(place)
     groups = []
     for (condition, which, *_), members in places.items():
@@ -135,7 +140,7 @@ def grouped(frame: Frame, by: Sequence[str]) -> tuple[list[Group], list[str]]:
     groups.sort(
         key=lambda group: (
             conditions_met.index(group.condition),
-            [_place(value, order) for value, order in zip(group.values, orders, strict=True)],
+            [order_of(value, order) for value, order in zip(group.values, orders, strict=True)],
         )
     )
     return groups, notes
@@ -172,8 +177,9 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
     keys = [key for key in keys if len({*texts[key]}) > 1]  # 1 and 1.0 are the same
     tuned = {word for run in runs for word in run.config.get("tuned") or ()}
     owners = {"strategy", *(word for run in runs for word in run.config.get("strategy_keys") or ())}
-    owners = owners if of_strategies else tuned  # what was tuned is no condition, whatever is compared
-    ours = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owners) and key != "case"]
+    owners = owners - {"case"} if of_strategies else tuned  # what was tuned is no condition, whatever is compared
+    ours = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owners)]
+    ours += [key for key in keys if key not in ours and _is_own(key, frame, by, texts[key])]
     case = _Parts([texts["case"]]) if "case" in keys else None
     rest = [key for key in keys if key not in ours and key != "case"]
     implied = [key for key in rest if case and case.number(texts[key]) == case.number()]
@@ -198,20 +204,28 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
         found = listed(list(dict.fromkeys(texts["task.name"])))
         notes.append(f"the runs are of different tasks ({found}), which are not compared with each other")
     if more:
-        said = [f"{key} ({listed(list(dict.fromkeys(texts[key])))})" for key in more]
+        said = [f"{key.removesuffix('.name')} ({listed(list(dict.fromkeys(texts[key])))})" for key in more]
+        first = more[0].removesuffix(".name")
         notes.append(
             f"the runs differ in {listed(said)} besides {kind}, and are not averaged over that: compare by it, too"
-            f" (--by {','.join((*by, more[0]))}), or choose (--where {more[0]}=…)"
+            f" (--by {','.join((*by, first))}), or choose (--where {first}=…)"
         )
     return own, conditions, notes
 
 
-def _said(frame: Frame, keys: Sequence[str]) -> list[str]:
-    """Format the values of keys for each run, without keys that it does not have."""
+def _is_own(key: str, frame: Frame, by: Sequence[str], texts: Sequence[str]) -> bool:
+    """Return whether a key is a setting of a compared component, such as the layers of a model, which not all have."""
+    owner = next((name for name in by if name in frame.components and key.startswith(f"{name}.")), None)
+    return owner is not None and ("none" in texts or len({*map(describe, frame.of_runs(f"{owner}.name"))}) == 1)
+
+
+def _said(frame: Frame, keys: Sequence[str], of: Sequence[str] = ("strategy",)) -> list[str]:
+    """Format the values of keys for each run, without keys that it does not have, and without the names of owners."""
     columns = []
     for key in keys:
         found = [setting(run.config, key) for run in frame.runs]
-        short = key.removesuffix(".name").removeprefix("strategy.")
+        short = key.removesuffix(".name")
+        short = next((short.removeprefix(f"{owner}.") for owner in of if short.startswith(f"{owner}.")), short)
         columns.append(["" if v is None else describe(v) if key == "case" else f"{short}={describe(v)}" for v in found])
     return [", ".join(filter(None, texts)) for texts in zip(*columns, strict=True)] if keys else [""] * len(frame.runs)
 
@@ -232,7 +246,15 @@ def _once(frame: Frame, members: Sequence[int]) -> tuple[NDArray[np.int64], list
     return np.array(list(kept.values()), dtype=int), notes
 
 
-def _place(value: Any, order: Sequence[str]) -> tuple[bool, float]:
-    """Order values: numbers by size, then others as they first appear."""
+def order_of(value: Any, order: Sequence[str]) -> tuple[bool, float]:
+    """Order values: numbers by size, then others as they first appear.
+
+    Args:
+        value: A value.
+        order: The values as texts, in the order of their appearance.
+
+    Returns:
+        What to sort by.
+    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return not number, float(value) if number else order.index(describe(value))

@@ -4,35 +4,29 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from basinet.analysis.compare.efforts import EFFORTS, RECORDED, spent
 from basinet.analysis.compare.graph_columns import GRAPH, graph_numbers
+from basinet.analysis.compare.histories import history
 from basinet.analysis.statistics.run_labels import describe, setting, strategy_label
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.mistakes import first_line
-from basinet.sim.run.folder import Run, read_run, run_folders
+from basinet.sim.experiment.digest import flat
+from basinet.sim.run.folder import Run, read_run
 from basinet.sim.run.quantity import QUANTITIES, Quantity
-from basinet.sim.run.records import METRICS, Row
+from basinet.sim.run.records import Row, final_values
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Frame", "frame_of", "read", "spent"]
+__all__ = ["Frame"]
 
 Array = NDArray[np.float64]
-
-_EFFORT = {
-    "step": Quantity("steps"),
-    "samples": Quantity("samples"),
-    "bytes": Quantity("communication", unit="bytes"),
-    "seconds": Quantity("time", unit="s"),
-}
-"""What a replica has spent up to its last step."""
 
 _PLACES = ("run", "seed", "replica", "state")
 
@@ -63,7 +57,7 @@ class Frame:
     @cached_property
     def keys(self) -> list[str]:
         """The dotted keys of the experiments, without components."""
-        return list(dict.fromkeys(key for run in self.runs for key in _flat(run.config)))
+        return list(dict.fromkeys(key for run in self.runs for key in flat(run.config)))
 
     @cached_property
     def components(self) -> list[str]:
@@ -78,15 +72,26 @@ class Frame:
     @property
     def names(self) -> list[str]:
         """The names of all columns."""
-        return list(dict.fromkeys([*_PLACES, *self.components, *self.keys, *_EFFORT, *self.metrics, *GRAPH]))
+        return list(dict.fromkeys([*_PLACES, *self.components, *self.keys, *EFFORTS, *self.metrics, *GRAPH]))
 
     @cached_property
     def _finals(self) -> list[Row]:
         """The finite values at the last step, by row of the frame; none of a replica that diverged."""
-        ends = [_ends(run) for run in self.runs]
+        ends = [final_values(run.metrics, run.diverged) for run in self.runs]
         return [
             ends[place].get(replica, {}) for place, replica in zip(self.places, self.replicas.tolist(), strict=True)
         ]
+
+    def is_chosen(self, name: str) -> bool:
+        """Return whether a column has what was chosen for a run, not what was measured.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            Whether it is a key of the experiments, or says which run or replica it is.
+        """
+        return name not in self.metrics and name in (*_PLACES, *self.components, *self.keys)
 
     def column(self, name: str) -> list[Any] | Array:
         """Return a column.
@@ -94,8 +99,8 @@ class Frame:
         Args:
             name: A dotted key of the experiment, or a component (`strategy`, `topology`), of which the column has the
                 name; `run` (the folder), `seed`, `replica` or `state` (of the run, or diverged); `step`, `samples`,
-                `bytes` or `seconds`, spent by all agents up to the last step; a metric; or `spectral_gap` or `degree`
-                of the graph.
+                `bytes`, `seconds` or `simulated_time`, spent by all agents up to the last step; a metric; or
+                `spectral_gap` or `degree` of the graph.
 
         Returns:
             A list of values for keys, None where a run has no such key; an array for numbers, NaN where there is none.
@@ -116,13 +121,9 @@ class Frame:
             return ["diverged" if replica in run.diverged else run.status.get("state") for run, replica in pairs]
         if name in self.metrics:
             return np.array([row.get(name, math.nan) for row in self._finals], dtype=float)
-        if name in _EFFORT:
-            return np.array(
-                [
-                    spent(self.runs[place], row, name)
-                    for place, row in zip(self.places.tolist(), self._finals, strict=True)
-                ]
-            )
+        if name in EFFORTS:
+            finals = zip(self.places.tolist(), self._finals, strict=True)
+            return np.array([spent(self.runs[place], row, name) for place, row in finals], dtype=float)
         if name in GRAPH:
             return self._spread([graph_numbers(run).get(name, math.nan) for run in self.runs], as_array=True)
         return self._spread(self.of_runs(name))
@@ -229,7 +230,7 @@ class Frame:
         Returns:
             Its label, unit and better direction; for an unknown one, the name in words.
         """
-        known = {**QUANTITIES, **GRAPH, **_EFFORT}
+        known = {**QUANTITIES, **GRAPH, **EFFORTS}
         runs = [self.runs[place] for place, row in zip(self.places, self._finals, strict=True) if name in row][:1]
         for run in runs if name not in known else []:
             known |= run.metric_quantities or {}
@@ -245,33 +246,43 @@ class Frame:
 
         Args:
             metric: A metric of the centroid.
-            x: `step`, `samples`, `bytes` or `seconds`, or another metric, for the horizontal axis.
+            x: `step`, `samples`, `bytes`, `seconds` or `simulated_time`, or another metric, for the horizontal axis.
 
         Returns:
             For each row, the places on the axis and the finite values there, in the order of the steps.
+
+        Raises:
+            ExperimentError: No run has measured them.
         """
         found = []
-        for place, rows in zip(self.places.tolist(), self.measurements(), strict=True):
-            known = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
-            across = [spent(self.runs[place], row, x) for row in known]
-            found.append((np.array(across, dtype=float), np.array([row[metric] for row in known], dtype=float)))
+        for place, replica in zip(self.places.tolist(), self.replicas.tolist(), strict=True):
+            columns = self.history(place, (metric, x, *RECORDED))
+            values = columns[metric]
+            kept = (columns["replica"] == replica) & np.isfinite(values)
+            across = np.broadcast_to(spent(self.runs[place], columns, x), values.shape)
+            found.append((across[kept], values[kept]))
+        if not any(np.isfinite(places).any() for places, _ in found):
+            known = dict.fromkeys([*EFFORTS, *chain(*(row for run in self.runs for row in read_run(run.path).metrics))])
+            for name in (metric, x):
+                if name not in known:
+                    raise ExperimentError(f"{name}: no run has measured it during training; {nearest(name, known)}")
         return found
 
-    def measurements(self) -> list[list[Row]]:
-        """Read all that was measured at the centroid, from the files of the runs.
+    def history(self, place: int, names: Iterable[str]) -> dict[str, Array]:
+        """Read what was measured at the centroids of a run, from its file.
+
+        Args:
+            place: The index of the run.
+            names: The metrics.
 
         Returns:
-            For each row of the frame, the measurements in the order of the steps.
+            Columns in the order of the steps, `step`, `replica` and the metrics among them; NaN where nothing was
+            measured.
         """
-        for place, run in enumerate(self.runs):
-            if ("rows", place) not in self._kept:
-                rows: dict[int, list[Row]] = {}
-                for row in sorted(read_run(run.path).metrics, key=lambda row: int(row["step"])):
-                    if "agent" not in row:
-                        rows.setdefault(row["replica"], []).append(row)
-                self._kept["rows", place] = rows
-        pairs = zip(self.places.tolist(), self.replicas.tolist(), strict=True)
-        return [self._kept["rows", place].get(replica, []) for place, replica in pairs]
+        columns: dict[str, Array] = self._kept.setdefault(("history", place), {})
+        if missing := [name for name in names if name not in columns]:
+            columns |= history(self.runs[place], missing)
+        return columns
 
     def frame(self) -> "DataFrame":
         """Return all columns as a frame of pandas.
@@ -285,7 +296,7 @@ class Frame:
         try:
             import pandas as pd
         except ImportError as error:
-            raise ExperimentError('frame needs the package pandas: pip install "basinet[series]"') from error
+            raise ExperimentError('frame: it needs the package pandas: pip install "basinet[frames]"') from error
         columns = {name: self.column(name) for name in self.names}
         return pd.DataFrame(
             {
@@ -295,114 +306,7 @@ class Frame:
         )
 
 
-def read(folders: Iterable[str | Path], where: Iterable[str] = ()) -> Frame:
-    """Read runs, as far as they have come; of finished ones, only what is needed of their last step.
-
-    Args:
-        folders: Folders that `run` wrote, or folders of single runs.
-        where: Conditions, as for `Frame.where`.
-
-    Returns:
-        A row for each replica. What cannot be read is left out and named in the notes.
-
-    Raises:
-        ExperimentError: There is nothing left, or a condition is wrong.
-    """
-    notes: list[str] = []
-    runs: dict[Path, Run] = {}
-    for folder in map(Path, folders):
-        try:
-            found = run_folders(folder, Path.is_dir)
-        except (ExperimentError, OSError) as error:
-            notes.append(f"{first_line(error)}; left out")
-            continue
-        for name, path in found.items():
-            if (known := path.resolve()) in runs:
-                continue
-            try:
-                run = read_run(path, last=True)
-            except (ExperimentError, OSError) as error:
-                notes.append(f"{first_line(error)}; left out")
-                continue
-            if not run.metrics:
-                notes.append(f"{path}: nothing has been measured yet ({run.status.get('state')}); left out")
-                continue
-            if _half_written(path / METRICS):
-                notes.append(f"{path / METRICS}: the last line is half written; it is left out")
-            runs[known] = run if run.name == name else Run(name, path, run.config, run.status, run.metrics)
-    if not runs:
-        raise ExperimentError("; ".join(notes) or "DIR: no folder is given; give folders that `basinet run` wrote")
-    return frame_of(runs.values(), notes).where(list(where))
-
-
-def frame_of(runs: Iterable[Run], notes: Iterable[str] = ()) -> Frame:
-    """Arrange runs that have been read as a frame.
-
-    Args:
-        runs: The runs.
-        notes: Sentences about what was left out.
-
-    Returns:
-        A row for each replica.
-    """
-    runs = tuple(runs)
-    rows = [
-        (place, replica)
-        for place, run in enumerate(runs)
-        for replica in sorted({*range(run.config.get("replicas") or 0), *(row["replica"] for row in run.metrics)})
-    ]
-    places, replicas = np.array(rows, dtype=int).reshape(-1, 2).T
-    return Frame(runs, places, replicas, tuple(notes))
-
-
-def _half_written(path: Path) -> bool:
-    """Return whether a process has died in the middle of a line."""
-    if not path.exists() or not path.stat().st_size:
-        return False
-    with open(path, "rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) != b"\n"
-
-
 def _several(text: str) -> list[Any]:
     """Read values that are separated by commas, as on the command line."""
     found = yaml_files.load(f"[{text}]")
     return found if isinstance(found, list) else [found]
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """List the dotted keys of an experiment that have plain values."""
-    keys: list[str] = []
-    for key, value in config.items():
-        keys += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else [f"{prefix}{key}"]
-    return keys
-
-
-def _ends(run: Run) -> dict[int, Row]:
-    """Collect the finite values at the last step of each replica that did not diverge."""
-    ends: dict[int, Row] = {}
-    for row in run.metrics:
-        replica, step = row["replica"], row["step"]
-        if "agent" in row or replica in run.diverged or step < ends.get(replica, row)["step"]:
-            continue
-        if replica not in ends or step > ends[replica]["step"]:
-            ends[replica] = {}
-        ends[replica].update((name, v) for name, v in row.items() if name != "replica" and math.isfinite(v))
-    return ends
-
-
-def spent(run: Run, row: Mapping[str, float], what: str) -> float:
-    """Compute what a replica has spent when it was measured.
-
-    Args:
-        run: Its run.
-        row: The measurement.
-        what: `step`, `samples`, `bytes` or `seconds`; or another metric, which is taken as it is.
-
-    Returns:
-        The amount, of all agents together; NaN if it was not recorded.
-    """
-    if what != "samples":
-        return float(row.get("communicated_bytes" if what == "bytes" else what, math.nan))
-    agents = run.status.get("agents") or setting(run.config, "topology.agents") or math.nan
-    return float(row.get("step", math.nan) * run.config.get("batch_size", math.nan) * agents)

@@ -15,7 +15,7 @@ from basinet.analysis.compare.frame import Frame
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["Relation", "Relations", "relations"]
+__all__ = ["Relation", "Relations", "correlations", "relations"]
 
 Array = NDArray[np.float64]
 
@@ -29,6 +29,7 @@ class Relation:
 
     Attributes:
         name: What was computed, and of which variable.
+        model: The linear model; empty for a correlation.
         value: The coefficient.
         lower: Lower end of its 95 % interval; NaN if there is none.
         upper: Upper end.
@@ -37,6 +38,7 @@ class Relation:
     """
 
     name: str
+    model: str
     value: float
     lower: float
     upper: float
@@ -79,11 +81,8 @@ class Relations:
         for of in self.found:
             ends = "–" if math.isnan(of.lower) else f"[{of.lower:.3f}, {of.upper:.3f}]"
             rows.append([Cell(of.name), Cell(f"{of.value:.3f}"), Cell(ends), Cell(f"{of.p:.2g}"), Cell(str(of.n))])
-        notes = (
-            ["coefficients of linear models are in standard deviations"]
-            if any("~" in r.name for r in self.found)
-            else []
-        )
+        models = dict.fromkeys(of.model for of in self.found if of.model)
+        notes = [f"linear models: {model}, in standard deviations" for model in models]
         return TextTable(
             ["relation", "value", "95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}interval", "p", "replicas"], {"": rows}, notes
         )
@@ -113,6 +112,8 @@ def relations(frame: Frame, groups: Sequence[Group], y: str, x: str, given: str 
         ExperimentError: There is no such measure, or too few replicas have all.
     """
     names = [y, x, *([given] if given else [])]
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise ExperimentError(f"--x: got {twice[0]} twice; the sides of a relation and what is given must differ")
     columns = [frame.numbers(name) for name in names]
     kind = np.full(len(frame), -1)
     for place, group in enumerate(groups):
@@ -128,33 +129,47 @@ def relations(frame: Frame, groups: Sequence[Group], y: str, x: str, given: str 
     notes = (
         [] if n == len(frame) else [f"{len(frame) - n} of {len(frame)} replicas lack {' or '.join(names)}; left out"]
     )
-    found = _correlations(values, names)
+    found = correlations(values, names)
     found += _linear(values, names, kind, notes)
     return Relations(tuple(found), tuple(notes))
 
 
-def _correlations(values: Sequence[Array], names: Sequence[str]) -> list[Relation]:
-    """Compute rank correlations; the intervals are Fisher's, of the correlation of the ranks."""
+def correlations(values: Sequence[Array], names: Sequence[str]) -> list[Relation]:
+    """Compute rank correlations.
+
+    Args:
+        values: Columns of numbers: y, x and perhaps z.
+        names: Their names.
+
+    Returns:
+        Spearman's and Kendall's of y and x, and Spearman's given z, unless it leaves nothing of one of them.
+    """
     y, x, *given = map(stats.rankdata, values)
     n, degrees = len(y), len(y) - 3
     rho, tau = stats.pearsonr(y, x), stats.kendalltau(y, x)
     found = [
-        Relation(f"Spearman's ρ with {names[1]}", float(rho.statistic), *_ends(rho), float(rho.pvalue), n),
-        Relation(f"Kendall's τ with {names[1]}", float(tau.statistic), math.nan, math.nan, float(tau.pvalue), n),
+        Relation(f"Spearman's ρ with {names[1]}", "", *_interval(rho.statistic, n - 3), float(rho.pvalue), n),
+        Relation(f"Kendall's τ with {names[1]}", "", *_interval(tau.statistic, n - 4, 0.437), float(tau.pvalue), n),
     ]
     for z in given:
         left = [column - stats.linregress(z, column).slope * (z - z.mean()) for column in (y, x)]
         if min(map(np.ptp, left)) > 1e-9 * n:
-            partial = stats.pearsonr(*left)
-            r = float(partial.statistic)
+            r = float(stats.pearsonr(*left).statistic)
             p = 2 * float(stats.t.sf(abs(r) * math.sqrt(degrees / max(1 - r * r, 1e-300)), degrees))
-            found.append(Relation(f"Spearman's ρ with {names[1]} given {names[2]}", r, *_ends(partial), p, n))
+            found.append(Relation(f"Spearman's ρ with {names[1]} given {names[2]}", "", *_interval(r, n - 4), p, n))
     return found
 
 
-def _ends(correlation: Any) -> tuple[float, float]:
-    low, high = correlation.confidence_interval(0.95)
-    return float(low), float(high)
+def _interval(r: float, degrees: int, variance: float | None = None) -> tuple[float, float, float]:
+    """Return a rank correlation with its 95 % interval, by Fisher's z.
+
+    Its variance is (1 + r²/2) / degrees for Spearman's, 0.437 / degrees for Kendall's (Bonett, Wright: Sample size
+    requirements for estimating Pearson, Kendall and Spearman correlations, Psychometrika 65, 2000).
+    """
+    with np.errstate(divide="ignore"):
+        half = stats.norm.ppf(0.975) * math.sqrt((1 + r * r / 2 if variance is None else variance) / degrees)
+        low, high = np.tanh(np.arctanh(r) + np.array([-half, half]))
+    return float(r), float(low), float(high)
 
 
 def _linear(values: Sequence[Array], names: Sequence[str], kind: NDArray[Any], notes: list[str]) -> list[Relation]:
@@ -186,13 +201,13 @@ def _linear(values: Sequence[Array], names: Sequence[str], kind: NDArray[Any], n
             notes.append(f"{model}, {label}: {raised[-1].message}")
         for place, term in enumerate(terms, 1):
             numbers = (float(fitted.params[place]), float(ends[place, 0]), float(ends[place, 1]))
-            found.append(Relation(f"{model}, {label}: {term}", *numbers, float(fitted.pvalues[place]), n))
+            found.append(Relation(f"{model}: {term}", label, *numbers, float(fitted.pvalues[place]), n))
 
     if np.linalg.matrix_rank(design) < design.shape[1]:
         notes.append(f"{label}: {' and '.join(terms)} are multiples of each other, so no linear model tells them apart")
         return []
     if n > design.shape[1] + 1:
-        add("least squares", lambda: sm.OLS(y, design).fit(cov_type="HC3"))
+        add("least squares", lambda: sm.OLS(y, design).fit(cov_type="HC3", use_t=True))
     if 2 <= len({*kind.tolist()}) < n:
         add("mixed model", lambda: sm.MixedLM(y, design, groups=kind).fit(reml=True))
     else:

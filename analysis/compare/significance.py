@@ -23,7 +23,8 @@ def differences(pairs: Sequence[tuple[Values, Values]]) -> list[tuple[float, boo
 
     Replicas of the same seed and number share initial parameters and samples. If at least half of either group have
     such a partner, the test is the t-test of their differences, where values that agree in five digits count as equal;
-    otherwise it is Welch's.
+    otherwise it is Welch's. Without any spread, which a t-test takes for certainty though accuracies often coincide, it
+    is the sign test of the differences, or the permutation test of the means.
 
     Args:
         pairs: The values of both groups.
@@ -49,14 +50,15 @@ def differences(pairs: Sequence[tuple[Values, Values]]) -> list[tuple[float, boo
             if np.ptp(each) > ROUNDING * np.abs(each).max():
                 gaps.setdefault(len(both), {})[place] = each
             else:  # without any spread
-                found[place] = float(not each.any()), True
+                found[place] = (0.5 ** (len(each) - 1) if each.any() else 1.0), True
         elif min(len(one), len(other)) >= 2:
             a, b = np.array(list(one.values())), np.array(list(other.values()))
             size = max(np.abs(a).max(), np.abs(b).max())
             if max(np.ptp(a), np.ptp(b)) > ROUNDING * size:
                 apart[place] = a, b
             else:
-                found[place] = float(abs(a.mean() - b.mean()) <= ROUNDING * size), False
+                equal = abs(a.mean() - b.mean()) <= ROUNDING * size
+                found[place] = (1.0 if equal else 2 / math.comb(len(a) + len(b), len(a))), False
     for alike in gaps.values():  # scipy takes as long for one test as for many
         p = stats.ttest_1samp(np.stack(list(alike.values())), 0.0, axis=1).pvalue
         found = _filled(found, alike, p, paired=True)

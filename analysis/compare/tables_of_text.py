@@ -143,7 +143,8 @@ def _in_markdown(text: str) -> str:
 
 
 def _ampersands(texts: Iterable[str]) -> str:
-    return rf"{' & '.join(texts)} \\"
+    line = " & ".join(texts)
+    return rf"{'{}' if line.startswith(('[', '*')) else ''}{line} \\"  # they would belong to the command before
 
 
 _LATEX = {

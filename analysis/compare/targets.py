@@ -4,15 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from basinet.analysis.compare.efforts import EFFORTS, RECORDED, spent
 from basinet.analysis.compare.fairness import Group
-from basinet.analysis.compare.frame import Frame, spent
+from basinet.analysis.compare.frame import Frame
 from basinet.analysis.statistics.survival import kaplan_meier
 from basinet.sim.experiment.component import ExperimentError, nearest
 
-__all__ = ["EFFORTS", "Reached", "parse_target", "reached"]
-
-EFFORTS = {"step": "steps", "samples": "samples", "bytes": "bytes", "seconds": "seconds"}
-"""What is counted, and its heading."""
+__all__ = ["Reached", "parse_target", "reached"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def parse_target(text: str, frame: Frame) -> tuple[str, float]:
     """
     metric, _, value = text.partition("=")
     try:
-        number = float(value)
+        number = float("" if metric.endswith(("<", ">")) else value)
     except ValueError:
         raise ExperimentError(f"--target: got {text}; allowed is metric=value, such as test_accuracy=0.9") from None
     if metric not in frame.metrics:
@@ -64,8 +64,8 @@ def parse_target(text: str, frame: Frame) -> tuple[str, float]:
 def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) -> list[dict[str, Reached]]:
     """Find what each group needs to reach a target for the first time, at the evaluations.
 
-    A replica that diverged, or has not reached the target, counts as censored at the end of its run. The median and its
-    interval allow for that, as far as more than half reach the target.
+    A replica that has not reached the target counts as censored at the end of its run, where it might have reached it
+    later; one that diverged never will, and is censored at infinity.
 
     Args:
         frame: The replicas.
@@ -80,17 +80,22 @@ def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) ->
     diverged = [state == "diverged" for state in frame.column("state")]
     times: dict[str, list[float]] = {effort: [] for effort in EFFORTS}
     happened: list[bool] = []
-    for place, lost, rows in zip(frame.places.tolist(), diverged, frame.measurements(), strict=True):
-        known = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
-        hits = [row for row in known if not lost and (row[metric] >= value if larger else row[metric] <= value)]
-        happened.append(bool(hits))
+    for place, replica, lost in zip(frame.places.tolist(), frame.replicas.tolist(), diverged, strict=True):
+        columns = frame.history(place, (metric, *RECORDED))
+        values = columns[metric]
+        known = np.flatnonzero((columns["replica"] == replica) & np.isfinite(values))
+        hits = known[(values[known] >= value if larger else values[known] <= value) & (not lost)]
+        happened.append(len(hits) > 0)
+        at = hits[0] if len(hits) else known[-1] if len(known) else None
         for effort, column in times.items():
-            column.append(spent(frame.runs[place], (hits[:1] or known[-1:] or [{}])[0], effort))
+            amounts = np.broadcast_to(spent(frame.runs[place], columns, effort), values.shape)
+            taken = math.nan if at is None else float(amounts[at])
+            column.append(math.inf if lost and not math.isnan(taken) else taken)
     found = []
     for group in groups:
-        taken = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
+        efforts = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
         events = [happened[row] for row in group.rows]
-        found.append({e: _median(column, events) for e, column in taken.items() if not any(map(math.isnan, column))})
+        found.append({e: _median(column, events) for e, column in efforts.items() if not any(map(math.isnan, column))})
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.axes import label_log_axes, widen_constants
 from basinet.analysis.drawing.data_checks import NoDataError, require, require_runs
 from basinet.analysis.drawing.layout import Fitted, Sheet, make_room
 from basinet.analysis.drawing.legends import legend_below_panels, merge_marks
@@ -104,6 +104,7 @@ def finish_panels(figure: Figure, axes: Sequence[Axes], *, share_x: bool) -> Non
     handles: dict[str, Any] = {}
     columns = axes[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
     for index, ax in enumerate(axes):
+        widen_constants(ax)
         label_log_axes(ax)
         merge_marks(ax)
         lowest = index + columns >= len(axes)

@@ -66,8 +66,8 @@ def agents_over_time(
 ) -> AgentsOverTime:
     """Collect a quantity of the agents of a run over the steps.
 
-    `trajectory: agents` records where the agents are at each evaluation; `keep_every` and `analysis_points:
-    [centroid, agents]` what is measured of them at some steps.
+    `trajectory: {points: agents, metrics: true}` records where the agents are at each evaluation, and their losses;
+    `keep_every` and `analysis_points: [centroid, agents]` what else is measured of them at some steps.
 
     Args:
         run: The run.
@@ -107,8 +107,8 @@ def agents_over_time(
         known = [*(_LABELS if has_places else ()), *measured]
         remedy = nearest(str(colour), known) if known else "nothing is known of its agents"
         raise NoDataError(
-            f"colour: {run.path} does not hold {shown(colour)} of its agents; keep_every=… with"
-            f" analysis_points=[centroid, agents] measures them on the way; {remedy}"
+            f"colour: {run.path} does not hold {shown(colour)} of its agents; trajectory.metrics=true measures"
+            f" them at each evaluation, or analysis_points=[centroid, agents] at the steps of keep_every; {remedy}"
         )
     rows = [row for row in rows if colour in row]
     steps = sorted({int(row["step"]) for row in rows})

@@ -330,7 +330,7 @@ def _experiment(experiment: Mapping[str, Any]) -> str:
     """Format the settings of the experiment."""
     rows = []
     for key, value in experiment.items():
-        if key == "cases" and value is not None:
+        if key in ("cases", "axes") and value is not None:
             text = " · ".join(f"{name}: {describe(values)}" for name, values in value.items())
         elif isinstance(value, list) and key != "analysis":
             text = " · ".join(map(describe, value))

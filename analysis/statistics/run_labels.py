@@ -55,8 +55,9 @@ def describe(value: Any) -> str:
 
 
 def _name(component: Mapping[str, Any]) -> str:
-    """Name a component; a user-defined object by its label or its class."""
-    name = str(component.get("name", ""))
+    """Name a component, a user-defined object by its label or its class, or several as in a grid."""
+    given = component.get("name", "")
+    name = describe(given) if isinstance(given, list | Mapping) else str(given)
     if "digest" not in component:
         return name
     return str(component.get("label") or name.split(":")[-1].split(".")[-1])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from basinet.launch.cli.built_in import BUILT_IN
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.mistakes import nearest
 from basinet.sim.experiment.words import split_words
 
 __all__ = ["find_experiment"]
@@ -20,10 +21,16 @@ def find_experiment(words: Sequence[str]) -> tuple[Path, list[str]]:
         The file, and the overrides.
 
     Raises:
-        ExperimentError: Several are named.
+        ExperimentError: Several are named, or a name is neither a file nor a built-in experiment.
     """
     names, overrides = split_words(words)
     if len(names) > 1:
         raise ExperimentError(f"{names[1]}: one experiment at a time; overrides are written key=value")
-    name = names[0] if names else "main"
-    return BUILT_IN[name] if name in BUILT_IN and not Path(name).is_file() else Path(name), overrides
+    file = Path(names[0] if names else "main")
+    if file.is_file() or file.suffix or len(file.parts) > 1:
+        return file, overrides
+    if file.name not in BUILT_IN:
+        beside = (f"{file}{suffix}" for suffix in (".yaml", ".yml"))
+        allowed = [*BUILT_IN, *(name for name in beside if Path(name).is_file())]
+        raise ExperimentError(f"{file}: neither a file nor a built-in experiment; {nearest(file.name, allowed)}")
+    return BUILT_IN[file.name], overrides

@@ -80,12 +80,17 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--by",
         metavar="KEYS",
-        help="comma-separated keys to compare (default strategy, or the only key in which the runs differ)",
+        help="comma-separated keys to compare (default strategy, or the only key or component in which runs differ)",
     )
     compare.add_argument(
         "--where", action="append", default=[], metavar="key=value", help="only runs with this value, or one of several"
     )
-    compare.add_argument("--metrics", metavar="METRICS", help="comma-separated columns (default those of summaries)")
+    compare.add_argument(
+        "--metrics",
+        "--columns",
+        metavar="NAMES",
+        help="comma-separated columns: metrics, bytes, spectral_gap, keys, ... (default the metrics of summaries)",
+    )
     compare.add_argument(
         "--target", metavar="metric=value", help="effort to reach this value, in steps, samples and bytes"
     )

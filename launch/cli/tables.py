@@ -6,7 +6,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from basinet.analysis.compare.comparison import comparison_of
-from basinet.analysis.compare.frame import frame_of
+from basinet.analysis.compare.frame_reading import frame_of
 from basinet.analysis.statistics.columns import column_widths
 from basinet.analysis.statistics.ranking import MOST_ROWS
 from basinet.analysis.statistics.summary import summarize

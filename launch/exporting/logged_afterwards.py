@@ -26,16 +26,19 @@ def log_again(folder: str | Path, loggers: Sequence[Any], out: str | Path) -> li
     Raises:
         ExperimentError: A logger does not exist, or fails.
     """
-    runs, out, parsed = load_runs(folder), Path(out), parse_loggers(list(loggers))
+    out, parsed = Path(out), parse_loggers(list(loggers))
     check_loggers(parsed)
-    if out.exists() and not out.is_dir():
-        raise ExperimentError(f"OUT: {out} is a file; choose a folder")
-    with Feeds(parsed, out, several=len(runs) > 1) as feeds:
-        for run in runs:
-            (out / run.name).mkdir(parents=True, exist_ok=True)
-            feeds.update(run.name, run.path)
-            feeds.close(run.name)
-    close_ready(parsed)
+    try:
+        runs = load_runs(folder)
+        if out.exists() and not out.is_dir():
+            raise ExperimentError(f"OUT: {out} is a file; choose a folder")
+        with Feeds(parsed, out, several=len(runs) > 1) as feeds:
+            for run in runs:
+                (out / run.name).mkdir(parents=True, exist_ok=True)
+                feeds.update(run.name, run.path)
+                feeds.close(run.name)
+    finally:
+        close_ready(parsed)
     for name, reason in feeds.failed.items():
         raise ExperimentError(f"loggers: {name} fails: {reason}")
     return [run.name for run in runs]

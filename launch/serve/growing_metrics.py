@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basinet.sim.run.files import LOST, Damaged, Vouched, plain_file
-from basinet.sim.run.records import METRICS, Row, parse_lines
+from basinet.sim.run.records import METRICS, Row, final_values, parse_lines
 
 __all__ = ["GrowingMetrics", "Series", "last_values"]
 
@@ -253,11 +253,10 @@ def last_values(folder: Path, replicas: int, diverged: Collection[int] = ()) -> 
                 break
             length = min(size, 4 * length)
     values: dict[str, dict[int, float]] = {}
-    for row in rows:
-        if row["step"] == last[row["replica"]]:
-            for name, value in row.items():
-                if name not in ("step", "replica") and np.isfinite(value):
-                    values.setdefault(name, {})[row["replica"]] = value
+    for replica, found in final_values(rows).items():
+        for name, value in found.items():
+            if name != "step":
+                values.setdefault(name, {})[replica] = value
     return values
 
 

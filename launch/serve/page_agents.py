@@ -78,11 +78,19 @@ def _measured(run: Run, replica: int, size: int) -> dict[str, Any]:
                     frames = found.setdefault(name, {})
                     frames.setdefault(row["step"], [None] * size)[row["agent"]] = float(f"{value:.5g}")
     errors = {name for name in found if name.endswith("_error") and name.removesuffix("_error") in found}
-    return {
-        name: {"steps": sorted(frames), "frames": [frames[step] for step in sorted(frames)]}
-        for name, frames in sorted(found.items(), key=lambda item: (not item[0].endswith("_loss"), item[0]))
-        if name not in errors
-    }
+    series = {}
+    for name, frames in sorted(found.items(), key=lambda item: (not item[0].endswith("_loss"), item[0])):
+        if name not in errors:
+            steps = sorted(frames)
+            chosen = [steps[place] for place in _spread(len(steps), _MOST_FRAMES)]
+            series[name] = {"steps": chosen, "frames": [frames[step] for step in chosen]}
+    return series
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Choose indices that are spread evenly, with the first and the last."""
+    found: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    return found
 
 
 def _distances(run: Run, replica: int, size: int) -> dict[str, Any]:
@@ -92,7 +100,7 @@ def _distances(run: Run, replica: int, size: int) -> dict[str, Any]:
         return {}
     frames, _, points, parameters = trajectory.points.shape
     most = max(2, min(_MOST_FRAMES, int(_MOST_NUMBERS / (points * parameters))))
-    chosen = np.unique(np.linspace(0, frames - 1, min(frames, most)).round().astype(int)).tolist()
+    chosen = _spread(frames, most)
     values = [_from_centroid(trajectory.points[frame, replica]) for frame in chosen]
     return {"distance": {"steps": trajectory.steps[chosen].tolist(), "frames": values}}
 

@@ -55,17 +55,17 @@ def curves(
                     pending += 1
                     continue
                 read += 1
-            metrics = index.metrics(entry)
+            found, thinned = index.series(entry, metric, x)
         except ODD as error:
             problems.append(f"{entry.path}: {error}" if str(entry.path) not in str(error) else str(error))
             continue
-        every[group] = max(every[group], metrics.every)
-        series[group].append(metrics.series(metric, x, entry.diverged))
-    found = [
+        every[group] = max(every[group], thinned)
+        series[group].append(found)
+    averages = [
         {**_averaged([curve for run in runs for curve in run.values()]), "every": one}
         for runs, one in zip(series, every, strict=True)
     ]
-    return {"curves": found, "pending": pending, "problems": problems}
+    return {"curves": averages, "pending": pending, "problems": problems}
 
 
 def _averaged(series: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:

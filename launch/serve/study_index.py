@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from basinet.launch.serve.growing_metrics import GrowingMetrics, last_values
+from basinet.launch.serve.growing_metrics import GrowingMetrics, Series, last_values
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import is_leftover, read_json
 from basinet.sim.run.quantity import QUANTITIES, Quantity
@@ -22,7 +22,7 @@ _DEPTH = 8
 """Most folders below each other in which studies are looked for."""
 
 
-ODD = (ExperimentError, OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError)
+ODD = (ExperimentError, OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What is raised for files that do not hold what a run writes."""
 
 _TRIES = 3
@@ -140,32 +140,36 @@ class StudyIndex:
         with self._lock:
             return self._entries[self._names[number]]
 
-    def metrics(self, entry: Entry) -> GrowingMetrics:
+    def series(self, entry: Entry, metric: str, x: str) -> tuple[Series, int]:
         """Read the measurements of a run as far as they go.
 
         Args:
             entry: The run.
+            metric: The metric.
+            x: The horizontal axis: `step`, or another measurement.
 
         Returns:
-            They.
+            The curves of the replicas that did not diverge; and `every`: one in so many evaluations was kept.
 
         Raises:
-            ExperimentError: They are damaged.
+            ExperimentError: The measurements are damaged.
         """
         with self._measuring:
             known = self._metrics.setdefault(entry.number, GrowingMetrics(entry.path))
-            if self.has_read(entry):
-                return known
-            for attempt in range(_TRIES):
-                try:
-                    status = load_status(self.confined(entry.path)) if attempt else entry.status
-                    known.read([part for name, part in status.get("files", {}).items() if name == METRICS])
-                    break
-                except ExperimentError:
-                    if attempt == _TRIES - 1:
-                        raise
-            self._read[entry.number] = entry.stamp
-            return known
+            if not self.has_read(entry):
+                self._read_on(known, entry)
+            return known.series(metric, x, entry.diverged), known.every
+
+    def _read_on(self, known: GrowingMetrics, entry: Entry) -> None:
+        for attempt in range(_TRIES):
+            try:
+                status = load_status(self.confined(entry.path)) if attempt else entry.status
+                known.read([part for name, part in status.get("files", {}).items() if name == METRICS])
+                break
+            except ExperimentError:
+                if attempt == _TRIES - 1:
+                    raise
+        self._read[entry.number] = entry.stamp
 
     def has_read(self, entry: Entry) -> bool:
         """Return whether all measurements of a run have been read that were there when it was looked at.
@@ -174,7 +178,7 @@ class StudyIndex:
             entry: The run.
 
         Returns:
-            Whether they have, so that `metrics` takes no time.
+            Whether they have, so that `series` takes no time.
         """
         return self._read.get(entry.number) == entry.stamp
 

@@ -5,25 +5,19 @@ event loop, and no further package has to be kept up to date. Answers are comple
 of a limited number, is enough.
 """
 
-import gzip
 import ipaddress
-import json
-import math
-import mimetypes
 import re
 import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from basinet.launch.serve.page_curves import curves
-from basinet.launch.serve.page_details import abandoned, details, listed
+from basinet.launch.serve.page_details import abandoned, listed
+from basinet.launch.serve.page_requests import SECONDS, Handler, Refused
 from basinet.launch.serve.study_index import Entry, StudyIndex
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.folder import load_run
@@ -34,43 +28,6 @@ _PAGE = Path(__file__).parent / "page"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _EVERYWHERE = ("", "0.0.0.0", "::")
 _CONNECTIONS = 32
-_PATIENCE = 15.0
-"""Seconds after which a silent connection is closed."""
-
-_SECONDS = 0.8
-"""Time that one answer may spend on reading files; the page asks for the rest."""
-
-_MOST_RUNS = 100_000
-
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
-
-_OF_REPORTS = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
-)
-"""A report needs no other file. It is sandboxed, so that nothing in it may ask this server for more."""
-
-
-class Refused(Exception):
-    """A request that is not answered as asked.
-
-    Args:
-        status: The status of the answer.
-        reason: A sentence.
-    """
-
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class WatchServer(ThreadingHTTPServer):
@@ -84,8 +41,10 @@ class WatchServer(ThreadingHTTPServer):
     Attributes:
         index: The runs.
         url: Where the page is.
+        patience: Seconds after which a connection is closed whose next request has not come in full.
     """
 
+    patience = 15.0
     daemon_threads = True
     request_queue_size = 64
 
@@ -103,7 +62,7 @@ class WatchServer(ThreadingHTTPServer):
         self._agents: dict[tuple[int, int], tuple[Any, dict[str, Any]]] = {}
         try:
             self.address_family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0][0]
-            super().__init__((host, port), _Handler)
+            super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ExperimentError(
@@ -150,7 +109,7 @@ class WatchServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread; connections beyond the limit wait for others to end."""
-        if self._places.acquire(timeout=_PATIENCE):
+        if self._places.acquire(timeout=self.patience):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -193,7 +152,7 @@ class WatchServer(ThreadingHTTPServer):
         Returns:
             Plain values.
         """
-        pending = self.index.refresh(_SECONDS)
+        pending = self.index.refresh(SECONDS)
         version = self.index.version  # before the entries: what changes meanwhile is listed the next time, too
         entries = self.index.entries()
         known: dict[str, Any] = {}
@@ -223,13 +182,19 @@ class WatchServer(ThreadingHTTPServer):
 
         Returns:
             Plain values.
+
+        Raises:
+            Refused: There is no such run or replica.
         """
         from basinet.launch.serve.page_agents import agents_of  # and with it torch, which takes seconds
 
         entry = self.entry(number)
         known = self._agents.get((number, replica))
         if known is None or known[0] != entry.stamp:
-            known = entry.stamp, agents_of(load_run(self.index.confined(entry.path)), replica)
+            run = load_run(self.index.confined(entry.path))
+            if replica >= run.config["replicas"]:
+                raise Refused(HTTPStatus.NOT_FOUND, f"{entry.id} has no replica {replica}")
+            known = entry.stamp, agents_of(run, replica)
             while len(self._agents) > 8:
                 self._agents.pop(next(iter(self._agents)), None)
             self._agents[number, replica] = known
@@ -258,126 +223,3 @@ class WatchServer(ThreadingHTTPServer):
             return place.read_bytes()
         except (ExperimentError, OSError, ValueError) as error:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such report") from error
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
-
-    server: WatchServer
-    protocol_version = "HTTP/1.1"
-    server_version = "basinet"
-    sys_version = ""
-    timeout = _PATIENCE
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def _refuse(self) -> None:
-        self.close_connection = True
-        self._send(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET is answered\n", "text/plain", {"Allow": "GET, HEAD"})
-
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _refuse
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of each request."""
-
-    def _answer(self) -> None:
-        try:
-            content, kind, headers = self._content()
-            self._send(HTTPStatus.OK, content, kind, headers)
-        except Refused as error:
-            self._tell(error.status, str(error))
-        except (ConnectionError, TimeoutError):
-            self.close_connection = True
-        except (ExperimentError, OSError) as error:
-            self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(str(error).split()))
-        except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:  # of odd values in files
-            words = " ".join(str(error).split())
-            self._tell(HTTPStatus.UNPROCESSABLE_ENTITY, f"a file does not hold what a run writes ({words})")
-
-    def _tell(self, status: HTTPStatus, sentence: str) -> None:
-        self._send(status, _json({"error": sentence}), "application/json", {})
-
-    def _content(self) -> tuple[bytes, str, Mapping[str, str]]:
-        """Return the content of the answer, its kind, and headers of its own."""
-        if len(hosts := self.headers.get_all("Host", [])) != 1 or not self.server.knows(hosts[0]):
-            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "the page is not served under this name; see --host")
-        if (
-            self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
-            and self.headers.get("Sec-Fetch-Mode") != "navigate"
-        ):
-            raise Refused(HTTPStatus.FORBIDDEN, "other sites may not ask")
-        address = urlsplit(self.path)
-        if address.path in self.server.pages:
-            name = "index.html" if address.path == "/" else address.path
-            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-            return self.server.pages[address.path], "text/javascript" if name.endswith(".js") else kind, {}
-        if address.path.startswith("/report/"):
-            path = unquote(address.path.removeprefix("/report/"), errors="surrogateescape")
-            return self.server.report(path), "text/html", {"Content-Security-Policy": _OF_REPORTS}
-        answers: dict[str, Callable[[Mapping[str, str]], Any]] = {
-            "/api/runs": lambda asked: self.server.runs(_whole(asked, "since")),
-            "/api/curves": self._curves,
-            "/api/run": lambda asked: details(self.server.index, self.server.entry(_whole(asked, "run"))),
-            "/api/agents": lambda asked: self.server.agents(_whole(asked, "run"), _whole(asked, "replica")),
-        }
-        if address.path not in answers:
-            raise Refused(HTTPStatus.NOT_FOUND, "there is no such page")
-        asked = {name: values[0] for name, values in parse_qs(address.query, max_num_fields=20).items()}
-        return _json(answers[address.path](asked)), "application/json", {}
-
-    def _curves(self, asked: Mapping[str, str]) -> dict[str, Any]:
-        groups = [_numbers(group) for group in asked.get("groups", "").split(";") if group]
-        return curves(self.server.index, groups, asked.get("metric", "train_loss"), asked.get("x", "step"), _SECONDS)
-
-    def _send(self, status: HTTPStatus, content: bytes, kind: str, headers: Mapping[str, str]) -> None:
-        packed = len(content) > 2000 and "gzip" in self.headers.get("Accept-Encoding", "")
-        if packed:
-            content = gzip.compress(content, 1)
-        self.send_response(status)
-        text = kind.startswith("text/") or kind.endswith(("json", "javascript"))
-        own = {"Content-Type": f"{kind}; charset=utf-8" if text else kind, "Content-Length": str(len(content))}
-        for name, value in {**_HEADERS, **own, **({"Content-Encoding": "gzip"} if packed else {}), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-
-def _whole(asked: Mapping[str, str], name: str) -> int:
-    text = asked.get(name, "0")
-    if not re.fullmatch(r"[0-9]{1,15}", text):
-        raise Refused(HTTPStatus.BAD_REQUEST, f"{name}: got {text[:40]!r}, where a whole number must be")
-    return int(text)
-
-
-def _numbers(text: str) -> list[int]:
-    """Read numbers of runs, such as 0-4,8."""
-    found: list[int] = []
-    for part in text.split(","):
-        ends = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
-        if ends is None:
-            raise Refused(HTTPStatus.BAD_REQUEST, f"groups: got {part[:40]!r}, where numbers of runs must be")
-        found += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-        if len(found) > _MOST_RUNS:
-            raise Refused(HTTPStatus.BAD_REQUEST, f"groups: more than {_MOST_RUNS:,} runs")
-    return found
-
-
-def _json(value: Any) -> bytes:
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"), default=str).encode()
-    except ValueError:
-        return json.dumps(_finite(value), allow_nan=False, separators=(",", ":"), default=str).encode()
-
-
-def _finite(value: Any) -> Any:
-    """Replace numbers that JSON cannot hold by their names."""
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

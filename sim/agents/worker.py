@@ -129,7 +129,8 @@ class Worker:
 
         Returns:
             The measurements of the replicas that this worker evaluates (the workers share them), and the step of
-            divergence of each replica found here to have diverged.
+            divergence of each replica found here to have diverged. Measurements of single agents follow, of those that
+            live here, if the experiment asks for them.
         """
         block, replicas = self.block, self.block.channel.replicas
         measured = block.measured
@@ -168,6 +169,14 @@ class Worker:
             )
         if self.setup.rates_depend_on_evaluations:
             self._remember(rows, diverged)
+        trajectory = self.setup.config.trajectory
+        if trajectory is not None and trajectory.metrics:
+            numbers = zip(self.placement.row_replicas.tolist(), self.placement.row_agents.tolist(), strict=True)
+            rows += [
+                {"step": block.step, "replica": replica, "agent": agent, **found}
+                for (replica, agent), found in zip(numbers, self._each(measured), strict=True)
+                if not self.setup.attackers[replica, agent]
+            ]
         return rows, diverged
 
     def _clipped_share(self, clipping: Clipping) -> Tensor:
@@ -222,10 +231,14 @@ class Worker:
             )
         return metrics
 
+    def _each(self, points: Tensor) -> list[dict[str, float]]:
+        """Measure the agents, each at its own point of [N, P]."""
+        buffers = self.block.state.buffers
+        return [self._evaluate(x, {name: b[n] for name, b in buffers.items()}) for n, x in enumerate(points.detach())]
+
     def _agents(self, points: Tensor) -> list[dict[str, float]]:
         """Measure all honest agents, each at its own point of [N, P], and average over each replica."""
-        buffers = self.block.state.buffers
-        found = [self._evaluate(x, {name: b[n] for name, b in buffers.items()}) for n, x in enumerate(points.detach())]
+        found = self._each(points)
         table = torch.tensor([list(row.values()) for row in found], dtype=torch.float64, device=self.block.x.device)
         attacks = torch.from_numpy(self.setup.attackers[self.placement.row_replicas, self.placement.row_agents])
         table.masked_fill_(attacks.to(table.device)[:, None], 0)

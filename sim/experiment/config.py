@@ -53,6 +53,9 @@ MOST = 10**12
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+Budget = Annotated[  # may be written as 1e6
+    PositiveInt, BeforeValidator(lambda given: int(given) if isinstance(given, float) and given.is_integer() else given)
+]
 
 __all__ = [
     "BESIDE_RUNS",
@@ -284,10 +287,12 @@ class TrajectoryPart(_Part):
     Attributes:
         points: "centroid", or "agents" for both.
         megabytes: Largest size of the file.
+        metrics: Whether each agent is evaluated, too, which takes as long as that of so many centroids.
     """
 
     points: Literal["centroid", "agents"] = "centroid"
     megabytes: PositiveInt = 1024
+    metrics: Annotated[bool | None, BOOLEAN] = None
 
 
 def _runtime(name: str) -> str:
@@ -437,8 +442,8 @@ class Config(_Part):
     sampling: Sampling = "independent"
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None
-    samples: PositiveInt | None = None
-    bytes: PositiveInt | None = None
+    samples: Budget | None = None
+    bytes: Budget | None = None
     replicas: PositiveInt = 5
     seed: Seed = 0
     evaluate_every: PositiveInt | None = None
@@ -543,7 +548,7 @@ class Config(_Part):
             elif isinstance(value, Noise):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
-                value = value.model_dump(exclude_none=isinstance(value, ClippingPart | ValidationPart))
+                value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart | ValidationPart))
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [

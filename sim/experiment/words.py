@@ -45,9 +45,10 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
         if not equals or not key:
             raise ExperimentError(f"{word}: an override is written key=value")
         instead = INSTEAD.get(key, ())
-        undone = next((k for k in typed if k in (key, *instead) or k.startswith(f"{key}.")), None)
+        others = [other for other in instead if values.get(other) is not None]
+        undone = next((k for k in typed if k in (key, *others) or k.startswith(f"{key}.")), None)
         if undone is not None:
-            remedy = "give one of them" if undone in (key, *instead) else "give it first"
+            remedy = "give one of them" if undone in (key, *others) else "give it first"
             raise ExperimentError(f"{word}: it would undo {undone}={typed[undone]}; {remedy}")
         typed[key] = text
         value = _read_word(key, text)
@@ -64,7 +65,8 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
         if key.startswith("tune.") and tuned:  # whose keys may be dotted
             tuned[0].pop(key.removeprefix("tune."), None)
         place(description, key.split("."), value)
-        _forget_empty_axes(description)
+        if key.partition(".")[0] != "axes":
+            _forget_empty_axes(description)
         values[key] = value
     if "exclude" not in values:
         _forget_exclusions(description, values)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from basinet.sim.experiment.changes import Change, changes
+from basinet.sim.experiment.changes import DIGESTS, Change, changes
 from basinet.sim.experiment.component import ExperimentError, homes
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.experiment.digest import importable, plain
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.mistakes import shown
 from basinet.sim.run.files import (
     Damaged,
     discard,
@@ -72,17 +73,16 @@ def forget(out: Path) -> None:
 
 
 def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
-    """Raise if a folder holds anything but these runs; return those whose configuration already exists."""
+    """Raise if a folder holds any other runs than these; return those whose configuration already exists."""
     folders = {name: inside(out, name) for name in description}
     if (out / "experiment.yaml").exists():
-        record = load_record(out)
-        named = {*record.get("runs", []), *record.get("impossible", [])}
-    else:  # lost; the folder must then hold these runs and no others
+        named = {*load_record(out).get("runs", [])}
+    else:  # lost
         named = {file.parent.name for file in out.glob("*/config.yaml")}
         if not named:
             raise ExperimentError(f"--out: {out} is not empty and holds no experiment; choose another folder")
-        named |= {*description} if named <= {*description} else set()
-    differences = [] if named == {*description} else [Change()]
+    reasons = [f"this one has no run {name}" for name in sorted(named - {*description})]  # a grid may grow
+    differences = [Change() for _ in reasons]
     written = set()
     for name, config in description.items():
         if is_begun(folders[name]):
@@ -95,10 +95,14 @@ def _check_same(out: Path, description: Mapping[str, Any]) -> set[str]:
             if old == config:
                 written.add(name)
             else:
-                differences += _differences(old, config)
+                found = [*_differences(old, config)]
+                differences += found
+                if Change() in found:
+                    reasons.insert(0, f"of its run {name}, {_first_difference(essence(old), essence(config))}")
     if Change() in differences:
         raise ExperimentError(
-            f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
+            f"--out: {out} holds another experiment ({reasons[0]}); choose another folder, or --fresh (fresh=True) to"
+            " discard it"
         )
     if differences:
         raise ExperimentError(f"{differences[0].sentence}; choose another folder, or --fresh (fresh=True) starts anew")
@@ -110,6 +114,17 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Cha
     before, now = essence(old), essence(new)
     for key in dict.fromkeys([*now, *before]):
         yield from changes(key, before.get(key), now.get(key))
+
+
+def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Name the first key in which two descriptions differ, and both values."""
+    keys = sorted(dict.fromkeys([*new, *old]), key=lambda key: key in DIGESTS)
+    key = next(key for key in keys if Change() in changes(key, old.get(key), new.get(key)))
+    before, now = old.get(key), new.get(key)
+    if isinstance(before, Mapping) and isinstance(now, Mapping) and before.get("name") == now.get("name"):
+        return f"{key}.{_first_difference(before, now)}"
+    before, now = (value.get("name", value) if isinstance(value, Mapping) else value for value in (before, now))
+    return f"{key} is {shown(before)}, not {shown(now)}"
 
 
 def _discard(out: Path, description: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ RUN/checkpoint/      state.pt, replaced atomically; before.pt, the previous one,
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +30,7 @@ from basinet.sim.run.files import (
     ANEW,
     Damaged,
     GrowingFile,
+    Vouched,
     not_a_link,
     sealed_json,
     sealed_yaml,
@@ -53,11 +54,19 @@ from basinet.sim.run.records import (
     read_table,
     stages_of,
     steps_of,
+    vouched_content,
 )
 
-__all__ = ["Run", "RunFolder", "load_run", "load_runs", "read_run", "run_folders"]
-
-_POINT = ("step", "replica", "agent")
+__all__ = [
+    "Run",
+    "RunFolder",
+    "each_run",
+    "load_run",
+    "load_runs",
+    "read_run",
+    "recorded_lines",
+    "run_folders",
+]
 
 _TRIES = 3
 """Number of attempts to read a run in progress, whose files may change between two reads."""
@@ -327,16 +336,38 @@ def _read(path: Path, last: bool) -> Run:
     status = load_status(path)
     if "run" in status and status["run"] != steps_of(config):
         raise Damaged(path / "config.yaml", "it is from another run than status.json", ANEW)
-    files = [status.get("files", {}), load_journal(path).get("files", {})]
-    vouched = [part[METRICS] for part in files if METRICS in part]
+    vouched = _vouched(path, status)
     if last and status["state"] in FINISHED:
         rows = read_last_lines(path / METRICS, vouched, status["step"])
     else:
         rows = read_lines(path / METRICS, vouched)
     merged: dict[tuple[Any, ...], Row] = {}
     for row in rows:
-        merged.setdefault(tuple(row.get(name) for name in _POINT), {}).update(row)
+        merged.setdefault((row["step"], row["replica"], row.get("agent")), {}).update(row)
     return Run(path.name, path, config, status, list(merged.values()))
+
+
+def _vouched(path: Path, status: Mapping[str, Any]) -> list[Vouched]:
+    """List the recorded beginnings of the measurements."""
+    files = [status.get("files", {}), load_journal(path).get("files", {})]
+    return [part[METRICS] for part in files if METRICS in part]
+
+
+def recorded_lines(run: Run) -> bytes | None:
+    """Read the file of measurements of a run, unless it is not exactly as recorded when the run was read.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The lines, as `basinet.sim.run.records.lines_of` writes them; None if more or less was recorded.
+    """
+    with suppress(Damaged):
+        vouched = _vouched(run.path, run.status)
+        content = vouched_content(run.path / METRICS, vouched)
+        if content is not None and len(content) == max(part["bytes"] for part in vouched):
+            return content
+    return None
 
 
 def run_folders(path: str | Path, begun: Callable[[Path], bool] = is_begun) -> dict[str, Path]:
@@ -369,9 +400,21 @@ def load_runs(path: str | Path) -> list[Run]:
     """Read all runs below an experiment's folder.
 
     Args:
-        path: The folder that `basinet run` wrote, or the folder of a single run.
+        path: As for `each_run`.
 
     Returns:
+        The runs.
+    """
+    return list(each_run(path))
+
+
+def each_run(path: str | Path) -> Iterator[Run]:
+    """Read the runs below an experiment's folder, one after another.
+
+    Args:
+        path: The folder that `basinet run` wrote, or the folder of a single run.
+
+    Yields:
         The runs in the order of the experiment; those of stages have names STAGE/RUN.
     """
     found = run_folders(path)
@@ -379,4 +422,5 @@ def load_runs(path: str | Path) -> list[Run]:
         if (home / "experiment.yaml").exists():
             with suppress(Damaged):  # of a single run, it need not be readable
                 _look_in_homes(home, load_record(home))
-    return [replace(read_run(run), name=name) for name, run in found.items()]
+    for name, run in found.items():
+        yield replace(read_run(run), name=name)

@@ -4,7 +4,6 @@ RUN/logged.json      an identifier of the run, and the number of lines of its me
                      resumed run takes steps again that were logged before
 """
 
-import json
 import logging
 import threading
 import uuid
@@ -22,10 +21,10 @@ from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.mistakes import complaint, in_words, shown
 from basinet.sim.loggers.logger import Logger, missing_package
 from basinet.sim.run.early_stopping import mean_metrics
-from basinet.sim.run.files import Damaged, read_json, sealed_json
+from basinet.sim.run.files import Damaged, plain_file, read_json, sealed_json
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.monitor import Monitor
-from basinet.sim.run.records import FINISHED, METRICS, Row, load_config
+from basinet.sim.run.records import FINISHED, METRICS, Row, load_config, parse_lines
 
 __all__ = ["LOGGED", "Feeds", "Listeners", "OnEvaluate", "check_loggers", "close_ready", "readings"]
 
@@ -103,16 +102,20 @@ class _Journal:
         self.recorded = dict(self.received)
 
     def new_rows(self) -> list[Row]:
-        """Read the lines that were added since the last call."""
+        """Read the lines that were added since the last call; all lines of a file that was cut meanwhile."""
         path = self.path / METRICS
-        if not path.exists():
+        if not plain_file(path).exists():
             return []
         with open(path, "rb") as file:
+            if file.seek(0, 2) < self.offset:
+                self.offset = self.lines = 0
             file.seek(self.offset)
             content = file.read()
         content = content[: content.rfind(b"\n") + 1]
+        rows = parse_lines(content, path, self.lines + 1)
         self.offset += len(content)
-        return [json.loads(line) for line in content.splitlines()]
+        self.lines += len(rows)
+        return rows
 
     def record(self, closed: bool = False) -> None:
         """Record how much each logger has received, and will not lose should the process die."""
@@ -184,8 +187,8 @@ class Feeds:
             if run not in self.journals:
                 self.journals[run] = _Journal(path, RunFolder(self.out / run))
             journal = self.journals[run]
-            first, rows = journal.lines, journal.new_rows()
-            journal.lines += len(rows)
+            rows = journal.new_rows()
+            first = journal.lines - len(rows)
             for name, logger in self.loggers.items():
                 new = rows[max(0, journal.received.get(name, 0) - first) :]
                 if new and name not in self.failed:

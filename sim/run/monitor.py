@@ -313,10 +313,12 @@ class Progress:
         for replica, at in diverged.items():
             self.diverged.setdefault(replica, at)
         rows = [_finite(row) for row in rows if row["replica"] not in self.diverged]
+        agents = [row for row in rows if "agent" in row]
+        rows = [row for row in rows if "agent" not in row]
         self.escaped |= {row["replica"] for row in rows if _ESCAPE in row}
         if self.early_stop is not None:
             self.early_stop.add(rows)
-        self.folder.metrics.append(lines_of(rows))
+        self.folder.metrics.append(lines_of([*rows, *agents]))
         if self.trajectory is not None:
             self.trajectory.add(*self.team.points())
         self.asked_to_stop = self.monitor.advanced(self.name, step, rows)

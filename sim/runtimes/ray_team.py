@@ -37,7 +37,7 @@ _LOOK_SECONDS = 0.5
 _TELL_SECONDS = 10.0, 300.0
 """Seconds between messages about what the actors wait for."""
 
-_NEWS_SECONDS = 10.0
+_NEWS_SECONDS = 5.0
 """Seconds within which Ray knows that an actor has died, after others have noticed that it does not answer."""
 
 _DEATHS: tuple[type[RayError], ...] = (
@@ -150,8 +150,8 @@ def _get(pending: list[Any], others: Sequence[Any] = ()) -> Any:
     try:
         return ray.get(pending)
     except RayTaskError as error:
-        # Actors that wait for messages of a dead one raise errors of their own.
-        dead = _death([*pending, *others]) if isinstance(error.cause, RuntimeError) else None
+        # Actors that wait for messages of a dead one raise errors of their own, as if the run were at fault.
+        dead = _death([*pending, *others])
         if dead is not None:
             raise WorkerLost(_obituary(dead)) from dead
         if isinstance(error.cause, Exception):

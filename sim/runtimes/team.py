@@ -70,7 +70,7 @@ class Team(ABC):
             rows += part
             for replica, step in found.items():
                 diverged[replica] = min(step, diverged.get(replica, step))
-        return sorted(rows, key=lambda row: int(row["replica"])), diverged
+        return sorted(rows, key=lambda row: (int(row["replica"]), int(row.get("agent", -1)))), diverged
 
     def points(self) -> tuple[Tensor, Tensor]:
         """Collect the centroids and agents.

@@ -52,14 +52,15 @@ def rows_in_steps(setup: Setup) -> tuple[Rows, int]:
     periods = [getattr(strategy, "period", 1)]
     if StrategyTraits.of(strategy).shares_subspaces:
         periods.append(setup.config.optimizer.describe().get("period", 1))
-    longest = max(period for period in (1, *periods) if isinstance(period, int))
-    rows = rows_sent(setup, min(max(_LEAST, _CYCLES * longest), _LONGEST))
-    for cycle in range(1, len(rows) // 3 + 1):
-        if all(now == then for now, then in zip(rows[cycle:], rows[2 * cycle :], strict=False)):
-            return rows[: 2 * cycle], cycle
+    steps = max(_LEAST, *(_CYCLES * period for period in periods if isinstance(period, int)))
+    if steps <= _LONGEST:
+        rows = rows_sent(setup, steps)
+        for cycle in range(1, steps // _CYCLES + 1):
+            if rows[cycle:-cycle] == rows[2 * cycle :]:
+                return rows[: 2 * cycle], cycle
     raise ExperimentError(
-        f"bytes: what {setup.config.strategy.name} sends does not repeat within {len(rows)} steps, so that the end of"
-        " the run is not known in advance; give steps, epochs or samples"
+        f"bytes: what {setup.config.strategy.name} sends does not repeat within {min(steps, _LONGEST)} steps, so that"
+        " the end of the run is not known in advance; give steps, epochs or samples"
     )
 
 

@@ -1,5 +1,8 @@
 """Measurements of runs in the forms of other tools: frames, tables, films, loggers, and the models of all agents."""
 
+import importlib.util
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from basinet.analysis.plots.graph_film import agents_over_time
 from basinet.launch.cli import main
 from basinet.launch.exporting.logged_afterwards import log_again
 from basinet.launch.exporting.plot_kinds import plot_kinds
-from basinet.launch.exporting.tidy_frames import tidy_frame
+from basinet.launch.exporting.tidy_frames import tidy_frame, write_table
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.trajectory import load_trajectory
 
@@ -65,11 +68,18 @@ def test_a_frame_has_a_row_for_each_measurement_with_the_keys_of_its_run(results
         assert list(again) == list(frame) and again["test_loss"].equals(frame["test_loss"])
 
 
-def test_keys_of_several_kinds_are_text(results, plain):
-    pytest.importorskip("pandas")
-    frame = tidy_frame([*results.runs, *plain.runs])
+def test_keys_of_several_kinds_are_text_and_types_those_of_all_runs(results, plain, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = tidy_frame(iter([*results.runs, *plain.runs]))
     assert set(frame["analysis"]) == {"[average_sharpness]", "[]"}
     assert frame["keep_every"].isna().sum() == len(plain.frame())
+    if importlib.util.find_spec("pyarrow"):
+        # What only the second run has: its key has no type in the first, which comes alone into the file.
+        rows, columns = write_table([*plain.runs, *results.runs], tmp_path / "m.parquet")
+        again = pandas.read_parquet(tmp_path / "m.parquet")
+        assert (rows, columns) == again.shape == frame.shape
+        assert again.dtypes["train_loss"] == again.dtypes["average_sharpness"] == "float64"
+        assert again.dtypes["step"] == "int64" and again["keep_every"].isna().sum() == len(plain.frame())
 
 
 def test_agents_over_time_are_their_distances_and_measurements(results):
@@ -110,7 +120,7 @@ def test_what_cannot_be_filmed_is_named(results, plain, tmp_path):
     first = results.runs[0].name
     for films, name, file, options, sentence in (
         (plain, run, "g.gif", {}, r"does not record where its agents are; run it with trajectory=agents"),
-        (plain, run, "g.gif", {"colour": "train_loss"}, r"keep_every=.*nothing is known of its agents"),
+        (plain, run, "g.gif", {"colour": "train_loss"}, r"trajectory\.metrics=true .*nothing is known of its agents"),
         (
             results,
             first,
@@ -168,6 +178,18 @@ def test_loggers_receive_finished_runs_once(results, tmp_path, capsys):
     assert [line.split()[0] for line in lines if "True" in line] == ["0", "2", "4"]
     assert len(lines) > 3  # what the analysis has measured follows
     assert main([*words[:-1], "tensorbord"]) == 2 and "did you mean 'tensorboard'" in capsys.readouterr().err
+
+
+def test_a_ready_logger_is_closed_once_whatever_a_run_holds(tmp_path):
+    said = []
+    logger = SimpleNamespace(log=lambda metrics, step: said.append(step), close=lambda: said.append("closed"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("steps: 10\n")
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 0, "replica": 0, "loss": 1}\n{"step":\n')
+    (tmp_path / "run" / "status.json").write_text('{"state": "running", "step": 0}')
+    with pytest.raises(ExperimentError, match=r"metrics\.jsonl: the file is damaged \(line 2"):
+        log_again(tmp_path / "run", [logger], tmp_path / "out")
+    assert said == ["closed"]
 
 
 def test_tensorboard_reads_what_was_logged(results, tmp_path):

@@ -36,6 +36,8 @@ def plot_compared_curves(
 ) -> Axes:
     """Draw a metric during training: the mean over the replicas of each group that did not diverge, and its band.
 
+    A mean is over all of them: where some were not measured, as after the early end of their run, there is none.
+
     Args:
         found: What `basinet.compare` returns; a line for each group.
         metric: The metric; by default the first of the comparison that has a better direction.
@@ -66,8 +68,9 @@ def plot_compared_curves(
             for step, place, value in zip(steps[row][0], *places[row], strict=True):
                 if states[row] != "diverged" and np.isfinite(place):
                     at.setdefault(float(step), []).append((float(place), float(value)))
-        found = [(np.array(pairs), step) for step, pairs in sorted(at.items())]
-        means = [(pairs[:, 0].mean(), *mean_with_bars(pairs[:, 1], interval)) for pairs, _ in found]
+        most = max(map(len, at.values()), default=0)
+        found = [np.array(pairs) for _, pairs in sorted(at.items()) if len(pairs) == most]
+        means = [(pairs[:, 0].mean(), *mean_with_bars(pairs[:, 1], interval)) for pairs in found]
         return np.array(means, dtype=float).reshape(-1, 4)
 
     curves = {id(group): curve(group.rows) for group in found.groups}

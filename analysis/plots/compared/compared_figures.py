@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -22,11 +22,10 @@ from basinet.analysis.plots.compared.compared_series import (
     chosen,
     panels_of_conditions,
     ranking_metric,
-    regrouped,
     require_comparison,
     without_others,
 )
-from basinet.analysis.plots.compared.heat_map import NARROW, add_scale, best_maps, plot_heat_map, sides
+from basinet.analysis.plots.compared.heat_map import NARROW, add_scale, best_maps, over_keys, plot_heat_map, sides
 from basinet.analysis.plots.compared.parallel_coordinates import plot_parallel
 from basinet.analysis.plots.compared.trends import plot_trend, trend_series
 from basinet.analysis.statistics.run_labels import listed
@@ -52,6 +51,7 @@ _LEAST, _MOST = 2.0, 40.0
 _FORMATS: dict[str, dict[str, None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
 """Formats by suffix, without the time of writing, for reproducible files."""
 _DPI = 300
+_BARS: dict[Bars, str] = {"error": "one standard error to both sides", "bootstrap": "95 % bootstrap intervals"}
 _FEW_MAPS = 4
 """The largest number of heat maps in a column: one above the other, for their numbers to fit."""
 _PAPER: dict[Any, Any] = {
@@ -112,7 +112,7 @@ def comparison_figure(
         width: `column`, `page` or inches; None for the screen.
 
     Returns:
-        The figure, and a sentence about each thing that it does not show.
+        The figure, and sentences about what its bars and bands are and what it does not show.
 
     Raises:
         ExperimentError: There is no such kind, or it cannot be drawn of these runs.
@@ -120,8 +120,8 @@ def comparison_figure(
     require_comparison(found)
     if kind not in KINDS:
         raise ExperimentError(f"--plot: got {kind}; {nearest(kind, KINDS)}")
-    if interval not in get_args(Bars):
-        raise ExperimentError(f"interval: got {interval}; allowed are {', '.join(get_args(Bars))}")
+    if interval not in _BARS:
+        raise ExperimentError(f"interval: got {interval}; allowed are {', '.join(_BARS)}")
     inches = parse_width(str(width)) if width is not None else None
     with rc_context(_PAPER if inches else None), same_styles(found.frame.runs):
         figure, notes = _draw(found, kind, x, y, metrics, interval, inches)
@@ -148,7 +148,7 @@ def _draw(
     finish: partial[None] | None = None
     if kind == "heatmap":
         across, up = sides(found, x, y)
-        kept, note = best_maps(regrouped(found, (across, up)), metric, _FEW_MAPS if narrow else MOST_PANELS)
+        kept, note = best_maps(over_keys(found, across, up), metric, _FEW_MAPS if narrow else MOST_PANELS)
         plot: partial[Any] = partial(plot_heat_map, metric=metric, x=across, y=up)
         finish = partial(add_scale, kept, metric)
     elif kind == "curves":
@@ -162,8 +162,9 @@ def _draw(
         needed = [across, up]
         kept, note = chosen(found, up)
         plot = partial(plot_compared_points, x=across, y=up, interval=interval)
+    bars = "" if kind == "heatmap" else f"bars and bands around means over replicas: {_BARS[interval]}"
     figure = panels_of_conditions(kept, plot, width=width, most=1 if narrow else 3, finish=finish)
-    return figure, [*kept.notes, *filter(None, [note, _lacking(kept, needed)])]
+    return figure, [*filter(None, [bars, *kept.notes, note, _lacking(kept, needed)])]
 
 
 def _lacking(found: Comparison, names: Sequence[str]) -> str:

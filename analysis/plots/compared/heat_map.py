@@ -1,6 +1,8 @@
 """A metric over the values of two keys."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rcParams
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from basinet.analysis.compare.comparison import Comparison
-from basinet.analysis.compare.fairness import Group
+from basinet.analysis.compare.fairness import Group, order_of
 from basinet.analysis.drawing.axes import choose_scale, new_axes
 from basinet.analysis.drawing.data_checks import require
 from basinet.analysis.drawing.sizes import cell_of, shorten
@@ -26,7 +28,17 @@ from basinet.analysis.plots.compared.compared_series import (
 from basinet.analysis.statistics.run_labels import describe
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["COLORS", "NARROW", "add_scale", "best_maps", "color_scale", "group_mean", "plot_heat_map", "sides"]
+__all__ = [
+    "COLORS",
+    "NARROW",
+    "add_scale",
+    "best_maps",
+    "color_scale",
+    "group_mean",
+    "over_keys",
+    "plot_heat_map",
+    "sides",
+]
 
 COLORS = colormaps["viridis"]
 """The colour map of metrics."""
@@ -57,6 +69,32 @@ def sides(found: Comparison, x: str | None, y: str | None) -> tuple[str, str]:
             f"--x, --y: a heat map needs two keys, such as optimizer.lr and batch_size; got {told or 'none'}"
         )
     return across, up
+
+
+def over_keys(found: Comparison, x: str, y: str) -> Comparison:
+    """Regroup a comparison by two keys, so that under each condition there is one group for a pair of values.
+
+    Args:
+        found: The comparison.
+        x: The first key.
+        y: The second key.
+
+    Returns:
+        The comparison by both. What else differs between strategies is told with the strategy, if it is a key, or
+        belongs to the condition.
+    """
+    found = found if found.by == (x, y) else regrouped(found, (x, y))
+    return replace(found, groups=tuple(_without_own(group, (x, y)) for group in found.groups))
+
+
+def _without_own(group: Group, keys: tuple[str, str]) -> Group:
+    if not group.own:
+        return group
+    if "strategy" not in keys:
+        return replace(group, own="", condition=", ".join(filter(None, (group.own, group.condition))))
+    pairs = zip(keys, group.values, strict=True)
+    values = tuple(f"{value}, {group.own}" if key == "strategy" else value for key, value in pairs)
+    return replace(group, own="", values=values)
 
 
 def group_mean(found: Comparison, group: Group, metric: str) -> float:
@@ -138,25 +176,26 @@ def plot_heat_map(
     require_comparison(found)
     metric = metric or ranking_metric(found)
     x, y = sides(found, x, y)
-    found = found if found.by == (x, y) else regrouped(found, (x, y))
+    found = over_keys(found, x, y)
     require(found.groups, "there are no groups to draw")
     condition = found.groups[0].condition if condition is None else condition
     norm = color_scale(found, metric)
-    across, up = ([*dict.fromkeys(group.values[side] for group in _ordered(found, side))] for side in (0, 1))
+    across, up = (_ordered([group.values[side] for group in found.groups]) for side in (0, 1))
     heights = np.full((len(up), len(across)), np.nan)
     for group in found.groups:
         if group.condition == condition:
-            heights[up.index(group.values[1]), across.index(group.values[0])] = group_mean(found, group, metric)
+            left, low = map(describe, group.values)
+            heights[up.index(low), across.index(left)] = group_mean(found, group, metric)
     ax = new_axes(ax)
     ax.imshow(heights, cmap=COLORS, norm=norm, aspect="auto", origin="lower")
     if heights.size <= 150:  # more would not fit
         for (i, j), height in np.ndenumerate(heights):
             if np.isfinite(height):
                 color = contrast(COLORS(norm(height)))
-                ax.text(j, i, f"{height:.3g}", ha="center", va="center", color=color, fontsize="small")
-    ax.set_xticks(range(len(across)), [*map(describe, across)])
+                ax.text(j, i, f"{height:#.3g}".rstrip("."), ha="center", va="center", color=color, fontsize="small")
+    ax.set_xticks(range(len(across)), across)
     size = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
-    ax.set_yticks(range(len(up)), [shorten(describe(value), 0.3 * 72 * cell_of(ax)[0], size) for value in up])
+    ax.set_yticks(range(len(up)), [shorten(value, 0.3 * 72 * cell_of(ax)[0], size) for value in up])
     ax.set_xlabel(axis_label(found.frame.quantity(x)))
     ax.set_ylabel(axis_label(found.frame.quantity(y)))
     if legend:
@@ -186,13 +225,7 @@ def best_maps(found: Comparison, metric: str, most: int) -> tuple[Comparison, st
     return without_others(found, kept), note
 
 
-def _ordered(found: Comparison, side: int) -> list[Group]:
-    """Sort groups by the value of a key: numbers by size, others as they first appear."""
-    first = [describe(group.values[side]) for group in found.groups]
-
-    def place(group: Group) -> tuple[bool, float]:
-        value = group.values[side]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return not number, float(value) if number else first.index(describe(value))
-
-    return sorted(found.groups, key=place)
+def _ordered(values: Sequence[Any]) -> list[str]:
+    """List different values as texts: numbers by size, others as they first appear."""
+    found = list(map(describe, values))
+    return list(dict.fromkeys(describe(value) for value in sorted(values, key=lambda value: order_of(value, found))))

@@ -67,7 +67,8 @@ def make_block(label: str, *, lr: float, replicas: int, **keys: Any) -> Block:
         "seed": SEED,
         **keys,
     })  # fmt: skip
-    return Block(build_setup(config), Placement.split(replicas, AGENTS), runtime_of(config.runtime).device())
+    setup = build_setup(config, trial=False)  # a landscape and a point fit
+    return Block(setup, Placement.split(replicas, AGENTS), runtime_of(config.runtime).device())
 
 
 def on_landscape(task: Mapping[str, Any], start: float) -> dict[str, Any]:

@@ -3,16 +3,19 @@
 import argparse
 import io
 import json
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from basinet.analysis.compare.comparison import Comparison, compare
-from basinet.analysis.compare.relations import Relations
 from basinet.analysis.statistics.ranking import MOST_ROWS
 from basinet.analysis.statistics.summary import as_csv
 from basinet.launch.cli.output import DONE, say, say_some, screen, write
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.files import write_atomically
+
+if TYPE_CHECKING:
+    from basinet.analysis.compare.relations import Relations
 
 __all__ = ["execute"]
 
@@ -27,8 +30,13 @@ def execute(options: argparse.Namespace) -> int:
     if options.width is not None:
         raise ExperimentError(f"--width: got {options.width} without a figure; give --plot, too")
     kind = _format(options)
+    related = options.x or options.y
+    if not related and options.given:
+        raise ExperimentError(f"--given: got {options.given} without a relation; give --y and --x, too")
+    if related and (lost := [name for name in ("target", "metrics") if getattr(options, name)]):
+        raise ExperimentError(f"--{lost[0]}: relations have no such setting; leave it, or --x and --y, out")
     found = _compare(options)
-    shown: Comparison | Relations = _relations(found, options) if options.x or options.y else found
+    shown: Comparison | Relations = _relations(found, options) if related else found
     said = [*found.left_out, *shown.notes]
     say_some(said, "the output of --json")
     most = MOST_ROWS if kind == "terminal" else None
@@ -57,10 +65,10 @@ def execute(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> Comparison:
     return compare(
         *options.folders,
-        by=_listed(options.by),
+        by=_listed("--by", options.by),
         where=options.where,
         target=options.target,
-        metrics=_listed(options.metrics),
+        metrics=_listed("--metrics", options.metrics),
     )
 
 
@@ -79,7 +87,7 @@ def _plot(options: argparse.Namespace) -> int:
         options.plot,
         x=options.x,
         y=options.y,
-        metrics=_listed(options.metrics),
+        metrics=_listed("--metrics", options.metrics),
         interval=options.interval,
         width=options.width,
     )
@@ -89,9 +97,12 @@ def _plot(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _listed(names: str | None) -> list[str]:
+def _listed(option: str, names: str | None) -> list[str]:
     """Split comma-separated names."""
-    return [name.strip() for name in names.split(",")] if names else []
+    found = [name.strip() for name in names.split(",")] if names is not None else []
+    if not all(found):
+        raise ExperimentError(f"{option}: got {names!r}; allowed are names separated by commas")
+    return found
 
 
 def _format(options: argparse.Namespace) -> str:
@@ -108,7 +119,7 @@ def _format(options: argparse.Namespace) -> str:
     return chosen or "terminal"
 
 
-def _relations(found: Comparison, options: argparse.Namespace) -> Relations:
+def _relations(found: Comparison, options: argparse.Namespace) -> "Relations":
     """Relate the metrics asked for."""
     if not (options.x and options.y):
         lone, other = ("--x", "--y") if options.x else ("--y", "--x")

@@ -68,7 +68,7 @@ function ticks(start, end, log, most) {
   const step = size * [1, 2, 5, 10].find((each) => each * size >= rough * 0.999);
   const found = [];
   for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push([value, decimal(value, step)]);
-  return found;
+  return found.length > 1 || most > 20 ? found : ticks(start, end, log, 2 * most);
 }
 
 function frame(width, height, x, y, xLabel, yLabel, about) {
@@ -195,7 +195,7 @@ export function curves(host, series, { xLabel, yLabel, xLog, yLog, about }) {
   replace(host, svg);
 }
 
-function nearest(values, at) {
+export function nearest(values, at) {
   let [low, high] = [0, values.length - 1];
   if (high < 0) return -1;
   while (high - low > 1) {

@@ -150,7 +150,12 @@ dress();
 
 // Ask again
 
+const AGEING = ["runs", "run", "agents"]; // views that change with time alone: ages, and what was asked for too soon
+const AGE = 5000;
+let told = 0;
+
 listen((what) => {
+  told = Date.now();
   showViews();
   showLive();
   showSide();
@@ -160,6 +165,10 @@ listen((what) => {
 async function again() {
   if (!document.hidden) await poll();
   showLive();
+  if (known.session && !document.hidden && Date.now() - told > AGE && AGEING.includes(view()[0])) {
+    told = Date.now();
+    showMain("time");
+  }
   setTimeout(again, known.pending && !known.lost ? 50 : BETWEEN);
 }
 

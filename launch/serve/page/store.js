@@ -49,11 +49,8 @@ export async function poll() {
   try {
     answer = await ask("runs", { since: known.version });
     if (known.session && answer.session !== known.session) {
-      // The server was started anew, and numbers the runs anew.
-      known.runs.clear();
-      known.version = 0;
-      known.session = "";
-      answer = await ask("runs", { since: 0 });
+      location.reload(); // The server was started anew, and numbers the runs anew.
+      return;
     }
   } catch (error) {
     const before = known.lost;

@@ -1,18 +1,21 @@
 // The agents of a run on their graph, coloured by what is known of each of them, through time.
 
 import { choice, draw, make, number, replace, tick } from "./dom.js";
-import { colorOf, hideTip, showTip } from "./chart.js";
+import { colorOf, hideTip, nearest, showTip } from "./chart.js";
 import { ask, choices, choose, find, idOf, labelOf, listed } from "./store.js";
 
 const SIZE = 560;
 const FLOOR = 420;
 const FRAME = 140;
+const WIDE = 30; // ratio of values from which colours are logarithmic
 const MIX = "label mix";
 const BETWEEN = 5000;
 // Viridis without its ends, which is seen on light and dark ground.
 const SHADES = [[65, 68, 135], [53, 95, 141], [42, 120, 142], [33, 145, 140], [34, 168, 132], [68, 191, 112], [122, 209, 81], [189, 223, 38]];
 
 let controls, figure, player, scaleBar, note, data, asked, askedAt, timer, frame, nodes, failure;
+let step; // that is shown, whatever is asked for and measured meanwhile; null for the last one
+let goTo; // shows a frame
 
 export function open(main) {
   controls = make("div", { class: "controls" });
@@ -24,7 +27,7 @@ export function open(main) {
   data = null;
   asked = failure = "";
   askedAt = 0;
-  frame = null;
+  step = null;
   return stop;
 }
 
@@ -54,7 +57,7 @@ export function update(what) {
     askedAt = Date.now();
     if (soon) {
       stop();
-      data = frame = null;
+      data = step = null;
       replace(figure, make("p", { class: "empty" }, "Reading the agents …"));
     }
     ask("agents", { run: run.number, replica }).then((answer) => {
@@ -100,36 +103,32 @@ function show() {
   const colour = colouring();
   const series = colour === MIX || !colour ? null : data.values[colour];
   const count = series ? series.steps.length : 0;
-  if (frame === null || frame >= count) frame = Math.max(0, count - 1);
+  frame = step === null ? Math.max(0, count - 1) : nearest(series?.steps ?? [], step);
   drawGraph(colour);
   stopIfShort(count);
   if (count > 1) {
     const slider = make("input", { type: "range", min: 0, max: count - 1, value: frame, "aria-label": "step",
-      oninput: () => { stop(); goTo(Number(slider.value)); play.textContent = "▶ play"; } });
+      oninput: () => { stop(); goTo(Number(slider.value)); } });
     slider.value = frame;
     const output = make("output", {});
-    const goTo = (next) => {
+    const play = make("button", { type: "button", onclick: () => {
+      if (timer) stop();
+      else {
+        timer = setInterval(() => goTo(frame + 1), Math.min(FRAME, 20000 / count));
+        if (frame === count - 1) frame = 0;
+      }
+      goTo(frame);
+    } });
+    goTo = (next) => {
       frame = next;
+      step = frame < count - 1 ? series.steps[frame] : null;
+      if (step === null) stop();
+      play.textContent = timer ? "❚❚ pause" : "▶ play";
       slider.value = frame;
       output.textContent = `step ${series.steps[frame].toLocaleString("en")}`;
       paint(colour);
       if (choices.has("now")) showScale(colour);
     };
-    const play = make("button", { type: "button", onclick: () => {
-      if (timer) {
-        stop();
-        play.textContent = "▶ play";
-        return;
-      }
-      play.textContent = "❚❚ pause";
-      if (frame === count - 1) goTo(0);
-      timer = setInterval(() => {
-        if (frame >= count - 1) {
-          stop();
-          play.textContent = "▶ play";
-        } else goTo(frame + 1);
-      }, Math.min(FRAME, 20000 / count));
-    } }, timer ? "❚❚ pause" : "▶ play");
     replace(player, play, slider, output);
     goTo(frame);
   } else {
@@ -140,7 +139,7 @@ function show() {
   replace(note, [
     data.values.distance ? "" : "Distances through time need trajectory: agents in the experiment. ",
     Object.keys(data.values).some((name) => name !== "distance") ? ""
-      : "Losses and measures of single agents need analysis_points: [centroid, agents]; with keep_every they are measured at several steps. ",
+      : "Losses of single agents need trajectory: {points: agents, metrics: true}; other measures analysis_points: [centroid, agents]. ",
     data.edges_left_out ? `The ${data.edges_left_out.toLocaleString("en")} lightest edges are left out. ` : "",
     data.attackers.length ? "Red rings are attackers." : "",
   ].join(""));
@@ -150,11 +149,21 @@ function stopIfShort(count) {
   if (count < 2) stop();
 }
 
-// The colours span all steps, or only the one that is shown.
-const extent = (series) => {
-  const values = (choices.has("now") ? (series.frames[frame] ?? []) : series.frames.flat()).filter((value) => value !== null);
-  return values.length ? [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))] : [0, 1];
-};
+// The colours span all steps, or only the one that is shown; logarithmically, if values are of several magnitudes.
+function colourScale(series) {
+  const now = choices.has("now");
+  if (!now && series.scale) return series.scale;
+  const values = (now ? (series.frames[frame] ?? []) : series.frames.flat()).filter((value) => value !== null).sort((a, b) => a - b);
+  if (!values.length) values.push(0, 1);
+  let [low, high] = [values[0], values.at(-1)];
+  const positive = values.filter((value) => value > 0);
+  const bend = low >= 0 && positive.length && high > WIDE * positive[positive.length >> 1] ? Math.log10 : (value) => value;
+  if (bend === Math.log10) low = Math.max(positive[0], high / 1e4);
+  const part = (value) => (high > low ? (bend(Math.max(low, value)) - bend(low)) / (bend(high) - bend(low)) : 0.5);
+  const found = { low, high, part, log: bend === Math.log10 };
+  if (!now) series.scale = found;
+  return found;
+}
 
 function shade(part) {
   const place = Math.max(0, Math.min(1, part)) * (SHADES.length - 1);
@@ -196,7 +205,11 @@ function drawGraph(colour) {
     const say = (event) => showTip(figure, event, make("strong", {}, `agent ${agent}`), words(agent, colour).map((line) => make("div", {}, line)));
     group.addEventListener("pointermove", say);
     group.addEventListener("pointerdown", say);
-    group.addEventListener("pointerleave", () => hideTip(figure));
+    group.addEventListener("focus", () => {
+      const box = group.getBoundingClientRect();
+      say({ clientX: box.right, clientY: box.bottom });
+    });
+    for (const left of ["pointerleave", "blur"]) group.addEventListener(left, () => hideTip(figure));
     svg.append(group);
     return group;
   });
@@ -249,10 +262,10 @@ function paint(colour) {
     return;
   }
   const series = data.values[colour];
-  const [low, high] = extent(series);
+  const { part: place } = colourScale(series);
   nodes.forEach((group, agent) => {
     const value = series.frames[frame]?.[agent];
-    const part = value === null || value === undefined ? null : high > low ? (value - low) / (high - low) : 0.5;
+    const part = value === null || value === undefined ? null : place(value);
     group.querySelector(".node").style.fill = part === null ? "none" : shade(part);
     const text = group.querySelector("text");
     if (text) text.style.fill = part === null ? "" : part > 0.55 ? "#000" : "#fff";
@@ -272,12 +285,12 @@ function showScale(colour) {
     replace(scaleBar);
     return;
   }
-  const [low, high] = extent(data.values[colour]);
+  const { low, high, log } = colourScale(data.values[colour]);
   const bar = make("canvas", { width: 192, height: 1, role: "img", "aria-label": "colour scale" });
   const pen = bar.getContext("2d");
   for (let i = 0; i < 192; i += 1) {
     pen.fillStyle = shade(i / 191);
     pen.fillRect(i, 0, 1, 1);
   }
-  replace(scaleBar, make("div", { class: "scale" }, number(low, 3), bar, number(high, 3), make("span", { class: "soft" }, label(colour))));
+  replace(scaleBar, make("div", { class: "scale" }, number(low, 3), bar, number(high, 3), make("span", { class: "soft" }, label(colour), log ? ", logarithmic" : "")));
 }

@@ -196,6 +196,9 @@ def _expand_lists(
             raise ExperimentError(f"{key}: an empty list leaves nothing to run")
         if path in outer:
             raise ExperimentError(f"{key}: got {shown(values)} as one of several values; allowed are single values")
+        plain = Counter(value for value in values if isinstance(value, int | float | str))
+        if (twice := next((value for value, count in plain.items() if count > 1), None)) is not None:
+            raise ExperimentError(f"{key}: got {shown(values)}, where {shown(twice)} is twice; give each value once")
     axes = [(path, list(zip(distinct_texts(values), values, strict=True))) for path, values in found]
     for combined in itertools.product(*(named for _, named in axes)):
         point = copied(description)
@@ -204,7 +207,7 @@ def _expand_lists(
             place(point, path, value)
             chosen[".".join(path)] = text
         # The values on an axis may hold lists themselves, such as strategy: [{name: …, order: [atc, cta]}].
-        if axes and any(True for _ in _axes(point)):
+        if any(isinstance(value, Mapping | list) for _, value in combined) and any(_axes(point)):
             for inner, leaf in _expand_lists(point, [*outer, *(path for path, _ in axes)]):
                 yield {**chosen, **inner}, leaf
         else:

@@ -49,8 +49,11 @@ def named_axes(given: Any) -> list[NamedAxis]:
     found, owners = [], dict[str, str]()
     for name, keys in given.items():
         columns = dict(axis_columns(f"axes.{name}", keys))
-        if str(name) in Config.model_fields:
-            raise ExperimentError(f"axes.{name}: an axis needs a name that is no key of an experiment, such as size")
+        if not str(name) or "." in str(name) or str(name) in Config.model_fields:
+            raise ExperimentError(
+                f"axes: got the name {shown(name)}; an axis needs one without dots that is no key of an experiment,"
+                " such as size"
+            )
         for key in columns:
             if (other := owners.setdefault(key, str(name))) != str(name):
                 raise ExperimentError(f"axes.{name}: {key} is on the axis {other}, too; allowed is one axis for a key")

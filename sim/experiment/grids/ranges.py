@@ -1,21 +1,23 @@
 """Ranges: values on an axis of a grid that are given by their ends."""
 
 import math
+import sys
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.mistakes import ExperimentError, shown
 
-__all__ = ["MOST_RUNS", "choices", "is_range"]
+__all__ = ["FORMS", "MOST_RUNS", "choices", "is_range"]
 
 MOST_RUNS = 100_000
 """Largest number of runs in a grid."""
 
-_FORMS = {"range": "[start, stop, step]", "linear": "[first, last, number]", "log": "[first, last, number]"}
+FORMS = {"range": "[start, stop, step]", "linear": "[first, last, number]", "log": "[first, last, number]"}
+"""Keys of ranges, and what is given with each."""
+
 _DIGITS = 12
 """Significant digits of values on a logarithmic scale, whose last ones would otherwise be rounding errors."""
 
@@ -29,7 +31,7 @@ def is_range(given: Any) -> bool:
     Returns:
         Whether it is a mapping with one of the keys of ranges and no other.
     """
-    return isinstance(given, Mapping) and len(given) == 1 and next(iter(given)) in _FORMS
+    return isinstance(given, Mapping) and len(given) == 1 and next(iter(given)) in FORMS
 
 
 def choices(key: str, given: Any) -> list[Any] | None:
@@ -55,7 +57,7 @@ def choices(key: str, given: Any) -> list[Any] | None:
     about = f"{key}: got {shown(dict(given))}; "
     numbers = [_number(value) for value in values] if isinstance(values, list | tuple) else []
     if len(numbers) != 3 or None in numbers:
-        raise ExperimentError(f"{about}allowed is {form}: {_FORMS[form]}, three finite numbers")
+        raise ExperimentError(f"{about}allowed is {form}: {FORMS[form]}, three finite numbers")
     first, last, third = (number for number in numbers if number is not None)
     if form == "range":
         found = _steps(about, Fraction(str(first)), Fraction(str(last)), Fraction(str(third)))
@@ -78,7 +80,7 @@ def _number(value: Any) -> int | float | None:
     if isinstance(value, np.generic):
         value = value.item()
     known = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if known and math.isfinite(value) else None
+    return value if known and abs(value) <= sys.float_info.max else None  # also of integers that no float holds
 
 
 def _steps(about: str, start: Fraction, stop: Fraction, step: Fraction) -> list[Fraction]:

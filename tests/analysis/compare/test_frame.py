@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from basinet.analysis.compare.frame import read
+from basinet.analysis.compare.frame_reading import read
+from basinet.analysis.compare.histories import history
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.files import GrowingFile, read_json, sealed_json
 from basinet.sim.run.folder import load_run, load_runs, read_run
+from basinet.sim.run.records import lines_of
 from tests.planted_runs import lines_of_run, write_record, write_run
 
 ACCURACY = {"test_accuracy": [0.9, 0.8, 0.7]}
@@ -60,6 +63,35 @@ def test_conditions_that_select_nothing(grid, condition, sentence):
 def test_curves_are_read_when_asked_for(grid):
     places, values = read([grid]).curves("test_accuracy", x="bytes")[0]
     assert places.tolist() == [0, 500, 1000] and values.tolist() == [0.1, 0.5, 0.9]
+
+
+@pytest.mark.parametrize("odd", ["", '{"step": 100, "replica": 0, "test_loss": 0.25}\n', '{"step": 10', "key"])
+def test_columns_are_those_of_all_rows(tmp_path, odd):
+    """Evaluations, what the analysis adds in lines of its own, agents, infinite values; lines that are not recorded."""
+    values = {
+        "test_accuracy": [[0.1, math.nan, 0.3], [0.2, math.inf, 1e-7]],
+        "test_accuracy_top5": [[1.0, 2.0, 3.0]] * 2,
+    }
+    key = 'x"test_loss' if odd == "key" else "step_size"
+    run = write_run(tmp_path, "a", {"test_accuracy": [0.9, 0.8], key: [7.0, 8.0]}, curves=values)
+    rows = lines_of_run(run)
+    rows += [{"step": step, "replica": 1, "hessian_trace": -2.5 * step} for step in (33, 100)]
+    rows += [
+        {"step": 33, "replica": 0, "agent": 2, "test_accuracy": 5.0},
+        {"step": 33, "replica": 0, "test_accuracy": 9},
+    ]
+    (run / "metrics.jsonl").write_bytes(lines_of(rows))
+    status = read_json(run / "status.json") | {"files": {"metrics.jsonl": GrowingFile(run / "metrics.jsonl").vouch()}}
+    (run / "status.json").write_text(sealed_json(status))
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write("" if odd == "key" else odd)
+    whole = read_run(run)
+    wanted = sorted((r for r in whole.metrics if "agent" not in r), key=lambda r: (r["step"], r["replica"]))
+    names = ("test_accuracy", "hessian_trace", "communicated_bytes", "test_loss", "nothing")
+    found = history(read_run(run, last=True), names)
+    for name in ("step", "replica", *names):
+        column = [row.get(name, math.nan) for row in wanted]
+        assert np.array_equal(found[name], np.array(column, dtype=float), equal_nan=True), name
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_there(grid, tmp_path):

@@ -14,6 +14,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.samples import Chunk, Share
 from basinet.sim.tasks import supervised
+from tests.directions import directions
 
 AGENTS = 3
 HELD = [[0, 5, 2], [1, 3, 7, 9, 11, 4], [8]]
@@ -79,12 +80,14 @@ def make(name: str, num_samples: int = 13) -> Case:
     return Case(model, data, points, buffers)
 
 
-def explicit(model: nn.Module, data: tuple[Tensor, ...]) -> np.ndarray:
+def explicit(model: nn.Module, data: tuple[Tensor, ...], along: Tensor | None = None) -> np.ndarray:
+    """The Hessian, or its products with some vectors, one a row."""
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         value = plain(model, data)
     parameters = list(model.parameters())
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters, create_graph=True)])
-    rows = [torch.autograd.grad(g, parameters, retain_graph=True, materialize_grads=True) for g in gradient]
+    slopes = gradient if along is None else along @ gradient
+    rows = [torch.autograd.grad(g, parameters, retain_graph=True, materialize_grads=True) for g in slopes]
     return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows]).numpy()
 
 
@@ -112,10 +115,12 @@ def test_each_agent_has_its_own_hessian(name: str, own: bool) -> None:
     case = make(name)
     # A layer that has no batched form cannot be mapped over the samples of a loss that is only known as a mean.
     loss = supervised(case.data).objective if name == "recurrent" else plain
-    found = matrices(case.curvature(loss=loss, holdings=HELD if own else None, chunk=4 if name == "tanh" else None))
+    curvature = case.curvature(loss=loss, holdings=HELD if own else None, chunk=4 if name == "tanh" else None)
+    along = directions(case.points.shape[1])
+    found = curvature.products(along[:, None].expand(-1, AGENTS, -1)).numpy()
     for agent in range(AGENTS):
-        expected = explicit(case.at(agent), held(case, agent) if own else case.data)
-        np.testing.assert_allclose(found[agent], expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+        expected = explicit(case.at(agent), held(case, agent) if own else case.data, along)
+        np.testing.assert_allclose(found[:, agent], expected, rtol=0, atol=1e-11 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["tanh", "batch norm", "convolution"])

@@ -17,6 +17,7 @@ from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.top_eigenvalues import top_eigenvalues
 from basinet.analysis.curvature.trace import trace
 from basinet.sim.tasks import Task
+from tests.directions import directions
 
 
 class Detached(torch.autograd.Function):
@@ -319,7 +320,7 @@ def segments(x: Tensor) -> Tensor:
 def test_differences_need_no_second_derivative(function: Any, kind: Kind) -> None:
     """Their error is of the square of the step, here below 1e-9, and of rounding over the step, below 1e-10."""
     exact = make(network(Layer(segments if function is Segmented else torch.square), nn.Tanh())).of_kind(kind)
-    units = torch.eye(exact.points.shape[1], dtype=torch.float64)[:, None]
+    units = directions(exact.points.shape[1])[:, None]
     expected = exact.products(units)[:, 0]
     model = network(Layer(function.apply), nn.Tanh())
     for settings in ({}, {"chunk": 5}):

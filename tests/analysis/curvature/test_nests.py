@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.autograd.functional import hessian, jacobian
+from torch.autograd.functional import hessian, jacobian, vhp
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
@@ -25,6 +25,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.models.modules import FunctionOf
 from basinet.sim.setup.build import build_setup
 from basinet.sim.tasks import Task
+from tests.directions import directions
 from tests.structures import STRUCTURES, mean_loss
 
 N, T, WORDS, WIDTH, TAGS = 7, 3, 4, 2, 3
@@ -164,8 +165,8 @@ class Case:
             total, counted = total + losses @ weights, counted + weights.sum()
         return total / counted
 
-    def hessian(self, rows: list[int], point: Tensor | None = None) -> np.ndarray:
-        return hessian(lambda flat: self.mean(flat, rows), self.point if point is None else point).numpy()
+    def hessian(self, rows: list[int]) -> np.ndarray:
+        return hessian(lambda flat: self.mean(flat, rows), self.point).numpy()
 
     def share(self, row: int) -> Tensor:
         counts = [self.parts(self.call(self.point, b), b)[1].sum() for b in map(self.sample, range(N))]
@@ -180,17 +181,24 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 
 
-def dense(operator: Any) -> np.ndarray:
-    return operator @ np.eye(operator.shape[0])
+def along(matrix: Any) -> np.ndarray:
+    """Products of a matrix or an operator, [P, 3]."""
+    return matrix @ directions(matrix.shape[0]).T.numpy()
+
+
+def products(function: Callable[[Tensor], Tensor], point: Tensor) -> np.ndarray:
+    """Products of the Hessian of a function, by torch's own, [P, 3]."""
+    return torch.stack([vhp(function, point, v)[1] for v in directions(len(point))], 1).numpy()
 
 
 def test_the_hessian_is_that_of_a_loop_over_samples(case: Case) -> None:
     every = [*range(N)]
-    expected, leaf = case.hessian(every), case.point.clone().requires_grad_()
+    expected = products(lambda flat: case.mean(flat, every), case.point)
+    leaf = case.point.clone().requires_grad_()
     (slope,) = torch.autograd.grad(case.mean(leaf, every), leaf)
     for chunk in (None, 3):
         operator = HessianOperator(case.model, case.task.objective, case.task.train, chunk=chunk)
-        np.testing.assert_allclose(dense(operator), expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(along(operator), expected, rtol=0, atol=1e-12)
         np.testing.assert_allclose(operator.gradient(), slope.numpy(), rtol=0, atol=1e-13)
         assert operator.loss() == pytest.approx(float(case.mean(case.point, every)), rel=1e-13)
 
@@ -198,10 +206,10 @@ def test_the_hessian_is_that_of_a_loop_over_samples(case: Case) -> None:
 def test_each_agent_has_the_hessian_of_its_own(case: Case) -> None:
     objective = Objective(case.model, case.task.objective, case.task.train, holdings=HELD, chunk=3)
     points = torch.stack([case.point, 0.9 * case.point])
-    units = torch.eye(len(case.point), dtype=torch.float64)[:, None].expand(-1, 2, -1)
-    found = Curvature(objective, points).products(units).permute(1, 2, 0).numpy()
-    for rows, point, matrix in zip(HELD, points, found, strict=True):
-        np.testing.assert_allclose(matrix, case.hessian(rows, point), rtol=0, atol=1e-12)
+    found = Curvature(objective, points).products(directions(len(case.point))[:, None].expand(-1, 2, -1))
+    for rows, point, mine in zip(HELD, points, found.permute(1, 2, 0).numpy(), strict=True):
+        expected = products(partial(case.mean, rows=rows), point)
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-12)
 
 
 def of_sample(case: Case, row: int) -> tuple[Tensor, Tensor]:
@@ -231,8 +239,10 @@ def test_gauss_newton_and_fisher_are_those_of_a_loop_over_samples(case: Case) ->
             fisher += (share * torch.outer(slope, slope)).numpy()
     for chunk in (None, 3):
         settings = (case.model, case.task.objective, case.task.train)
-        np.testing.assert_allclose(dense(GaussNewtonOperator(*settings, chunk=chunk)), gauss_newton, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(dense(FisherOperator(*settings, chunk=chunk)), fisher, rtol=0, atol=1e-12)
+        found = along(GaussNewtonOperator(*settings, chunk=chunk))
+        np.testing.assert_allclose(found, along(gauss_newton), rtol=0, atol=1e-12)
+        found = along(FisherOperator(*settings, chunk=chunk))
+        np.testing.assert_allclose(found, along(fisher), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -250,9 +260,9 @@ def test_the_hessian_of_every_structure(name: str) -> None:
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             return functional_call(whole, state, (task.train,))
 
-    found = dense(HessianOperator(model, task.objective, task.train))
+    found = along(HessianOperator(model, task.objective, task.train))
     point = nn.utils.parameters_to_vector(model.parameters()).detach()
-    np.testing.assert_allclose(found, hessian(mean, point).numpy(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found, products(mean, point), rtol=0, atol=1e-12)
 
 
 def test_the_plain_door_takes_any_nest() -> None:
@@ -261,13 +271,13 @@ def test_the_plain_door_takes_any_nest() -> None:
     tags[tags < 0] = 0
     seen = ({"tokens": tokens, "labels": tags}, (tokens, tags), [(tokens[:4], tags[:4]), (tokens[4:], tags[4:])])
     found = [
-        dense(operator(case.model, lambda outputs, y: cross_entropy(outputs[0].mT, y), data))
+        along(operator(case.model, lambda outputs, y: cross_entropy(outputs[0].mT, y), data))
         for data in seen
         for operator in (hessian_operator, gauss_newton_operator, fisher_operator)
     ]
     task = Task(train=seen[1], num_outputs=TAGS)
     for place, kind in enumerate((HessianOperator, GaussNewtonOperator, FisherOperator)):
-        expected = dense(kind(case.model, task.objective, task.train))
+        expected = along(kind(case.model, task.objective, task.train))
         for matrix in found[place::3]:
             np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-13)
 
@@ -278,10 +288,11 @@ def test_outputs_that_are_single_numbers() -> None:
     x, y = torch.randn(5, 2, generator=g, dtype=torch.float64), torch.randn(5, generator=g, dtype=torch.float64)
     rows, slopes = np.c_[x.numpy(), np.ones(5)], 2 * (model(x) - y).detach().numpy()
     settings = (model, lambda model, batch: (model(batch[0]) - batch[1]).square().mean(), (x, y))
-    np.testing.assert_allclose(dense(GaussNewtonOperator(*settings)), 2 * rows.T @ rows / 5, rtol=0, atol=1e-14)
-    expected = (slopes[:, None] * rows).T @ (slopes[:, None] * rows) / 5
+    expected = along(2 * rows.T @ rows / 5)
+    np.testing.assert_allclose(along(GaussNewtonOperator(*settings)), expected, rtol=0, atol=1e-14)
+    expected = along((slopes[:, None] * rows).T @ (slopes[:, None] * rows) / 5)
     for chunk in (None, 2):
-        np.testing.assert_allclose(dense(FisherOperator(*settings, chunk=chunk)), expected, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(along(FisherOperator(*settings, chunk=chunk)), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", [GaussNewtonOperator, FisherOperator])

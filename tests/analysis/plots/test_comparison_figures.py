@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy import stats
 
 from basinet import compare
 from basinet.analysis.drawing.legibility import illegible
@@ -13,9 +14,12 @@ from basinet.analysis.plots import (
     plot_compared_curves,
     plot_compared_points,
     plot_heat_map,
+    plot_parallel,
     plot_trend,
 )
+from basinet.analysis.plots.compared import compared_series
 from basinet.analysis.plots.compared.compared_figures import KINDS
+from basinet.analysis.plots.compared.compared_series import chosen
 from basinet.launch.cli.entry import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import csv_text
@@ -124,6 +128,65 @@ def test_curves_are_means_over_what_was_spent(study):
         comparison_figure(found, "curves", x="seconds")
 
 
+def bars_of(values, interval):
+    """Return the ends of the bars around a mean, the bootstrap's by scipy."""
+    if interval == "error":
+        return [np.mean(values) + side * stats.sem(values) for side in (-1, 1)]
+    return stats.bootstrap((values,), np.mean, method="percentile", rng=0).confidence_interval
+
+
+SKEWED = {"test_accuracy": [0.5, 0.51, 0.53, 0.52, 0.9, 0.1], "hessian_trace": [1.0, 1.1, 1.2, 1.0, 5.0, 90.0]}
+
+
+@pytest.mark.parametrize("interval", ["error", "bootstrap"])
+def test_bars_and_bands_are_intervals_of_replicas_that_did_not_diverge(tmp_path, interval):
+    curves = {"test_accuracy": [[0.1]] * 6}
+    found = compare(write_run(tmp_path, "a", SKEWED, curves=curves, diverged={5: 90}))
+    across, up = (bars_of(SKEWED[name][:5], interval) for name in ("hessian_trace", "test_accuracy"))
+    ax = plot_compared_curves(found, interval=interval, ax=Figure().subplots())
+    band = ax.collections[0].get_paths()[0].vertices
+    assert sorted({y for x, y in band.tolist() if x == 100}) == pytest.approx(up, abs=0.003)
+    ax = plot_compared_points(found, "hessian_trace", "test_accuracy", interval=interval, ax=Figure().subplots())
+    (horizontal, vertical) = ax.containers[0][2]
+    assert horizontal.get_segments()[0][:, 0] == pytest.approx(across, abs=0.03)
+    assert vertical.get_segments()[0][:, 1] == pytest.approx(up, abs=0.003)
+    ax = plot_heat_map(found, "test_accuracy", x="batch_size", y="optimizer.lr", ax=Figure().subplots())
+    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.mean(SKEWED["test_accuracy"][:5]))
+    ax = plot_trend(found, "test_accuracy", x="batch_size", interval=interval, ax=Figure().subplots())
+    assert ax.containers[0][2][0].get_segments()[0][:, 1] == pytest.approx(up, abs=0.003)
+
+
+def test_of_many_series_the_best_are_shown_each_at_its_best(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(compared_series, "MOST_SERIES", 2)
+    found = compare(study, by="strategy")
+    for metric, names in (("test_accuracy", STRATEGIES[:2]), ("excess_risk", ["consensus", "exact diffusion"])):
+        kept, note = chosen(found, metric)
+        assert {group.label for group in kept.groups} == {*names} and "the best 2 of 3 series" in note
+    monkeypatch.setattr(compared_series, "MOST_PANELS", 1)
+    for strategy, size in itertools.product(("diffusion", "consensus"), (8, 64)):
+        best = (strategy == "diffusion") == (size == 8)
+        ends = {"test_accuracy": [0.5 + 0.1 * best, 0.5]}
+        write_run(tmp_path, f"{strategy}{size}", ends, strategy=strategy, batch_size=size, optimizer__lr=size / 10)
+    kept, note = chosen(compare(*sorted(tmp_path.iterdir())), "test_accuracy")
+    assert [(group.label, group.condition) for group in kept.groups] == [
+        ("consensus, optimizer.lr=6.4", ""),
+        ("diffusion, optimizer.lr=0.8", ""),
+    ]
+    assert "all series, each under its best of 2 conditions" in note
+
+
+def test_parallel_axes_run_from_the_smallest_to_the_largest(tmp_path):
+    for place, (size, trace) in enumerate(((8, 1.0), (64, 100.0), (16, 10.0))):
+        ends = {"test_accuracy": [0.5 + 0.1 * place] * 2, "hessian_trace": [trace] * 2}
+        write_run(tmp_path, f"{size}", ends, batch_size=size, optimizer__lr=0.1)
+    ax = plot_parallel(compare(*tmp_path.iterdir()), ["hessian_trace", "test_accuracy"], ax=Figure().subplots())
+    heights = [line.get_ydata() for line in ax.lines]
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[0, 1, 2]] * 3  # what all share has no axis
+    # the flattest is drawn last; flatness is on a logarithmic axis, batch sizes on a linear one
+    wanted = [[1, 1, 0.5], [1 / 7, 0.5, 1], [0, 0, 0]]
+    assert np.array(heights) == pytest.approx(np.array(wanted))
+
+
 def test_trends_are_over_graphs_and_settings(study):
     found = compare(study, by="strategy", where=["batch_size=8"])
     ax = plot_trend(found, ax=Figure().subplots())
@@ -138,8 +201,36 @@ def test_maps_are_means_over_two_keys(study):
     found = compare(study, by=("batch_size", "strategy"), where=["topology=ring"])
     ax = plot_heat_map(found, "hessian_trace", ax=Figure().subplots())
     wanted = [[np.mean(finals(4 * k + b)["hessian_trace"]) for b in (0, 1)] for k in range(3)]
-    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.array(wanted))
+    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.array(wanted)) and ax.images[0].origin == "lower"
     assert [text.get_text() for text in ax.get_yticklabels()] == ["diffusion", "consensus", "exact diffusion"]
+
+
+def test_a_map_never_shows_one_strategy_in_the_place_of_others(study):
+    two = compare(study, where=["strategy=diffusion,consensus"])
+    found, _ = comparison_figure(two, "heatmap", x="topology", y="batch_size")
+    titles = [ax.get_title() for ax in found.axes if ax.images]
+    assert titles == ["strategy=diffusion", "strategy=consensus"]
+    shown = [np.asarray(ax.images[0].get_array())[0, 0] for ax in found.axes if ax.images]
+    assert shown == pytest.approx([np.mean(finals(place)["test_accuracy"]) for place in (0, 4)])
+
+
+def test_a_map_tells_strategies_by_what_was_set_for_them_and_takes_lists(tmp_path):
+    for place, lr in enumerate((0.1, 0.2)):
+        for hidden in ([6], [6, 6]):
+            more = {"optimizer__lr": lr, "model": {"name": "mlp", "hidden": hidden}, "strategy_keys": ["optimizer.lr"]}
+            write_run(tmp_path, f"{lr}-{len(hidden)}", {"test_accuracy": [0.1 * place, 0.1 * len(hidden)]}, **more)
+    ax = plot_heat_map(compare(*sorted(tmp_path.iterdir())), x="model.hidden", y="strategy", ax=Figure().subplots())
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["[6]", "[6, 6]"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == [f"diffusion, optimizer.lr=0.{k}" for k in (1, 2)]
+    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.array([[0.05, 0.1], [0.1, 0.15]]))
+
+
+def test_a_line_is_never_a_mean_over_a_part_of_the_replicas(tmp_path):
+    for seed, (last, half) in enumerate(((100, 0.6), (60, 0.4))):  # the second ended early
+        values = {"test_accuracy": [[0.1, half]]}
+        write_run(tmp_path, f"{seed}", {"test_accuracy": [0.9]}, curves=values, step=last, seed=seed)
+    line = plot_compared_curves(compare(*sorted(tmp_path.iterdir())), ax=Figure().subplots()).lines[0]
+    assert line.get_xdata().tolist() == [0, 50] and line.get_ydata() == pytest.approx([0.1, 0.5])
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
@@ -185,6 +276,7 @@ def test_groups_that_are_not_shown_are_named(tmp_path):
     one = write_run(tmp_path, "one", {"test_accuracy": [0.5, 0.6]}, strategy="consensus")
     two = write_run(tmp_path, "two", {"test_accuracy": [0.5, 0.6], "hessian_trace": [1.0, 2.0]})
     figure, notes = comparison_figure(compare(one, two), "flatness")
+    assert notes[0] == "bars and bands around means over replicas: one standard error to both sides"
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["diffusion"]
     assert notes[-1].startswith("no replica of consensus has hessian_trace and test_accuracy")
 

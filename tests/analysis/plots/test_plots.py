@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from basinet.analysis import plots
 from basinet.analysis.compare.comparison import Comparison
-from basinet.analysis.compare.frame import frame_of
+from basinet.analysis.compare.frame_reading import frame_of
 from basinet.analysis.drawing.axes import choose_scale
 from basinet.analysis.drawing.data_checks import NoDataError
 from basinet.analysis.drawing.figure import Drawing

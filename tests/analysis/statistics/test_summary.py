@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy import stats
 
 from basinet.analysis.compare.comparison import comparison_of
-from basinet.analysis.compare.frame import frame_of
+from basinet.analysis.compare.frame_reading import frame_of
 from basinet.analysis.statistics.columns import column_widths
 from basinet.analysis.statistics.incidents import incidents
 from basinet.analysis.statistics.paired import paired_differences
@@ -404,6 +404,10 @@ def test_a_single_pair_carries_no_interval():
 def test_needs_neither_torch_nor_matplotlib():
     code = "import sys, basinet.analysis.statistics.summary; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_grid_of_names_is_described_as_a_list():
+    assert describe({"name": ["ring", "torus"], "agents": 4}) == "[ring, torus] (agents=4)"
 
 
 def test_how_code_is_told_is_no_condition():

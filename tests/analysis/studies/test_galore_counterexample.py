@@ -50,9 +50,8 @@ def test_galore_stops_where_the_theory_says(problem):
     torch.testing.assert_close(gap, problem.stall(5e-3, 20), rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize(("random_from", "momentum"), [(0, 0.0), (1000, 0.0), (1000, 0.9)])
-def test_golore_gets_there(problem, random_from, momentum):
-    settings = SETTINGS | {"lr": 5e-3 * (1 - momentum), "momentum": momentum, "random_from": random_from}
+def test_golore_with_momentum_gets_there(problem):
+    settings = SETTINGS | {"lr": 5e-4, "momentum": 0.9, "random_from": 1000}
     assert float(descend(problem, partial(GoLore, **settings), 4000)[-1].max()) < 5e-3
 
 
@@ -73,15 +72,6 @@ def test_momentum_does_not_help_galore(problem):
     assert float(gap.min()) > 1.5
 
 
-def test_an_odd_batch_at_a_refresh_stops_where_the_theory_says(problem):
-    gap = descend(problem, partial(GaLore, **SETTINGS, refresh_batch=3), 4000)[-1]
-    torch.testing.assert_close(gap, problem.stall(5e-3, 20, 3), rtol=1e-9, atol=0)
-
-
-def test_an_even_batch_at_a_refresh_cancels_the_noise(problem):
-    assert float(descend(problem, partial(GaLore, **SETTINGS, refresh_batch=2), 4000)[-1].max()) < 1e-5
-
-
 @pytest.mark.slow
 def test_the_study_finds_what_the_theory_says():
     told = []
@@ -89,5 +79,9 @@ def test_the_study_finds_what_the_theory_says():
     assert all(check.agrees for check in findings.checks), [c for c in findings.checks if not c.agrees]
     assert len(findings.checks) == 18 and told == sorted(told)
     assert {drawing.name for drawing in findings.drawings} == {"gap", "refresh_batch"}
+    gaps = {row["batch"]: row for row in findings.drawings[1].rows}
+    for batch in (1, 3, 5, 9, 25):  # odd ones stop where the theory says
+        assert gaps[batch]["gap"] == pytest.approx(gaps[batch]["predicted"], rel=1e-9)
+    assert gaps[2]["gap"] < 1e-5  # the noise of an even one cancels
     optimum = descend(Counterexample.draw([42]), partial(optim.SGD, lr=5e-3), 2000)
     assert float(optimum) == pytest.approx(0.995**4000 * 24.0281, rel=1e-4)

@@ -12,7 +12,7 @@ from basinet.analysis.studies.lozo_finetuning import find_out as tune
 from basinet.sim.experiment.config import Config
 
 MODEL = {"name": "llama", "layers": 1, "width": 16, "heads": 2}
-RUNTIME = {"runtime": {"device": "cpu", "engine": "stacked"}}
+RUNTIME = {"runtime": {"device": "cpu", "engine": "loop"}}
 
 
 @pytest.fixture(scope="module")

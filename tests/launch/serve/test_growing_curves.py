@@ -23,9 +23,9 @@ def same(metrics, folder, *names):
 
 @pytest.mark.parametrize("spaces", [True, False])
 def test_a_file_is_read_as_it_grows_whatever_the_pieces(tmp_path, spaces):
-    rows = rows_of(40)
+    rows = [row | {"epoch": row["step"] ** 2 / 1000} for row in rows_of(40)]
     later = [{"step": step, "replica": r, "hessian_trace": 1.0 + step + r} for step in (100, 390) for r in (0, 1)]
-    agents = [{"step": 390, "replica": 0, "agent": k, "train_loss": 0.5} for k in range(3)]
+    agents = [{"step": 390, "replica": 0, "agent": k, "train_loss": 0.5} for k in range(300)]
     content = lines_of([*rows, *later[:2], *agents, *later[2:]])
     if not spaces:  # as runs never write it
         content = content.replace(b": ", b":")
@@ -36,15 +36,18 @@ def test_a_file_is_read_as_it_grows_whatever_the_pieces(tmp_path, spaces):
         with open(folder / "metrics.jsonl", "ab") as file:
             file.write(content[place : place + 997])
         metrics.read()
+        metrics.series("train_loss", "step")
     same(metrics, folder, "train_loss", "hessian_trace", "epoch")
+    for _, places, epochs in metrics.series("epoch", "epoch").values():
+        assert places.tolist() == epochs.tolist()
     # What the analysis adds has no epoch of its own.
-    assert metrics.series("hessian_trace", "epoch")[1][1].tolist() == [5.0, 19.5]
+    assert metrics.series("hessian_trace", "epoch")[1][1].tolist() == [10.0, 152.1]
     assert {name: last_values(folder, 2)[name] for name in ("train_loss", "hessian_trace")} == {
         name: load_run(folder).final(name) for name in ("train_loss", "hessian_trace")
     }
 
 
-@pytest.mark.parametrize("change", ["cut and continued", "replaced", "deleted"])
+@pytest.mark.parametrize("change", ["cut and continued", "replaced", "replaced before", "deleted"])
 def test_a_file_that_was_cut_or_replaced_is_read_again(tmp_path, change):
     folder = plant(tmp_path / "run", rows_of(20))
     metrics = GrowingMetrics(folder)
@@ -52,7 +55,9 @@ def test_a_file_that_was_cut_or_replaced_is_read_again(tmp_path, change):
     path = folder / "metrics.jsonl"
     (folder / "status.json").write_text(sealed_json({"state": "running", "step": 0}))
     other = lines_of(rows_of(30, seed=1))
-    if change == "replaced":
+    if change == "replaced before":  # and the same from there on
+        other = path.read_bytes().replace(b'"train_loss": 2.', b'"train_loss": 3.', 1)
+    if change.startswith("replaced"):
         (folder / "new").write_bytes(other)
         os.replace(folder / "new", path)
     elif change == "deleted":
@@ -94,6 +99,32 @@ def test_measurements_are_checked_against_what_was_recorded(tmp_path):
         GrowingMetrics(folder).read([{**recorded, "crc32": "00000000"}])
     with pytest.raises(Damaged, match="missing"):
         GrowingMetrics(folder).read([{**recorded, "bytes": recorded["bytes"] + 1}])
+    (folder / "metrics.jsonl").unlink()
+    with pytest.raises(Damaged, match="missing or has changed"):
+        GrowingMetrics(folder).read([recorded])
+
+
+def test_a_run_that_was_resumed_since_it_was_looked_at_is_read(tmp_path):
+    rows = rows_of(9)
+    folder = plant(tmp_path / "run", rows, state="running")
+    index = StudyIndex(tmp_path)
+    index.refresh(99)
+    (entry,) = index.entries()
+    (folder / "metrics.jsonl").write_bytes(lines_of(rows[:4]))  # the checkpoint was of an earlier step
+    files = {"metrics.jsonl": GrowingFile(folder / "metrics.jsonl").vouch()}
+    (folder / "status.json").write_text(sealed_json({"state": "running", "step": 10, "files": files}))
+    found, _ = index.series(entry, "train_loss", "step")
+    assert found[0][0].tolist() == [0, 10]
+
+
+def test_of_long_curves_the_beginning_is_drawn_as_dense_as_it_is_known(tmp_path):
+    plant(tmp_path / "a", rows_of(3001, replicas=1, every=1))
+    plant(tmp_path / "b", rows_of(3, replicas=1, every=1))
+    index = StudyIndex(tmp_path)
+    index.refresh(99)
+    (curve,) = curves(index, [[0, 1]], "train_loss")["curves"]
+    assert curve["every"] == 2 and len(curve["x"]) < 600
+    assert curve["x"][:5] == [0, 1, 2, 4, 6] and curve["x"][-1] == 3000
 
 
 def test_curves_are_means_and_deviations_over_the_replicas_of_a_group(runs):
@@ -132,15 +163,18 @@ def test_diverged_replicas_are_left_out_and_a_slow_disk_gives_some_curves_first(
     assert found["pending"] == 2 and [curve["n"][:1] for curve in found["curves"]] == [[1], []]
     found = curves(index, groups, "train_loss")
     assert [curve["n"] for curve in found["curves"]] == [[2] * 4, [1] * 4]
+    assert {entry.finals["train_loss"][2] for entry in index.entries()} == {1}
 
 
 def test_values_that_overflow_are_left_out(tmp_path):
     rows = [
-        {"step": 10 * k, "replica": r, "train_loss": 1.7e308 if k else 1.0, "gap": r} for k in (0, 1) for r in (0, 1)
+        {"step": 10 * k, "replica": r, "train_loss": 1.7e308 if k else 1.0, "gap": r, "gap_error": 0.1}
+        for k in (0, 1)
+        for r in (0, 1)
     ]
     plant(tmp_path / "run", rows)
     with serving(tmp_path) as server:
         (run,) = listing(server)["runs"]
         (curve,) = ask(server, "/api/curves?metric=train_loss&groups=0").content["curves"]
-    assert "train_loss" not in run["finals"] and run["finals"]["gap"] == [0.5, pytest.approx(0.7071, abs=1e-4), 2]
+    assert [*run["finals"]] == ["gap"] and run["finals"]["gap"] == [0.5, pytest.approx(0.7071, abs=1e-4), 2]
     assert curve["mean"] == [1.0, None] and curve["n"] == [2, 2]

@@ -86,3 +86,42 @@ def test_other_views_show_points_agents_and_differences(page):
     page.browser.run("document.querySelector('.player button').click()")  # from the last step to the first
     page.browser.wait(f"{colors} !== {before!r}")
     page.browser.wait(f"{colors} === {before!r}")  # and on to the last again
+
+
+def test_a_film_keeps_its_step_while_a_run_writes_and_follows_at_the_end(page):
+    folder = page.runs / "second" / "now"
+
+    def measured(*steps):
+        with open(folder / "metrics.jsonl", "ab") as file:
+            for step in steps:
+                file.write(
+                    lines_of([{"step": step, "replica": 0, "agent": k, "test_loss": k * step} for k in range(3)])
+                )
+
+    page.browser.look()
+    measured(10, 20, 30)
+    page.open("#view=agents&run=second/now")
+    shown = "document.querySelector('.player output')?.textContent"
+    most = "document.querySelector('.player input')?.max"
+    page.browser.wait(f"{shown} === 'step 30'")
+    measured(40)
+    page.browser.wait(f"{most} === '3' && {shown} === 'step 40'")
+    page.browser.run(
+        "{ const at = document.querySelector('.player input'); at.value = 1; at.dispatchEvent(new Event('input')) }"
+    )
+    page.browser.wait(f"{shown} === 'step 20'")
+    measured(50, 5)
+    page.browser.wait(f"{most} === '5' && {shown} === 'step 20'")
+
+
+def test_a_server_that_is_started_anew_numbers_the_runs_anew(page):
+    page.browser.look()
+    page.open("#view=runs")
+    page.browser.wait("document.querySelectorAll('tbody tr').length === 5")
+    page.browser.run("document.querySelector('tbody input').click()")
+    page.browser.wait("document.querySelector('#side').textContent.includes('1 ticked')")
+    page.server.session = "another"
+    page.browser.wait(
+        "document.querySelectorAll('tbody tr').length === 5"
+        " && !document.querySelector('#side').textContent.includes('1 ticked')"
+    )

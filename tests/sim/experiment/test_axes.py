@@ -8,6 +8,7 @@ import yaml
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.grids.exclusions import agrees
 from basinet.sim.experiment.grids.ranges import choices
 
 BASE = {
@@ -46,6 +47,35 @@ def test_ranges(given, values):
     made = choices("key", given)
     assert made == values
     assert [type(value) for value in made] == [type(value) for value in values]
+
+
+@pytest.mark.parametrize("given", [3, {}, {"name": "sgd"}, {"range": [0, 3, 1], "log": [1, 2, 3]}])
+def test_what_is_no_range_is_a_single_value(given):
+    assert choices("key", given) is None
+
+
+RING = {"name": "ring", "agents": 4}
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "same"),
+    [
+        (1, 1.0, True),
+        (1, True, False),
+        (None, None, True),
+        (RING, "ring", True),
+        (RING, {"agents": 4}, True),
+        (RING, {"name": "ring", "agents": 5}, False),
+        ("ring", {"name": "ring"}, True),
+        ("ring", RING, False),
+        (RING, ["torus", "ring"], True),
+        ([6], [6], True),
+        ([6], [[5], [6]], True),
+        ([6], 6, False),
+    ],
+)
+def test_values_agree_with_what_is_asked_for(value, wanted, same):
+    assert agrees(value, wanted) is same
 
 
 @pytest.mark.parametrize(
@@ -105,6 +135,13 @@ def test_the_command_line_goes_before_axes_and_exclusions(tmp_path):
     assert runs("batch_size=4", "strategy=diffusion", "seed=0") == ["diffusion-atc_size=0.1", "diffusion-atc_size=0.4"]
     assert runs("batch_size=4", "optimizer.lr=1", "seed=1") == ["centralized", "diffusion-atc"]
     assert runs("axes.size.batch_size=[1,2]", "seed=0") == ["diffusion-atc_size=1-0.1", "diffusion-atc_size=2-0.4"]
+    with pytest.raises(ExperimentError, match=r"axes\.a: an axis without values"):
+        runs("axes={a: {}}")
+    given["exclude"][0]["strategy.name"] = given["exclude"][0].pop("strategy")
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE | given | {"seed": [0, 1]}))
+    assert len(runs("strategy=diffusion")) == 4
+    with pytest.raises(ExperimentError, match="'seed': 7} leaves out nothing"):
+        runs("seed=0", "exclude={seed: 7}")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +174,9 @@ def test_exclusions_know_cases_and_named_axes():
     [
         ({"seed": {"range": [0, 6, 0]}}, "seed: got {'range': [0, 6, 0]}; a range with a step of 0 never ends"),
         ({"seed": {"range": [0, 6, -1]}}, "its step leads away from its stop"),
+        ({"seed": {"range": [3, 3, 1]}}, "or there is no way to go"),
+        ({"seed": {"linear": [0, 1, 1]}}, "the number of values must be an integer of 2 or more"),
+        ({"optimizer": {"name": "sgd", "lr": {"log": [1, -1, 3]}}}, "the ends of a logarithmic range must be positive"),
         ({"seed": {"range": [0, 1e9, 1]}}, "it has 1,000,000,000 values, and a grid has at most 100,000 runs"),
         ({"seed": {"linear": [0, 1, 1e6]}}, "the number of values must be an integer of 2 or more"),
         ({"seed": {"linear": [0, 1, 10**9]}}, "it has 1,000,000,000 values"),
@@ -154,7 +194,12 @@ def test_exclusions_know_cases_and_named_axes():
         ({"axes": {"size": {"batch": [8, 32]}}}, "axes.size: an experiment has no key 'batch'"),
         ({"axes": {"size": {"batch_size": 8}}}, "axes.size.batch_size: got 8; allowed are lists and ranges"),
         ({"axes": {"size": {"batch_size": []}}}, "axes.size: an axis without values leaves nothing to run"),
-        ({"axes": {"seed": {"batch_size": [8]}}}, "axes.seed: an axis needs a name that is no key of an experiment"),
+        ({"axes": {"seed": {"batch_size": [8]}}}, "axes: got the name 'seed'; an axis needs one without dots that is"),
+        ({"axes": {"": {"batch_size": [8]}}}, "axes: got the name ''"),
+        ({"axes": {"a.b": {"batch_size": [8]}}}, "axes: got the name 'a.b'"),
+        ({"seed": {"range": [0, 10**400, 1]}}, "three finite numbers"),
+        ({"optimizer": {"name": "sgd", "lr": [1, 0.1, 1.0]}}, "optimizer.lr: got [1, 0.1, 1.0], where 1 is twice"),
+        ({"strategy": ["diffusion", "diffusion"]}, "strategy: got ['diffusion', 'diffusion'], where 'diffusion' is"),
         ({"axes": SIZE | {"b": {"batch_size": [1]}}}, "axes.b: batch_size is on the axis size, too"),
         ({"axes": SIZE, "cases": {"x": {"batch_size": 1}}}, "axes.size: batch_size is set by the case x, too"),
         ({"exclude": "ring"}, "exclude: got 'ring'; allowed is a list of mappings"),

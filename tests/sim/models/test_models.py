@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from basinet.sim.models import CNN, MLP, MODELS, Linear, Point, ResNet, Softmax, WideResNet
+from basinet.sim.models.modules import copy_model
 
 SETTINGS = [
     ("mlp", {}),
@@ -101,3 +102,16 @@ def test_point_is_its_own_output() -> None:
     torch.testing.assert_close(torch.fx.symbolic_trace(point)(x), point(x))
     with pytest.raises(ValueError, match="2 values for 3 coordinates"):
         Point(3, start=[0.0, 0.0])
+
+
+def test_a_copy_shares_nothing_that_is_added_to_it():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    copied = copy_model(model)
+    copied[0].register_forward_hook(lambda *_: torch.full((3, 2), torch.nan))
+    copied[0].register_buffer("passing", torch.zeros(1), persistent=False)
+    copied[1].layer = nn.Linear(2, 2)
+    x = torch.ones(3, 2)
+    assert copied(x).isnan().all() and not model(x).isnan().any()
+    assert len([*model.modules()]) == 3 and not [*model[0].buffers()]
+    model[0].register_buffer("passing", torch.zeros(1))
+    assert "0.passing" in model.state_dict() and "0.passing" not in copied.state_dict()

@@ -128,6 +128,17 @@ def test_a_logger_receives_each_line_once_over_several_processes(tmp_path, kept,
     assert len(kept) == 2 and len({identity for _, identity in kept}) == 2
 
 
+def test_a_run_that_begins_again_in_the_same_process_is_logged_once(tmp_path, kept, silent):
+    with listening(silent, tmp_path, Kept) as listener:
+        journal(tmp_path / "a", ROWS[:4])
+        listener.advanced("a", 5, ROWS[2:4])
+        journal(tmp_path / "a", ROWS[:2])  # its worker died
+        listener.started("a", 3, 10, 3, "loop")
+        journal(tmp_path / "a", [*ROWS[:2], *(row | {"also": 1.0} for row in ROWS[2:])])
+        listener.finished("a", "done")
+    assert [steps_of(received) for received in kept.values()] == [[0, 5, 10, "closed"]]
+
+
 def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, silent, caplog):
     for name in "ab":
         journal(tmp_path / name, ROWS)
@@ -136,6 +147,7 @@ def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, sil
     with caplog.at_level(logging.WARNING), listening(silent, tmp_path, *loggers) as both:
         for name in "ab":
             both.finished(name, "done")
+    assert {run for run, _ in kept} == {"a"}  # and is not asked again
     said = [record.getMessage() for record in caplog.records if "nothing more" in record.getMessage()]
     assert len(said) == 1 and "OSError: no room" in said[0] and ":Kept fails" in said[0]
     lines = json.loads((tmp_path / "a" / "logged.json").read_text())["lines"]
@@ -145,6 +157,14 @@ def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, sil
     assert [step for (run, _), got in kept.items() if run == "a" for step in steps_of(got)] == [
         *(0, "closed", 5, 10, "closed")
     ]
+
+
+def test_a_logger_that_would_end_the_process_does_not_and_a_monitor_still_stops_a_run(tmp_path, silent):
+    journal(tmp_path / "a", ROWS[:4])
+    silent.advanced = lambda *_: "enough"
+    quitting = SimpleNamespace(log=lambda *_: sys.exit(3), close=lambda: None)
+    with listening(silent, tmp_path, quitting) as listener:
+        assert listener.advanced("a", 5, ROWS[2:4]) == listener.advanced("a", 6, []) == "enough"
 
 
 def test_runs_tell_loggers_and_stop_where_a_function_says(tmp_path, kept, no_reports):
@@ -236,6 +256,7 @@ class FakeMLflow:
 
     def __init__(self):
         self.runs, self.metrics, self.params, self.tags, self.uris = {}, [], [], {}, []
+        self.updates = []
 
     def client(self, uri):
         self.uris.append(uri)
@@ -252,9 +273,10 @@ class FakeMLflow:
         return SimpleNamespace(info=SimpleNamespace(run_id=run_name))
 
     def update_run(self, run, status):
-        self.runs[run] = status
+        self.updates.append((run, status))
 
     def log_batch(self, run, metrics=(), params=()):
+        assert len(params) <= 100 and all(len(value) <= 6000 for _, value in params)  # as MLflow has it
         self.metrics += metrics
         self.params += params
 
@@ -269,9 +291,15 @@ def test_mlflow_finds_a_run_again(tmp_path, monkeypatch, silent):
     monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
     for known in (ROWS[:2], ROWS):
         journal(tmp_path / "a", known)
+        (tmp_path / "a" / "config.yaml").write_text(
+            "".join(f"k{place}: {'x' * 50 * place}\n" for place in range(1, 251))
+        )
         with listening(silent, tmp_path, "mlflow") as again:
             again.finished("a", "done")
-    assert fake.runs == {"a": "FINISHED"} and fake.params == [("steps", "10")]
+    assert fake.updates == [("a", "RUNNING")]
+    assert fake.runs == {"a": "FINISHED"} and [key for key, _ in fake.params] == [
+        f"k{place}" for place in range(1, 251)
+    ]
     assert [step for name, _, _, step in fake.metrics if name == "train_loss"] == [0, 5, 10]
     assert fake.uris == [f"sqlite:///{tmp_path.resolve() / 'mlflow.db'}"] * 2
 

@@ -1,6 +1,7 @@
 """Runs on disk: resumed ones end like unbroken ones, diverged ones are marked, nothing is overwritten."""
 
 import json
+import re
 import sys
 import threading
 from pathlib import Path
@@ -227,13 +228,34 @@ def test_a_finished_run_is_skipped_and_another_experiment_refused(tmp_path):
     stamp = (tmp_path / "e" / "diffusion-atc" / "checkpoint" / "state.pt").stat().st_mtime_ns
     carry_out(tmp_path / "e")
     assert (tmp_path / "e" / "diffusion-atc" / "checkpoint" / "state.pt").stat().st_mtime_ns == stamp
-    with pytest.raises(ExperimentError, match="holds another experiment"):
-        carry_out(tmp_path / "e", batch_size=6)
+    for others, reason in (
+        ({"batch_size": 6}, "batch_size is 5, not 6"),
+        ({"optimizer": {"name": "adam", "lr": 0.02}}, "optimizer.lr is 0.01, not 0.02"),
+        ({"optimizer": "sgd"}, "optimizer is 'adam', not 'sgd'"),
+        ({"strategy": "isolated"}, "this one has no run diffusion-atc"),
+    ):
+        with pytest.raises(ExperimentError, match=rf"holds another experiment \(.*{re.escape(reason)}\)"):
+            carry_out(tmp_path / "e", **others)
     assert_same(before, final_state(tmp_path / "e" / "diffusion-atc"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(ExperimentError, match="not empty"):
         carry_out(tmp_path / "mine")
+
+
+def test_a_grid_may_grow_in_its_folder_and_not_shrink(tmp_path):
+    small = {"steps": 8, "evaluate_every": 4, "replicas": 1}
+    carry_out(tmp_path, strategy=["diffusion"], **small)
+    first = tmp_path / "diffusion-atc"
+    stamp = (first / "checkpoint" / "state.pt").stat().st_mtime_ns
+    assert carry_out(tmp_path, strategy=["isolated", "diffusion"], **small) == {
+        "isolated": "done",
+        "diffusion-atc": "done",
+    }
+    assert (first / "checkpoint" / "state.pt").stat().st_mtime_ns == stamp
+    assert [run.name for run in load_runs(tmp_path)] == ["isolated", "diffusion-atc"]
+    with pytest.raises(ExperimentError, match="this one has no run isolated"):
+        carry_out(tmp_path, strategy=["diffusion"], **small)
 
 
 def test_only_what_is_left_to_do_is_tried_again(tmp_path, monkeypatch):

@@ -6,11 +6,16 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
+from basinet.sim.agents.state import load_vector
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.models.modules import copy_model
 from basinet.sim.run import simulation
+from basinet.sim.run.folder import load_run
 from basinet.sim.run.monitor import Rhythm
+from basinet.sim.run.records import METRICS
 from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.run.trajectory import FILE, load_trajectory
 
@@ -68,15 +73,41 @@ def test_it_holds_the_points_of_each_evaluation(tmp_path, make_block):
     assert (alone.points[:, :, 0] == found.points[:, :, 0]).all() and alone.points.shape[2] == 1
 
 
+def test_agents_are_measured_at_each_evaluation_if_asked(tmp_path, make_block):
+    given = {
+        "trajectory": {"metrics": True},
+        "topology": {"name": "star", "agents": 3},
+        "attack": {"name": "sign_flip", "agents": [2]},
+    }
+    whole = load_run(carry_out(tmp_path / "whole", **given))
+    rows = [row for row in whole.metrics if "agent" in row]
+    wanted = [(step, replica, agent) for step in (0, 10, 20, 25) for replica in (0, 1) for agent in (0, 1)]
+    assert [(row["step"], row["replica"], row["agent"]) for row in rows] == wanted  # all but the attacker
+    block = make_block(**RUN | given)
+    task = block.setup.task
+    for row in rows:
+        block.advance(row["step"])
+        loaded = copy_model(block.template)
+        load_vector(loaded, block.x[3 * row["replica"] + row["agent"]].detach(), {})
+        with torch.no_grad():
+            loss = float(task.objective(loaded, task.train))
+        assert row["train_loss"] == pytest.approx(loss, rel=1e-12)
+    plain = load_run(carry_out(tmp_path / "plain", **given | {"trajectory": None}))
+    assert plain.metrics == [row for row in whole.metrics if "agent" not in row]
+
+
 @pytest.mark.parametrize("at", [0, 4, 10, 14])
 def test_a_broken_run_leaves_the_same_bytes(tmp_path, at):
-    whole = (carry_out(tmp_path / "whole") / FILE).read_bytes()
-    broken = carry_out(tmp_path / "broken", at=at)
+    both = {"trajectory": {"points": "agents", "metrics": True}}
+    unbroken = carry_out(tmp_path / "whole", **both)
+    whole = (unbroken / FILE).read_bytes()
+    broken = carry_out(tmp_path / "broken", at=at, **both)
     # What comes after the checkpoint, a frame and a part of one, is what a killed run leaves behind.
     with open(broken / FILE, "ab") as file:
         file.write(whole[300:1000])
-    carry_out(tmp_path / "broken")
+    carry_out(tmp_path / "broken", **both)
     assert (broken / FILE).read_bytes() == whole
+    assert (broken / METRICS).read_bytes() == (unbroken / METRICS).read_bytes()
 
 
 def test_a_file_that_has_lost_frames_is_written_again(tmp_path):

@@ -43,7 +43,7 @@ class Silent:
     def started(self, *_):
         pass
 
-    advanced = waiting = analyzing = finished = started
+    advanced = waiting = analyzing = finished = restarted = started
 
 
 @pytest.fixture(scope="module")
@@ -254,9 +254,12 @@ def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_like_an_unbroken_on
 
 
 def test_an_actor_that_has_hosted_a_run_hosts_the_next_and_computes_what_a_new_one_would(ray_cluster, tmp_path):
-    seen = tmp_path / "seen"
+    seen, deadly = tmp_path / "seen", tmp_path / "deadly"
 
     def spoils(steps, rate):
+        if deadly.exists() and torch.distributed.get_rank() == 1:
+            deadly.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)  # which the other actor only knows as a lost connection
         with open(seen, "a") as file:
             file.write(f"{os.getpid()} {rate} {torch.get_default_dtype()}\n")
         if rate == 0.1:
@@ -271,12 +274,16 @@ def test_an_actor_that_has_hosted_a_run_hosts_the_next_and_computes_what_a_new_o
         assert {*simulate(setups, out, Silent(), threading.Event()).values()} == {"done"}
         lines = [line.split() for line in seen.read_text().splitlines()]
         types = {dtype for _, rate, dtype in lines if rate == "0.2"}
-        return (out / [*setups][-1] / "metrics.jsonl").read_bytes(), types, {process for process, *_ in lines}
+        run = load_run(out / [*setups][-1])
+        lost = [found["reason"] for found in run.status.get("lost_workers", [])]
+        return (run.path / "metrics.jsonl").read_bytes(), types, {process for process, *_ in lines}, lost
 
-    metrics, types, processes = outcome(0.1, 0.2)
-    assert len(processes) == 2, "both runs have had the same two actors"
-    alone, types_alone, others = outcome(0.2)
+    metrics, types, processes, lost = outcome(0.1, 0.2)
+    assert len(processes) == 2 and not lost, "both runs have had the same two actors"
+    deadly.touch()
+    alone, types_alone, others, (died,) = outcome(0.2)
     assert not processes & others, "actors end with the grid"
+    assert died.startswith("the Ray actor of process ") and died.endswith(" died")
     assert metrics == alone and types == types_alone == {"torch.float32"}
 
 

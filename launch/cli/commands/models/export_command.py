@@ -9,7 +9,7 @@ from basinet.launch.exporting.tidy_frames import TABLES, write_table
 from basinet.launch.progress_bar import how_many
 from basinet.launch.results import export, files_of_all, load_one
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.run.folder import load_runs
+from basinet.sim.run.folder import each_run
 from basinet.sim.setup.weights import SUFFIXES
 
 __all__ = ["execute"]
@@ -23,7 +23,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.to is not None:
         say(f"{options.to}: {out} ({how_many(len(log_again(options.folder, [options.to], out)))})")
     elif out.suffix in TABLES:
-        rows, columns = write_table(load_runs(options.folder), out)
+        rows, columns = write_table(each_run(options.folder), out)
         say(f"measurements: {out} ({rows:,} rows, {columns} columns)")
     elif out.suffix in FILMS:
         _, run = load_one(options.folder)
