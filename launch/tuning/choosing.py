@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from basinet.analysis.statistics.replica_values import moments, t_interval
@@ -9,7 +10,10 @@ from basinet.sim.experiment.tuning.tuned_experiment import Candidate
 from basinet.sim.experiment.tuning.tuning_request import beyond
 from basinet.sim.run.quantity import Direction
 
-__all__ = ["Score", "at_edge", "best_of", "differences"]
+__all__ = ["Draw", "Score", "at_edge", "best_of", "differences"]
+
+Draw = tuple[int, int]
+"""What tells independent measurements apart: the seed of a run, and the replica."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,14 @@ class Score:
 
     Attributes:
         values: Its values.
-        results: The metric of each replica of each run, by run and replica; None where it diverged, or has no value.
+        results: The metric of each replica of each run, by run and draw; None where it diverged, or has no value.
         step: The step at which it was measured, in the run that went furthest.
         steps: The length of that run's schedule.
         ended: Whether it was trained to the end.
     """
 
     values: Candidate
-    results: Mapping[tuple[str, int], float | None]
+    results: Mapping[tuple[str, Draw], float | None]
     step: int
     steps: int
     ended: bool
@@ -37,11 +41,13 @@ class Score:
 
     @property
     def moments(self) -> tuple[float | None, float | None, int]:
-        """Mean of the others, its standard error, and their number."""
-        return moments([value for value in self.results.values() if value is not None])
+        """Mean of the others, its standard error, and the number of their draws."""
+        return moments(_by_draw({key: value for key, value in self.results.items() if value is not None}))
 
     def place(self, direction: Direction) -> tuple[int, float]:
         """Return a key that sorts candidates, the best first: by the number of lost replicas, then by the mean.
+
+        Of candidates that have lost all replicas, those that went further before are better.
 
         Args:
             direction: Which values are better.
@@ -50,7 +56,15 @@ class Score:
             The key.
         """
         mean = self.moments[0]
-        return self.lost, 0.0 if mean is None else mean if direction == "smaller" else -mean
+        return self.lost, -self.step if mean is None else mean if direction == "smaller" else -mean
+
+
+def _by_draw(values: Mapping[tuple[str, Draw], float]) -> list[float]:
+    """Average over runs with the same draw, such as on several graphs, which are not independent."""
+    found: dict[Draw, list[float]] = {}
+    for (_, draw), value in values.items():
+        found.setdefault(draw, []).append(value)
+    return [fmean(several) for several in found.values()]
 
 
 def best_of(scores: Sequence[Score], direction: Direction, most: int = 1) -> list[int]:
@@ -76,16 +90,16 @@ def differences(score: Score, best: Score) -> dict[str, Any]:
         best: The best one.
 
     Returns:
-        `difference`, the mean of candidate minus best, and `difference_se`, its standard error, over replicas that have
+        `difference`, the mean of candidate minus best, and `difference_se`, its standard error, over draws that have
         both; and whether it is `indistinguishable`: the 95 % t-interval of the mean has zero in it, and it has not lost
         more replicas. None without an interval, or if the candidate was not trained to the end.
     """
-    pairs = [
-        value - other
+    pairs = {
+        key: value - other
         for key, value in score.results.items()
         if value is not None and (other := best.results.get(key)) is not None
-    ]
-    mean, error, count = moments(pairs) if score.ended else (None, None, 0)
+    }
+    mean, error, count = moments(_by_draw(pairs)) if score.ended else (None, None, 0)
     same = None
     if mean is not None and error is not None:
         low, high = t_interval(mean, error, count)

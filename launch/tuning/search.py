@@ -11,7 +11,7 @@ from basinet.analysis.statistics.run_labels import describe, listed
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.launch.terminal import console, messages
-from basinet.launch.tuning.choosing import Score, at_edge, best_of
+from basinet.launch.tuning.choosing import Draw, Score, at_edge, best_of
 from basinet.launch.tuning.search_plan import MOST_STEPS, Judge, of_the_search, rung_of
 from basinet.launch.tuning.tuning_record import check_free, described, discard_rounds, finished_choices
 from basinet.sim.experiment.component import ExperimentError
@@ -21,7 +21,7 @@ from basinet.sim.run.files import sealed_json, write_atomically
 from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.lock import locked
 from basinet.sim.run.quantity import Direction
-from basinet.sim.run.records import FINISHED, METRICS, SEARCH, TUNING, load_status, read_lines
+from basinet.sim.run.records import METRICS, SEARCH, TUNING, load_status, read_lines
 from basinet.sim.run.simulation import Interrupted, RunFailed, build, prepare, simulate
 from basinet.sim.setup.setup import Setup
 
@@ -84,6 +84,8 @@ class _Search:
                 continue
             (best,) = best_of(scores, self.direction)
             found[group] = scores[best].values
+            if scores[best].moments[0] is None:
+                self.notes.append(f"{group}: all candidates diverged; of them, the one that went furthest is taken")
             for key, largest in at_edge(found[group], self.tried).items():
                 end = "largest" if largest else "smallest"
                 self.notes.append(f"{group}: the best {key}, {describe(found[group][key])}, is the {end} tried")
@@ -108,21 +110,23 @@ class _Search:
         latest: dict[str, dict[int, Score]] = {group: {} for group in self.scores}
         rungs = self.tuned.tuning.rungs(len(candidates))
         for number, (share, _) in enumerate(rungs):
-            last = number == len(rungs) - 1
             going = {
                 run: setup for run, setup in setups.items() if places[run][1] in entered[self.group_of[places[run][0]]]
             }
-            until = None if last else {run: rung_of(setup, share) for run, setup in going.items()}
+            ends = {run: rung_of(setup, share) for run, setup in going.items()}
+            until = None if all(ends[run] == setup.num_steps for run, setup in going.items()) else ends
             self._go(going, folder, until, name)
             for group in self.scores:
                 for place in entered[group]:
                     mine = [run for run in going if places[run][1] == place and self.group_of[places[run][0]] == group]
                     if mine:
                         latest[group][place] = self._score(candidates[place], mine, setups, folder, until, places)
-                if not last:
+                if until is not None:
                     known = [place for place in entered[group] if place in latest[group]]
                     best = best_of([latest[group][place] for place in known], self.direction, rungs[number + 1][1])
                     entered[group] = sorted(known[place] for place in best)
+            if until is None:
+                break
         for group, found in latest.items():
             self.scores[group] += [found[place] for place in sorted(found)]
 
@@ -168,19 +172,24 @@ class _Search:
         places: Mapping[str, tuple[str, int]],
     ) -> Score:
         """Read what a candidate has reached."""
-        results: dict[tuple[str, int], float | None] = {}
+        results: dict[tuple[str, Draw], float | None] = {}
         steps = []
+
+        def put(name: str, seed: int, values: Sequence[float | None]) -> None:
+            results.update({(name, (seed, replica)): value for replica, value in enumerate(values)})
+
         for run in runs:
             status = load_status(folder / run)
-            at = status["step"] if status["state"] in FINISHED or until is None else until[run]
+            # A run that has gone on since, before an interruption, counts as it did at this step.
+            at = status["step"] if until is None else min(status["step"], until[run])
             steps.append((at, setups[run].num_steps))
             rows = {row["replica"]: row for row in read_lines(folder / run / METRICS) if row["step"] == at}
-            for replica in range(self.tuned.tuning.replicas):
-                results[places[run][0], replica] = rows.get(replica, {}).get(self.judge.metric)
-        tried = {name for run, (name, _) in places.items() if run in setups}
+            found = [rows.get(replica, {}).get(self.judge.metric) for replica in range(self.tuned.tuning.replicas)]
+            put(places[run][0], setups[run].config.seed, found)
+        tried = {places[run][0]: setup.config.seed for run, setup in setups.items()}
         for name in self.tuned.groups[self.group_of[places[runs[0]][0]]]:
-            if name in tried and (name, 0) not in results:  # left out as impossible, though not with other values
-                results[name, 0] = None
+            if name in tried and name not in {places[run][0] for run in runs}:  # impossible, though not with all values
+                put(name, tried[name], [None] * self.tuned.tuning.replicas)
         return Score(values, results, *max(steps), ended=until is None)
 
     def _extended(self) -> list[Candidate]:

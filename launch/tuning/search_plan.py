@@ -99,18 +99,17 @@ def about_search(tuned: TunedExperiment) -> str:
     count, most = len(tuned.candidates), 1
     for values in tuned.tuning.values.values():
         most *= len(values) + MOST_STEPS * sum(beyond(values, up=up) is not None for up in (True, False))
-    rungs = tuned.tuning.rungs(count)
-    before = [0.0, *(share for share, _ in rungs)]
-    given = sum(keep * (share - begun) for (share, keep), begun in zip(rungs, before, strict=False))
     longest = max(setups.values(), key=lambda setup: setup.num_steps)
-    each = len(tuned.runs) * longest.num_steps
-    first, *further = [(rung_of(longest, share), keep) for share, keep in rungs]
+    rungs = [(rung_of(longest, share), keep) for share, keep in tuned.tuning.rungs(count)]
+    rungs = [rung for rung, before in zip(rungs, [(0, 0), *rungs], strict=False) if before[0] < longest.num_steps]
+    given = sum(keep * (end - begun) for (end, keep), (begun, _) in zip(rungs, [(0, 0), *rungs], strict=False))
+    given, further_steps = given * len(tuned.runs), (most - count) * longest.num_steps * len(tuned.runs)
+    first, *further = rungs
     halved = "".join(f", {keep} of each choice to step {step:,}" for step, keep in further)
     return (
         f"tuning: {count} candidates for each of {count_of(len(tuned.groups), 'choice')}, by the {judge.known.label} of"
         f" {count_of(tuned.tuning.replicas, 'replica')}: {how_many(len(setups))} to step {first[0]:,}{halved};"
-        f" {given * each:,.0f} steps in all, and at most {(given + most - count) * each:,.0f} if the best values are at"
-        " an edge"
+        f" {given:,} steps in all, and at most {given + further_steps:,} if the best values are at an edge"
     )
 
 
@@ -125,4 +124,6 @@ def rung_of(setup: Setup, share: float) -> int:
         The step.
     """
     every = setup.evaluate_every
+    if share >= 1:
+        return setup.num_steps
     return min(setup.num_steps, max(1, round(share * setup.num_steps / every)) * every)

@@ -15,10 +15,12 @@ from basinet.analysis.report.tuning_section import tuning_drawing
 from basinet.launch.cli import main
 from basinet.launch.tuning import search
 from basinet.launch.tuning.choosing import Score, at_edge, best_of, differences
+from basinet.launch.tuning.search_plan import about_search
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
 from basinet.sim.run.files import sealed_json
-from basinet.sim.run.folder import load_run
-from basinet.sim.run.records import load_tuning
+from basinet.sim.run.folder import RunFolder, load_run
+from basinet.sim.run.records import lines_of, load_status, load_tuning
 from basinet.sim.run.simulation import Interrupted, RunFailed
 
 LANDSCAPE = {
@@ -131,17 +133,60 @@ def test_the_report_shows_the_sweep(extended):
     assert len((out / "figures" / "tuning.csv").read_text().splitlines()) == 11
 
 
+class Dies(Exception):
+    """The process is gone."""
+
+
+def planted(out, asked, curve, key="lr", dies_at=None, **changes):
+    """Search for what a function of value, run, replica and step says; return the record and who was called for."""
+    calls = []
+
+    def simulate(setups, folder, monitor, stop, until=None):
+        calls.append(sorted(setup.config.optimizer.settings[key] for setup in setups.values()))
+        for name, setup in setups.items():
+            run = RunFolder(folder / name)
+            known = load_status(run.path)
+            end = setup.num_steps if until is None else max(until[name], known["step"])
+            if known["state"] in ("done", "diverged"):
+                continue
+            found = {
+                (step, replica): curve(setup.config.optimizer.settings[key], setup.config, replica, step)
+                for step in range(end + 1)
+                for replica in range(setup.config.replicas)
+            }
+            replicas = range(setup.config.replicas)
+            lost = [step for step in range(end + 1) if all(found[step, replica] is None for replica in replicas)]
+            end = lost[0] if lost else end
+            rows = [
+                {"step": step, "replica": replica, "train_loss": value}
+                for (step, replica), value in found.items()
+                if value is not None and step <= end
+            ]
+            run.write(run.metrics.path, lines_of(rows))
+            state = "diverged" if lost else "done" if end == setup.num_steps else "paused"
+            run.write_status(state=state, step=end)
+        if len(calls) - 1 == dies_at:
+            raise Dies
+        return dict.fromkeys(setups, "done")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "simulate", simulate)
+        search.searched(TunedExperiment(LANDSCAPE | changes | {"tune": asked}), out, fresh=False, quiet=True)
+    return load_tuning(out), calls
+
+
 def test_extension_ends_after_three_steps_or_at_what_is_allowed_and_says_so(tmp_path):
-    """Of J after one step with momentum m, which does not count there, and lr: the largest lr up to 1 is best."""
+    def best_far_off(rate, *_):
+        return 1 - rate
+
     rates = [1e-8, 1e-7, 1e-6]
-    tune(tmp_path / "far", {"optimizer.lr": rates, "replicas": 1}, strategy="centralized", steps=1, replicas=1)
-    record = load_tuning(tmp_path / "far")
+    record, calls = planted(tmp_path / "far", {"optimizer.lr": rates, "replicas": 1}, best_far_off, **ALONE)
+    assert [len(rates) for rates in calls] == [3, 1, 1, 1]
     assert record["keys"]["optimizer.lr"][-1] == pytest.approx(1e-3) and len(record["keys"]["optimizer.lr"]) == 6
     assert record["groups"]["centralized"]["edges"] == {"optimizer.lr": "largest"}
     assert record["notes"][-1] == "centralized: the best optimizer.lr, 0.001, is the largest tried"
     values = {"optimizer.momentum": [0.2, 0.1, 0.0], "replicas": 1}
-    tune(tmp_path / "end", values, strategy="centralized", steps=3, optimizer={"name": "sgd", "lr": 1.0}, replicas=1)
-    record = load_tuning(tmp_path / "end")
+    record, _ = planted(tmp_path / "end", values, lambda momentum, *_: 1 + momentum, "momentum", **ALONE)
     assert record["keys"]["optimizer.momentum"] == [0.2, 0.1, 0.0]
     assert "optimizer.momentum cannot be extended to -0.1: " in record["notes"][0]
     assert record["groups"]["centralized"]["edges"] == {"optimizer.momentum": "smallest"}
@@ -171,24 +216,16 @@ def test_halving_trains_the_best_to_the_end_and_pauses_the_others(halved):
     assert sorted(states(out / "tuning" / "1-given").values()) == ["done"] * 4 + ["paused"] * 6
 
 
-class Dies(Exception):
-    """The process is gone."""
-
-
-@pytest.mark.parametrize("call, at", [(0, 1), (1, 4), (0, None)])
-def test_a_search_that_was_stopped_or_killed_ends_like_an_unbroken_one(tmp_path, halved, call, at):
+def test_a_search_that_was_stopped_ends_like_an_unbroken_one(tmp_path, halved):
     whole, _ = halved
     calls = iter(range(9))
 
     def broken(setups, folder, monitor, stop, until=None):
-        if next(calls) == call:
-            if at is None:
-                simulate(setups, folder, monitor, stop, until=until)
-                raise Dies
+        if next(calls) == 1:
             advanced = monitor.advanced
 
             def stopping(run, step, rows):
-                if step >= at:
+                if step >= 4:
                     stop.set()
                 return advanced(run, step, rows)
 
@@ -198,16 +235,54 @@ def test_a_search_that_was_stopped_or_killed_ends_like_an_unbroken_one(tmp_path,
     simulate = search.simulate
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "simulate", broken)
-        with pytest.raises((Dies, Interrupted)) as error:
+        with pytest.raises(Interrupted, match=f"the progress is in {tmp_path}, and the same experiment"):
             tune(tmp_path, HALVED, **ALONE)
-    if at is not None:
-        assert f"the progress is in {tmp_path}, and the same experiment" in str(error.value)
     assert load_tuning(tmp_path)["state"] == "searching" and not (tmp_path / "experiment.yaml").exists()
     tune(tmp_path, HALVED, **ALONE)
     for file in sorted(
         path.relative_to(whole) for path in whole.rglob("*") if path.name in ("metrics.jsonl", "tuning.json")
     ):
         assert (tmp_path / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+def ends_badly(rate, config, replica, step):
+    """Large rates are best at first, and of those that go to the end the largest is worst there."""
+    return 1 - rate if step < 6 else rate
+
+
+@pytest.mark.parametrize("dies_at", [0, 1])
+def test_a_search_that_was_killed_chooses_by_what_counted_at_each_rung(tmp_path, dies_at):
+    whole, calls = planted(tmp_path / "whole", HALVED, ends_badly, **ALONE)
+    rates = [row["values"]["optimizer.lr"] for row in whole["groups"]["centralized"]["candidates"]]
+    assert calls == [rates, rates[-4:]] and whole["groups"]["centralized"]["choice"] == {"optimizer.lr": rates[-4]}
+    with pytest.raises(Dies):
+        planted(tmp_path / "killed", HALVED, ends_badly, dies_at=dies_at, **ALONE)
+    assert planted(tmp_path / "killed", HALVED, ends_badly, **ALONE) == (whole, calls)
+
+
+def test_candidates_that_all_reach_the_end_at_the_first_rung_are_all_judged_there(tmp_path):
+    changes = ALONE | {"evaluate_every": 6}
+    record, calls = planted(tmp_path, HALVED, lambda rate, *_: abs(rate - 0.1), **changes)
+    (group,) = record["groups"].values()
+    assert [len(rates) for rates in calls] == [10] and all(row["ended"] for row in group["candidates"])
+    assert "10 runs to step 6; 60 steps in all" in about_search(TunedExperiment(LANDSCAPE | changes | {"tune": HALVED}))
+
+
+def test_where_all_have_diverged_the_last_to_do_so_is_taken_and_that_is_said(tmp_path):
+    def diverges(rate, config, replica, step):
+        return None if step >= 1 / rate else 1.0
+
+    record, _ = planted(
+        tmp_path / "some", {"optimizer.lr": [1.0, 0.5, 0.25], "replicas": 2}, diverges, **ALONE | {"steps": 4}
+    )
+    (group,) = record["groups"].values()
+    assert record["keys"]["optimizer.lr"] == [0.0625, 0.125, 1.0, 0.5, 0.25] and group["choice"] == {
+        "optimizer.lr": 0.125
+    }
+    record, _ = planted(tmp_path / "all", {"optimizer.lr": [1.0, 0.5], "replicas": 2}, diverges, **ALONE)
+    (group,) = record["groups"].values()
+    assert group["choice"] == {"optimizer.lr": 0.5} and [row["lost"] for row in group["candidates"]] == [2, 2]
+    assert record["notes"] == ["centralized: all candidates diverged; of them, the one that went furthest is taken"]
 
 
 def pairs(count, seed):
@@ -266,7 +341,7 @@ def test_a_failed_search_chooses_nothing_and_goes_on_later(tmp_path):
 
 
 def score(values, results, *, ended=True):
-    return Score(values, {("run", place): value for place, value in enumerate(results)}, 3, 3, ended)
+    return Score(values, {("run", (0, place)): value for place, value in enumerate(results)}, 3, 3, ended)
 
 
 def test_a_diverged_replica_is_worst_and_equal_candidates_are_not_distinguished():
@@ -376,24 +451,34 @@ def test_a_damaged_record_is_named(extended, tmp_path):
         load_tuning(tmp_path)
 
 
-def test_runs_that_share_a_choice_are_judged_by_their_mean(tmp_path):
-    tune(
-        tmp_path,
-        {"optimizer.lr": [0.5, 1.5, 1.2], "per": ["strategy"], "replicas": 1},
-        **ALONE | {"strategy": "diffusion", "topology": {"name": ["ring", "star"], "agents": 3}},
-    )
-    (group,) = load_tuning(tmp_path)["groups"].values()
-    assert len(group["runs"]) == 2 and group["choice"] == {"optimizer.lr": 1.2}
-    assert [row["n"] for row in group["candidates"]] == [2] * 3
+def test_runs_that_share_a_choice_are_judged_by_their_mean_and_its_noise_is_that_of_their_draws(tmp_path):
+    """The two graphs differ by the same amount in all draws, which is no noise."""
+
+    def curve(rate, config, replica, step):
+        return 10 * (config.topology.component.name == "star") + abs(rate - 1.2) + (rate > 0.5) * 0.2 * replica
+
+    keys = {"strategy": "diffusion", "topology": {"name": ["ring", "star"], "agents": 3}, "seed": [0, 1]}
+    asked = {"optimizer.lr": [0.5, 1.5, 1.2], "per": ["strategy"], "replicas": 2}
+    record, _ = planted(tmp_path, asked, curve, **ALONE | keys)
+    (group,) = record["groups"].values()
+    assert len(group["runs"]) == 4 and group["choice"] == {"optimizer.lr": 1.2}
+    assert [(row["n"], row["lost"]) for row in group["candidates"]] == [(4, 0)] * 3
+    assert [row["mean"] for row in group["candidates"]] == pytest.approx([5.7, 5.4, 5.1])
+    # Of 0, 0.2, 0, 0.2: s² = 0.04/3, and s²/4.
+    assert [row["se"] for row in group["candidates"]] == pytest.approx([0, (0.01 / 3) ** 0.5, (0.01 / 3) ** 0.5])
+    assert [row.get("difference_se") for row in group["candidates"]][:2] == pytest.approx([(0.01 / 3) ** 0.5, 0])
+    assert [row.get("indistinguishable") for row in group["candidates"]] == [False, False, None]
 
 
 def test_a_value_that_is_impossible_for_some_of_them_is_worse_than_all_others(tmp_path):
-    """On a ring, an agent with two neighbours cannot tolerate two attackers."""
-    tune(
-        tmp_path,
-        {"strategy.tolerated": [1, 2], "per": ["strategy"], "replicas": 1},
-        **ALONE | {"strategy": {"name": "robust"}, "topology": {"name": ["ring", "complete"], "agents": 6}},
-        skip="impossible",
-    )
-    (group,) = load_tuning(tmp_path)["groups"].values()
-    assert [(row["n"], row["lost"], row["chosen"]) for row in group["candidates"]] == [(2, 0, True), (1, 1, False)]
+    """On a ring, an agent with two neighbours cannot tolerate two attackers; on the other graph, most diverge."""
+
+    def curve(rate, config, replica, step):
+        tolerated = config.strategy.settings["tolerated"]
+        return None if tolerated == 1 and replica and step and "complete" in config.topology.component.name else 1.0
+
+    keys = {"strategy": {"name": "robust"}, "topology": {"name": ["ring", "complete"], "agents": 6}}
+    asked = {"strategy.tolerated": [2, 1], "per": ["strategy"], "replicas": 3}
+    record, _ = planted(tmp_path, asked, curve, **ALONE | keys, skip="impossible")
+    (group,) = record["groups"].values()
+    assert [(row["lost"], row["chosen"]) for row in group["candidates"]] == [(3, False), (2, True)]
