@@ -94,6 +94,10 @@ def _global_settings() -> list[tuple[Callable[[Any], Any], Any]]:
     ]
 
 
+_unplaced: set["Crew"] = set()
+"""Crews for which there is no room yet."""
+
+
 class Crew:
     """Actors that host a run; Ray reserves what they need for all of them or for none.
 
@@ -109,6 +113,7 @@ class Crew:
         self.actors: list[Any] = []
         bundle = {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
         self.group = placement_group([bundle] * needs.workers, strategy="PACK")
+        _unplaced.add(self)
 
     def is_placed(self, seconds: float) -> bool:
         """Return whether there is room; the actors are then started.
@@ -124,6 +129,7 @@ class Crew:
             for place in range(self.needs.workers):
                 here = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=place)
                 self.actors.append(make.options(scheduling_strategy=here).remote())
+            _unplaced.discard(self)
         return bool(self.actors)
 
     def clean(self) -> bool:
@@ -140,6 +146,7 @@ class Crew:
 
     def end(self) -> None:
         """End the actors, and release what was reserved."""
+        _unplaced.discard(self)
         for actor in self.actors:
             ray.kill(actor)
         remove_placement_group(self.group)
@@ -148,6 +155,12 @@ class Crew:
 _idle: list[Crew] = []
 _keepers = 0
 _lock = threading.Lock()
+
+
+def _end(crews: list[Crew]) -> None:
+    for crew in crews:
+        with suppress(RayError):  # the cluster may be gone
+            crew.end()
 
 
 @contextmanager
@@ -167,9 +180,7 @@ def kept_crews() -> Iterator[None]:
             _keepers -= 1
             left = [] if _keepers else _idle[:]
             _idle[:] = _idle if _keepers else []
-        with suppress(RayError):  # the cluster may be gone
-            for crew in left:
-                crew.end()
+        _end(left)
 
 
 def take(needs: Needs) -> Crew:
@@ -186,14 +197,14 @@ def take(needs: Needs) -> Crew:
         if found is not None:
             _idle.remove(found)
             return found
+        crew = Crew(needs)
         others, _idle[:] = _idle[:], []
-    for crew in others:
-        crew.end()
-    return Crew(needs)
+    _end(others)
+    return crew
 
 
 def leave(crew: Crew, *, clean: bool) -> None:
-    """Leave a crew to the next run, or end it.
+    """Leave a crew to the next run, or end it, as where another one waits for room: it may be this.
 
     Args:
         crew: The crew.
@@ -201,7 +212,7 @@ def leave(crew: Crew, *, clean: bool) -> None:
     """
     if clean and _keepers and crew.clean():
         with _lock:
-            if _keepers:
+            if _keepers and not _unplaced:
                 _idle.append(crew)
                 return
     crew.end()

@@ -144,8 +144,8 @@ def spread(work: Sequence[Callable[[], None]], needs: Sequence[Needs], nodes: Ca
         there = nodes()
         for need in sorted(waiting, key=lambda need: need.size, reverse=True):
             while waiting[need] and (not running or fit([*running, need], there)):
-                running.append(need)
                 threading.Thread(target=partial(carry_out, waiting[need].popleft(), need)).start()
+                running.append(need)  # only now: a thread that cannot be started never ends
 
     failed: BaseException | None = None
     try:

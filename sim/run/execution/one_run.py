@@ -4,6 +4,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -219,6 +220,8 @@ class _Execution:
         Returns:
             The state in which it is.
         """
+        with suppress(Damaged):  # the workers may have got further since the attempt began
+            self.status = load_status(self.folder.path)
         if (state := str(self.status["state"])) in FINISHED:
             return state
         self.folder.write_status(**self.status | {"state": "interrupted"})
