@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from basinet.sim.run.listeners import Feeds, Listeners
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.run.trajectory import load_trajectory
+from basinet.sim.runtimes.run_packing import Needs
 from tests.processes import HANGS
 
 pytestmark = pytest.mark.ray
@@ -361,3 +363,51 @@ def test_an_interruption_does_not_wait_for_the_analysis_of_actors(ray_cluster, t
     with pytest.raises(Interrupted):
         simulate(prepare(experiment, tmp_path), tmp_path, Stopping(), stop, endless)
     assert load_run(tmp_path / "diffusion-atc").status["state"] == "done"
+
+
+def test_no_crew_stays_idle_while_another_one_waits_for_room(monkeypatch):
+    from basinet.sim.runtimes import ray_crews
+
+    class Group:
+        """A reservation for which there is room or not."""
+
+        def __init__(self, bundles, strategy):
+            self.room = bundles[0]["CPU"] < 4
+            groups.append(self)
+
+        def wait(self, seconds):
+            return self.room
+
+    groups, removed = [], []
+    actor = SimpleNamespace(clean=SimpleNamespace(remote=lambda: None))
+    actor.options = lambda **_: SimpleNamespace(remote=lambda: actor)
+    monkeypatch.setattr(ray_crews, "placement_group", Group)
+    monkeypatch.setattr(ray_crews, "remove_placement_group", removed.append)
+    monkeypatch.setattr(ray_crews, "PlacementGroupSchedulingStrategy", lambda *_, **__: None)
+    fake = SimpleNamespace(remote=lambda **_: lambda kind: actor, get=lambda *_, **__: None, kill=lambda actor: None)
+    monkeypatch.setattr(ray_crews, "ray", fake)
+
+    def taken(cpus):
+        crew = ray_crews.take(Needs(1, cpus, 0))
+        crew.is_placed(0)
+        return crew
+
+    with ray_crews.kept_crews():
+        first, second = taken(2), taken(2)
+        ray_crews.leave(first, clean=True)
+        assert taken(2) is first and not removed, "it is used again"
+        large = taken(4)
+        ray_crews.leave(first, clean=True)
+        assert removed == [first.group] and not large.is_placed(0)
+        large.group.room = True
+        assert large.is_placed(0)
+        ray_crews.leave(second, clean=True)
+        assert removed == [first.group]
+        other = taken(1)
+        assert removed == [first.group, second.group], "crews with other needs make room"
+        ray_crews.leave(large, clean=False)
+        waiting = taken(5)
+        ray_crews.leave(waiting, clean=False)  # as on an interruption
+        ray_crews.leave(other, clean=True)
+        assert removed[2:] == [large.group, waiting.group]
+    assert removed[-1] == other.group and {*removed} == {*groups}, "all end with the grid"

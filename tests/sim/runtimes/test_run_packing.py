@@ -101,3 +101,17 @@ def test_what_work_raises_is_raised_when_all_have_ended():
 
     with pytest.raises(KeyError, match="mine"):
         spread([fail, lambda: None], [Needs(1, 1, 0)] * 2, lambda: [Node(2)])
+
+
+def test_a_thread_that_cannot_be_started_is_an_error_once_the_others_have_ended(monkeypatch):
+    begin, ended = threading.Thread.start, []
+
+    def start(thread):
+        if ended:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="new thread"):
+        spread([lambda: ended.append(1)] * 3, [Needs(1, 1, 0)] * 3, lambda: [Node(1)])
+    assert ended == [1]
