@@ -180,7 +180,8 @@ def test_extension_ends_after_three_steps_or_at_what_is_allowed_and_says_so(tmp_
         return 1 - rate
 
     rates = [1e-8, 1e-7, 1e-6]
-    record, calls = planted(tmp_path / "far", {"optimizer.lr": rates, "replicas": 1}, best_far_off, **ALONE)
+    asked = {"optimizer.lr": rates, "replicas": 1, "by": "loss"}
+    record, calls = planted(tmp_path / "far", asked, best_far_off, **ALONE)
     assert [len(rates) for rates in calls] == [3, 1, 1, 1]
     assert record["keys"]["optimizer.lr"][-1] == pytest.approx(1e-3) and len(record["keys"]["optimizer.lr"]) == 6
     assert record["groups"]["centralized"]["edges"] == {"optimizer.lr": "largest"}
@@ -352,10 +353,13 @@ def test_a_diverged_replica_is_worst_and_equal_candidates_are_not_distinguished(
         score({"a": 4}, [0.99, 0.99], ended=False),
         score({"a": 5}, [None, None]),
     ]
-    assert best_of(scores, "larger", 9) == [1, 2, 0, 4] and best_of(scores, "smaller") == [1]
+    assert best_of([*scores, score({"a": 6}, [0.6, 0.7])], "larger", 9) == [5, 1, 2, 0, 4]
+    assert best_of(scores, "smaller") == [1]
     assert differences(scores[2], scores[1]) == {"difference": 0.0, "difference_se": 0.0, "indistinguishable": True}
     assert differences(scores[0], scores[1])["indistinguishable"] is None  # a single pair
     assert differences(scores[3], scores[1])["difference"] is None
+    worse, better = (score({}, [0.5, 0.6, last]) for last in (None, 0.4))
+    assert differences(worse, better) == {"difference": 0.0, "difference_se": 0.0, "indistinguishable": False}
     found = differences(score({}, [0.7, 0.8]), scores[1])
     assert found["difference"] == pytest.approx(0.2) and found["indistinguishable"] is False
     assert at_edge({"a": 1, "b": "x"}, {"a": [1, 2, 3], "b": ["x", "y", "z"]}) == {"a": False}

@@ -45,6 +45,14 @@ def test_each_class_has_its_share_held_out_and_single_samples_stay():
     assert "tested on 6 training samples held out for validation" in found.about_loss
 
 
+def test_a_large_share_leaves_some_of_each_class_and_of_the_groups():
+    found = numbered([0] * 2 + [1] * 8).hold_out(0.95, seed=0)
+    assert found.labels.tolist() == [0, 1] and len(rows(found.test)) == 8
+    photo = [0] * 2 + [1] * 2
+    found = numbered([0, 1] * 2, Photos, photo=photo).hold_out(0.95, seed=0)
+    assert len(rows(found.train)) == len(rows(found.test)) == 2
+
+
 def test_samples_without_classes_are_held_out_at_random():
     task = supervised((torch.arange(20.0)[:, None], torch.rand(20, 1))).hold_out(0.25, 0)
     assert len(rows(task.test)) == 5 and sorted(rows(task.test) + rows(task.train)) == list(range(20))

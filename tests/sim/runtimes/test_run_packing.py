@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from basinet.sim.runtimes.run_packing import Needs, Node, capacity, fit, spread
+from tests.processes import HANGS
 
 
 @pytest.mark.parametrize(
@@ -104,14 +105,20 @@ def test_what_work_raises_is_raised_when_all_have_ended():
 
 
 def test_a_thread_that_cannot_be_started_is_an_error_once_the_others_have_ended(monkeypatch):
-    begin, ended = threading.Thread.start, []
+    begin, ended, raised = threading.Thread.start, [], []
 
     def start(thread):
         if ended:
             raise RuntimeError("can't start new thread")
         begin(thread)
 
+    def carry_out():
+        with pytest.raises(RuntimeError, match="new thread"):
+            spread([lambda: ended.append(1)] * 3, [Needs(1, 1, 0)] * 3, lambda: [Node(1)])
+        raised.append(True)
+
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(RuntimeError, match="new thread"):
-        spread([lambda: ended.append(1)] * 3, [Needs(1, 1, 0)] * 3, lambda: [Node(1)])
-    assert ended == [1]
+    apart = threading.Thread(target=carry_out, daemon=True)
+    begin(apart)
+    apart.join(HANGS)
+    assert raised and ended == [1]
