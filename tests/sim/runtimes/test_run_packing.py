@@ -1,6 +1,7 @@
 """Runs are packed by what each needs, node by node, and the rest waits."""
 
 import threading
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.processes import HANGS
     [
         (Needs(1, 1, 0), [Node(4)], 4),
         (Needs(1, 0.1, 0), [Node(1)], 10),  # ten tenths, though they do not sum to one in floating point
+        (Needs(1, 0, 0.1), [Node(1, (1.0,))], 10),
         (Needs(1, 3, 0), [Node(4), Node(4)], 2),  # not the eight thirds of all
         (Needs(1, 1, 0.5), [Node(8, (1.0, 1.0))], 4),
         (Needs(1, 1, 0.6), [Node(8, (1.0, 1.0, 1.0))], 3),  # not five: a worker's part is on one GPU
@@ -38,6 +40,10 @@ def test_capacity_is_counted_node_by_node_and_gpu_by_gpu(needs, nodes, number):
 )
 def test_runs_fit_beside_each_other(runs, fits):
     assert fit(runs, [Node(4, (1.0,)), Node(4)]) == fits
+
+
+def test_parts_of_gpus_are_placed_where_the_least_is_left_over():
+    assert fit([Needs(1, 1, part) for part in (0.6, 0.4, 0.4, 0.3, 0.3)], [Node(8, (1.0, 1.0))])
 
 
 class Machine:
@@ -100,8 +106,35 @@ def test_what_work_raises_is_raised_when_all_have_ended():
     def fail():
         raise KeyError("mine")
 
+    began = []
     with pytest.raises(KeyError, match="mine"):
-        spread([fail, lambda: None], [Needs(1, 1, 0)] * 2, lambda: [Node(2)])
+        spread([fail, lambda: began.append(1)], [Needs(1, 1, 0)] * 2, lambda: [Node(2)])
+    assert began == [1]
+    with pytest.raises(KeyError, match="mine"):
+        spread([fail, lambda: began.append(2)], [Needs(1, 1, 0)] * 2, lambda: [Node(1)])
+    assert began == [1], "no other one begins"
+
+
+def test_a_cluster_that_is_gone_is_an_error_once_the_others_have_ended():
+    gone, ended = threading.Event(), []
+
+    def slow():
+        gone.wait(10)
+        time.sleep(0.05)
+        ended.append(1)
+
+    looks = iter([[Node(2)]])
+
+    def nodes():
+        try:
+            return next(looks)
+        except StopIteration:
+            gone.set()
+            raise ConnectionError("gone") from None
+
+    with pytest.raises(ConnectionError):
+        spread([slow, lambda: None, lambda: None], [Needs(1, 1, 0)] * 3, nodes)
+    assert ended == [1]
 
 
 def test_a_thread_that_cannot_be_started_is_an_error_once_the_others_have_ended(monkeypatch):
