@@ -226,6 +226,7 @@ def test_no_crew_stays_idle_while_another_one_waits_for_room(monkeypatch):
         other = taken(1)
         assert removed == [first.group, second.group], "crews with other needs make room"
         ray_crews.leave(large, clean=False)
+        assert removed[2:] == [large.group], "its actors may have something left to do"
         waiting = taken(5)
         ray_crews.leave(waiting, clean=False)  # as on an interruption
         ray_crews.leave(other, clean=True)
