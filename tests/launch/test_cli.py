@@ -254,10 +254,10 @@ SEQUENCES = ("listops", "pathfinder", "pixel_sequence", "retrieval", "text")
 
 def test_the_built_in_experiments_are_valid(folder, capsys):
     assert set(SEQUENCES) < set(BUILT_IN)
-    slow = {*SEQUENCES, "image_quality", "video_quality", "video_language", "pretrained_ensemble"}
-    fewer = {"quality_pretraining": ["task.crops=2"]}
-    for name in BUILT_IN.keys() - slow:
-        assert main(["run", name, *fewer.get(name, []), "--dry-run", "--json"]) == 0
+    elsewhere = {*SEQUENCES, "image_quality", "video_quality", "video_language", "pretrained_ensemble"}
+    elsewhere |= {"quality_pretraining"}  # takes steps in the tests of its task
+    for name in BUILT_IN.keys() - elsewhere:
+        assert main(["run", name, "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 
 

@@ -26,7 +26,10 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.tasks import supervised
 
-KEYS = {"topology": {"name": "star", "agents": 3}, "task": {"name": "digits", "train_size": 300, "partition": "dirichlet"}}
+KEYS = {
+    "topology": {"name": "star", "agents": 3},
+    "task": {"name": "digits", "train_size": 300, "partition": "dirichlet"},
+}
 SHARED = ["hessian_trace", "hessian_top_eigenvalue", "hessian_density", "adaptive_trace", "gauss_newton_trace"]
 SHARED += ["noise_curvature", "noise_alignment", "fisher_top_eigenvalue", "m_sharpness"]
 SHARED += ["consensus_sharpness", "disagreement_alignment", "agent_barriers", "relative_flatness"]
