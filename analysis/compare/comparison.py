@@ -228,21 +228,37 @@ def comparison_of(
     means: list[dict[str, Mean]] = [{} for _ in groups]
     conditions = [group.condition for group in groups]
     keys = list(zip(frame.column("seed"), frame.replicas.tolist(), strict=True))
+    states = frame.column("state")
+    sound = [[row for row in group.rows.tolist() if states[row] != "diverged"] for group in groups]
+    samples = [tuple(sorted(frame.samples[rows].tolist())) or (-1 - n,) for n, rows in enumerate(sound)]
     for metric, quantity in quantities.items():
         column = frame.numbers(metric)
         values = [
             {keys[row]: float(column[row]) for row in g.rows.tolist() if np.isfinite(column[row])} for g in groups
         ]
-        marks = zip(*best_of_each(conditions, values, quantity.direction), strict=True)
+        marks = zip(*best_of_each(conditions, values, quantity.direction, samples=samples), strict=True)
         for place, (found, (rank, p, best)) in enumerate(zip(values, marks, strict=True)):
             if found:
                 means[place][metric] = _mean(found, rank, p, best)
         lacking = [group.label for group, found in zip(groups, values, strict=True) if not found]
         if lacking:
             notes.append(f"{metric} was not measured in any replica of {listed(list(dict.fromkeys(lacking)))}")
-    alone = [f"{g.label} ({g.condition})" if g.condition else g.label for g in groups if len(g.rows) == 1]
+        some = [
+            f"{len(found)} of {used} replicas of {group.named}"
+            for group, found, used in zip(groups, values, map(len, sound), strict=True)
+            if 0 < len(found) < used
+        ]
+        if some:
+            notes.append(f"{metric} was measured in only {listed(some)}")
+    alone = [group.named for group in groups if len(group.rows) == 1]
     if alone:
         notes.append(f"there is a single replica of {listed(alone)}, so there is no error and no test")
+    copied = [group.named for place, group in enumerate(groups) if samples.index(samples[place]) < place]
+    if copied:
+        notes.append(
+            f"the replicas of {listed(copied)} are copies of those on another graph, as their strategy does not use it;"
+            " tests count them once"
+        )
     wanted = parse_target(target, frame) if target else None
     efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
     if wanted and not any({"seconds", "simulated_time"} & of.keys() for of in efforts):
