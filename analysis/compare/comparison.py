@@ -1,7 +1,7 @@
 """Comparison of runs: means over replicas, which are best and whether significantly, and efforts to a target."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +172,7 @@ class Comparison:
 def compare(
     *folders: str | Path,
     by: str | Sequence[str] = (),
-    where: str | Iterable[str] = (),
+    where: str | Iterable[str] | Mapping[str, Any] = (),
     target: str | None = None,
     metrics: Sequence[str] = (),
 ) -> Comparison:
@@ -183,7 +183,8 @@ def compare(
         by: The keys of the experiment that are compared, such as `strategy`, `topology` or `optimizer.lr`; by default,
             the strategy, or the only key or component in which the runs differ. Runs that differ in other keys are
             neither averaged nor compared, but shown under their conditions; replicas of all seeds are averaged.
-        where: Conditions `key=value` or `key=value,value` that the runs must meet.
+        where: Conditions `key=value` or `key=value,value` that the runs must meet, or a mapping from keys to values or
+            lists of them.
         target: `metric=value`, to find the steps, samples, bytes and time that it takes to reach it.
         metrics: The columns of the table, in this order: metrics, and whatever else `Frame.column` has, such as bytes,
             spectral_gap or optimizer.lr; by default, the metrics that summaries have.
@@ -194,7 +195,7 @@ def compare(
     Raises:
         ExperimentError: Nothing is left to compare, or there is no such key or metric.
     """
-    frame = read(folders, [where] if isinstance(where, str) else list(where))
+    frame = read(folders, _conditions(where))
     found = comparison_of(frame, (by,) if isinstance(by, str) else tuple(by), target, metrics)
     if not any(map(found.used, found.groups)):
         raise ExperimentError("; ".join(["no replica is left to compare", *found.left_out]))
@@ -266,6 +267,14 @@ def comparison_of(
     left_out = (*frame.notes, *unfinished)
     means_of = tuple(means)
     return Comparison(frame, by, tuple(groups), means_of, wanted, efforts, columns, quantities, left_out, tuple(notes))
+
+
+def _conditions(where: str | Iterable[str] | Mapping[str, Any]) -> list[str]:
+    """List conditions as `key=value,value`."""
+    if isinstance(where, Mapping):
+        several = {key: value if isinstance(value, list | tuple) else [value] for key, value in where.items()}
+        return [f"{key}={','.join(map(describe, values))}" for key, values in several.items()]
+    return [where] if isinstance(where, str) else list(where)
 
 
 def _shown(frame: Frame) -> dict[str, Quantity]:

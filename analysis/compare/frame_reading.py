@@ -9,7 +9,8 @@ import numpy as np
 
 from basinet.analysis.compare.frame import Frame
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.grids.named_axes import NamedAxis, named_axes, point_of
+from basinet.sim.experiment.grids.named_axes import NamedAxis, named_axes
+from basinet.sim.experiment.grids.run_names import point_of
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import Run, read_run, run_folders
 from basinet.sim.run.records import METRICS, PIPELINE, load_record
@@ -58,7 +59,10 @@ def read(folders: Iterable[str | Path], where: Iterable[str] = ()) -> Frame:
                 notes.append(f"{path / METRICS}: the last line is half written; it is left out")
             runs[known] = run if run.name == name else Run(name, path, run.config, run.status, run.metrics)
     if not runs:
-        raise ExperimentError("; ".join(note.removesuffix("; left out") for note in notes) or "DIR: no folder is given; give folders that `basinet run` wrote")
+        raise ExperimentError(
+            "; ".join(note.removesuffix("; left out") for note in notes)
+            or "DIR: no folder is given; give folders that `basinet run` wrote"
+        )
     return frame_of(runs.values(), notes).where(list(where))
 
 
@@ -92,7 +96,8 @@ def _with_points(runs: Iterable[Run], keys: dict[str, tuple[str, ...]]) -> Itera
             known[home] = _axes_of(home)
             for axis in known[home]:
                 keys[axis.name] = tuple(dict.fromkeys([*keys.get(axis.name, ()), *axis.points[0]]))
-        points = {axis.name: text for axis in known[home] if (text := point_of(run.path.name, axis)) is not None}
+        found = {axis.name: point_of(run.path.name, axis.name, axis.texts) for axis in known[home]}
+        points = {axis: text for axis, text in found.items() if text is not None}
         yield replace(run, config=run.config | points) if points else run
 
 

@@ -218,4 +218,5 @@ def _in_latex(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in re.sub(r"\s", " ", text))
+    found = "".join(_LATEX.get(letter, letter) for letter in re.sub(r"\s", " ", text))
+    return re.sub(r"\$\\lambda\$\\_(max|min)", r"$\\lambda_{\\\1}$", found)

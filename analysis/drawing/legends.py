@@ -53,7 +53,7 @@ def _columns(labels: Sequence[str], width: float, size: float) -> tuple[int, lis
         whole = _SAFE * width - frame - (space + handle) * count + space
         if sum(float(part.max()) for part in np.array_split(natural, count)) <= whole:
             texts = list(labels)
-        elif count == 1 or whole / count >= 14 * size:
+        elif count == 1 or whole / count >= 10 * size:
             texts = [wrap_text(label, whole / count, size) for label in labels]
         else:
             break

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 import basinet
+from basinet.analysis.drawing.data_checks import NoDataError
+from basinet.analysis.plots.compared.compared_figures import KINDS, OF_RUNS
 from basinet.analysis.plots.graph_film import agents_over_time
 from basinet.launch.cli import main
 from basinet.launch.exporting.logged_afterwards import log_again
@@ -141,6 +143,11 @@ def test_figures_are_drawn_by_kind(results):
     assert {"curves", "consensus", "scatter"} <= {*plot_kinds()} and "panels" not in plot_kinds()
     with pytest.raises(ExperimentError, match=r"kind: got 'curve'; allowed: agents, .*did you mean 'curves'"):
         results.plot("curve")
+    with pytest.raises(ExperimentError, match=r"kind: trend is a figure of a comparison: basinet compare --plot trend"):
+        results.plot("trend")
+    with pytest.raises(NoDataError, match="no run has measured"):
+        results.plot("risk")  # as of comparisons
+    assert {*OF_RUNS.values()} <= {*plot_kinds()} and {*OF_RUNS} <= {*KINDS}
     with pytest.raises(ExperimentError, match=r"metrc: .*has no argument 'metrc'; allowed: metric, x"):
         results.plot("curves", metrc="train_loss")
 

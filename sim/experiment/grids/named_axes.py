@@ -1,6 +1,5 @@
 """Named axes of a grid: keys that go together from value to value."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from basinet.sim.experiment.grids.ranges import choices, is_range
 from basinet.sim.experiment.grids.run_names import distinct_texts
 from basinet.sim.experiment.mistakes import shown
 
-__all__ = ["NamedAxis", "named_axes", "point_of"]
+__all__ = ["NamedAxis", "named_axes"]
 
 _FORM = "allowed is a mapping from names of axes to mappings of keys to lists or ranges of the same length"
 
@@ -67,22 +66,6 @@ def named_axes(given: Any) -> list[NamedAxis]:
         points = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         found.append(NamedAxis(str(name), points, distinct_texts(points)))
     return found
-
-
-def point_of(name: str, axis: NamedAxis) -> str | None:
-    """Find which point of an axis a run is at.
-
-    Args:
-        name: The name of the run's folder, which `run_name` gave it.
-        axis: An axis of its experiment.
-
-    Returns:
-        The name of the point; None if the name of the run says none.
-    """
-    for text in sorted(axis.texts, key=len, reverse=True):
-        if re.search(rf"_{re.escape(f'{axis.name}={text}')}(_|-\d+$|$)", name):
-            return text
-    return None
 
 
 def _columns(place: str, keys: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:

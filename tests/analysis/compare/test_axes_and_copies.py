@@ -14,7 +14,8 @@ from basinet.analysis.plots import comparison_figure
 from basinet.launch.cli.entry import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.experiment.grids.named_axes import named_axes, point_of
+from basinet.sim.experiment.grids.named_axes import named_axes
+from basinet.sim.experiment.grids.run_names import point_of
 from basinet.sim.run.files import sealed_yaml, write_atomically
 from tests.planted_runs import write_run
 
@@ -101,6 +102,8 @@ def test_a_named_axis_is_one_condition(regimes):
     (note,) = found.notes
     assert "differ in regime (2-0.2, 16-0.25) besides" in note and "--by strategy,regime" in note
     assert len(compare(regimes, where="regime=2-0.2").groups) == 2
+    for where in ({"regime": ["2-0.2", "16-0.25"], "strategy": "diffusion"}, {"optimizer.lr": (0.25,)}):
+        assert len(compare(regimes, where=where).groups) == 2
     assert compare(regimes, where="strategy=diffusion").by == ("regime",)
     # folders of single runs, and runs of no such experiment beside them
     write_run(regimes / "other", "a", {"test_accuracy": [0.5, 0.6]}, batch_size=2, optimizer__lr=0.25)
@@ -141,15 +144,15 @@ def test_a_key_that_does_not_tell_the_points_of_its_axis_apart(tmp_path):
 
 
 def test_points_are_found_by_the_names_of_runs():
-    axes = {"a": {"batch_size": [1, 1, 10], "optimizer.lr": [0.1, 0.15, 0.1]}, "b": {"steps": [1, 10]}}
+    axes = {"my way": {"batch_size": [1, 1, 10], "optimizer.lr": [0.1, 0.15, 0.1]}, "b": {"steps": [1, 10]}}
     experiment = Experiment(
         task="digits", model="linear", strategy="isolated", topology={"name": "ring", "agents": 3}, axes=axes
     )
     first, second = named_axes(axes)
     for name, config in experiment.runs.items():
-        found = point_of(name, first), point_of(name, second)
+        found = tuple(point_of(name, axis.name, axis.texts) for axis in (first, second))
         assert found == (f"{config.batch_size}-{config.optimizer.describe()['lr']:g}", str(config.steps))
-    assert point_of("diffusion", first) is None
+    assert point_of("diffusion", "b", ["1", "10"]) is None
 
 
 def test_the_best_is_marked_where_text_cannot_be_bold(copied, tmp_path, capsys):

@@ -294,6 +294,7 @@ def test_powers_and_letters_in_latex():
     text = table.latex()
     assert r"50 \% \& \#1 & \textbf{(1.23 $\pm$ 0.46)$\,\times 10^{-4}$} \\" in text
     assert r"x & 1$\,\times 10^{5}$ \\" in text and r"a\_b & $\lambda$ $\downarrow$ \\" in text
+    assert r"Hessian $\lambda_{\max}$ $\downarrow$ \\" in TextTable(["Hessian λ_max ↓"], {}).latex()
     # brackets and asterisks at the beginning of a row would belong to the end of the row before
     odd = TextTable(["[a]"], {"": [[Cell("[6]")], [Cell("*")]]}).latex()
     assert "{}[a] \\\\" in odd and "{}[6] \\\\" in odd and "{}* \\\\" in odd
