@@ -1,24 +1,29 @@
-"""Progress on the terminal: one bar per run with loss, main metric, speed and time left, and one for the grid."""
+"""Progress on the terminal: a bar for the grid, and for a few of the runs in progress loss, main metric and speed."""
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
 
 from basinet.launch.terminal import console, messages
 from basinet.sim.run.quantity import QUANTITIES, Quantity
-from basinet.sim.run.records import Row
+from basinet.sim.run.records import FINISHED, Row
 
 __all__ = ["TerminalMonitor", "bar", "checking", "how_many"]
 
 
 _FEW = 20
-"""Runs that are checked too quickly for a bar."""
+"""Runs that are checked too quickly for a bar, and of which each has a line when it ends; failures that have one."""
+
+_BARS = 8
+"""Most bars of runs in progress."""
 
 _WIDE = 100
 """Columns of a terminal from which on the speed is shown beside what is measured."""
@@ -50,8 +55,18 @@ class _Lines:
             self.say(text)
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """The time left: of the grid as it was estimated, of a run by the speed of its steps."""
+
+    def render(self, task: Task) -> Text:
+        known = task.fields.get("left")
+        return super().render(task) if known is None else Text(known, style="progress.remaining")
+
+
 class TerminalMonitor:
     """Shows progress of runs: bars on a terminal, otherwise (notebook, log) a line at intervals.
+
+    Of many runs, only those that fail or are interrupted have a line of their own when they end.
 
     Args:
         num_runs: Number of runs of the experiment.
@@ -67,9 +82,9 @@ class TerminalMonitor:
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),  # makes room on a narrow terminal
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[count]}", style="progress.download", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[text]}", markup=False),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            _TimeLeft(compact=True, table_column=Column(no_wrap=True)),
             console=self.console,
             disable=quiet or not self.console.is_terminal,
         )
@@ -78,7 +93,12 @@ class TerminalMonitor:
         self.tasks: dict[str, TaskID] = {}
         self.texts: dict[str, str] = {}
         self.lines = _Lines(self.say if self.progress.disable else lambda text: None)
-        self.grid = self.progress.add_task("runs", total=num_runs, text="")
+        self.num_runs = num_runs
+        self.ended: Counter[str] = Counter()
+        self.before = 0
+        self.parts: dict[str, tuple[float, float]] = {}
+        self.begun = time.monotonic()
+        self.grid = self.progress.add_task("runs", total=num_runs, text="", count=f"0/{num_runs}", left="")
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -86,6 +106,8 @@ class TerminalMonitor:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+        if self.num_runs > _FEW:
+            self.say(f"{how_many(self.num_runs)}: {self._counts()}")
 
     def say(self, text: str) -> None:
         """Print a line.
@@ -107,9 +129,14 @@ class TerminalMonitor:
         """
         with self.lock:
             self.started_at[run] = (time.monotonic(), step, agents)
-            self.tasks[run] = self.progress.add_task(run, total=num_steps, completed=step, text="")
-            self.texts[run] = ""
-        if step:
+            again = run in self.tasks  # with other workers
+            if not again:
+                self.tasks[run] = self.progress.add_task(run, text="", count="")
+            self.progress.reset(self.tasks[run], total=num_steps, completed=step, text="", count=f"{step}/{num_steps}")
+            self.texts.setdefault(run, "")
+            self.parts[run] = step / num_steps, step / num_steps
+            self._show_few()
+        if step and self.num_runs <= _FEW and not again:
             self.say(f"{run}: resumed at step {step} of {num_steps}")
 
     def advanced(self, run: str, step: int, rows: list[Row]) -> None:
@@ -151,6 +178,15 @@ class TerminalMonitor:
         """
         self.say(f"{run}: waiting for {what}")
 
+    def restarted(self, run: str, why: str) -> None:
+        """Print that a run is taken up again.
+
+        Args:
+            run: Its name.
+            why: Why.
+        """
+        self.say(f"{run}: taken up again: {why}")
+
     def analyzing(self, run: str, done: int, total: int, what: str) -> None:
         """Show that a run is being analysed.
 
@@ -165,9 +201,43 @@ class TerminalMonitor:
             self._show(run, f"{self.texts[run]}trained, measuring {what or 'flatness'}{of} …")
 
     def _show(self, run: str, text: str, step: int | None = None) -> None:
-        self.progress.update(self.tasks[run], completed=step, text=text)
         task = self.progress.tasks[self.progress.task_ids.index(self.tasks[run])]
-        self.lines(f"{run}: step {task.completed:.0f} of {task.total:.0f}  {text}")
+        step, total = int(task.completed if step is None else step), int(task.total or 1)
+        self.progress.update(self.tasks[run], completed=step, text=text, count=f"{step}/{total}")
+        self.parts[run] = self.parts[run][0], step / total
+        self._show_grid(f"{run}: step {step} of {total}  {text}")
+
+    def _show_grid(self, text: str = "") -> None:
+        """Show how far the grid is."""
+        left, ended = self._left(), self.ended.total()
+        self.progress.update(
+            self.grid, completed=ended, text=self._counts(), count=f"{ended}/{self.num_runs}", left=left or "-:--:--"
+        )
+        grid = "" if self.num_runs == 1 else f"{ended} of {how_many(self.num_runs)} ended ({self._counts()})"
+        self.lines("; ".join(filter(None, [grid, left and grid and f"{left} left", text])))
+
+    def _counts(self) -> str:
+        running = len(self.tasks)
+        hidden = f" ({running - _BARS} not shown)" if running > _BARS and not self.progress.disable else ""
+        waiting = self.num_runs - self.ended.total() - running
+        before = f" ({self.before} before)" if self.before else ""
+        parts = [f"{count} {state}{before * (state == 'done')}" for state, count in self.ended.items()]
+        parts += [f"{running} running{hidden}"] * (running > 0) + [f"{waiting} waiting"] * (waiting > 0)
+        return " · ".join(parts)
+
+    def _left(self) -> str:
+        """Estimate the time until all runs have ended, by the share of them that has been executed so far."""
+        taken = sum(now - first for first, now in self.parts.values())
+        left = self.num_runs - self.ended.total() - sum(self.parts[run][1] for run in self.tasks)
+        if taken <= 0:
+            return ""
+        seconds = round((time.monotonic() - self.begun) * left / taken)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+    def _show_few(self) -> None:
+        """Show the bars of the runs that have begun first."""
+        for place, task in enumerate(self.tasks.values()):
+            self.progress.update(task, visible=place < _BARS)
 
     def finished(self, run: str, state: str) -> None:
         """Show that a run has ended.
@@ -176,13 +246,22 @@ class TerminalMonitor:
             run: Its name.
             state: "done", "diverged", "failed: " and why, or how it ended without a step.
         """
+        kind = state.partition(":")[0].split()[0].rstrip(",")
         with self.lock:
-            skipped = run not in self.tasks
-            if not skipped:
-                self.progress.remove_task(self.tasks[run])
-            self.progress.advance(self.grid)
-        note = {"done": "finished before", "diverged": "diverged before"}.get(state, state) if skipped else state
-        self.say(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"))
+            task = self.tasks.pop(run, None)
+            if task is not None:
+                self.progress.remove_task(task)
+                self._show_few()
+            self.ended[kind] += 1
+            before = task is None and state in FINISHED and run not in self.texts
+            self.before += before and kind == "done"
+            if run in self.parts and kind in FINISHED:
+                self.parts[run] = self.parts[run][0], 1.0
+            self._show_grid()
+            told = self.num_runs <= _FEW or (kind in ("failed", "interrupted") and self.ended[kind] <= _FEW)
+        if told:
+            note = {"done": "finished before", "diverged": "diverged before"}.get(state, state) if before else state
+            self.say(f"{run}: {note}  {self.texts.get(run, '')}".rstrip(" ·"))
 
 
 @contextmanager

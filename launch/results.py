@@ -21,8 +21,8 @@ from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.models.model import OfTransformers
-from basinet.sim.run.folder import Run, RunFolder, load_runs
-from basinet.sim.run.records import load_record, stages_of
+from basinet.sim.run.folder import Run, RunFolder, load_run, load_runs
+from basinet.sim.run.records import load_record, load_tuning, stages_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.weights import write_folder, write_weights
 
@@ -70,6 +70,15 @@ class Results:
         places = {f"{stage.name}/": stage for stage in stages_of(self.folder)} or {"": self.folder}
         known = {prefix: load_record(place) for prefix, place in places.items() if (place / "experiment.yaml").exists()}
         return {f"{p}{run}": why for p, record in known.items() for run, why in record.get("impossible", {}).items()}
+
+    @property
+    def tuning(self) -> dict[str, dict[str, Any]]:
+        """What was chosen for each run by tuning: values by key; empty if nothing was tuned.
+
+        `basinet.sim.run.records.load_tuning(folder)` has all that was tried.
+        """
+        groups = load_tuning(self.folder).get("groups", {}).values()
+        return {run: dict(found["choice"]) for found in groups for run in found["runs"]}
 
     def summary(self) -> list[dict[str, Any]]:
         """Summarise the runs over their replicas.
@@ -303,12 +312,8 @@ def failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
     Returns:
         A sentence for each failed run.
     """
-    found = {run.name: run for run in load_runs(folder)}
-    return tuple(
-        f"{name} failed: {_reason(found[name])}; {_resumption(found[name].path)}"
-        for name, state in states.items()
-        if state == "failed"
-    )
+    failed = (load_run(folder / name) for name, state in states.items() if state == "failed")
+    return tuple(f"{run.name} failed: {_reason(run)}; {_resumption(run.path)}" for run in failed)
 
 
 def _reason(run: Run) -> str:

@@ -17,6 +17,7 @@ from basinet.analysis.compare.significance import best_of_each
 from basinet.analysis.compare.tables_of_text import TextTable
 from basinet.analysis.compare.targets import Reached, parse_target, reached
 from basinet.analysis.statistics.bootstrap import bootstrap_interval, resamples
+from basinet.analysis.statistics.incidents import validated
 from basinet.analysis.statistics.replica_values import moments
 from basinet.analysis.statistics.run_labels import describe, listed
 from basinet.sim.experiment.component import ExperimentError
@@ -199,7 +200,7 @@ def compare(
     found = comparison_of(frame, (by,) if isinstance(by, str) else tuple(by), target, metrics)
     if not any(map(found.used, found.groups)):
         raise ExperimentError("; ".join(["no replica is left to compare", *found.left_out]))
-    if not found.columns:
+    if not found.quantities and not metrics:
         raise ExperimentError("no metric of summaries was measured; choose columns by --metrics, such as bytes")
     return found
 
@@ -225,7 +226,8 @@ def comparison_of(
     by = tuple(dict.fromkeys(by)) or compared_keys(frame)
     groups, notes = grouped(frame, by)
     quantities = _asked(frame, metrics) if metrics else _shown(frame)
-    columns = tuple(dict.fromkeys(metrics)) or tuple(quantities)
+    tuned = [key for run in frame.runs for key in run.config.get("tuned") or () if key not in by]
+    columns = tuple(dict.fromkeys(metrics or [*tuned, *quantities]))
     means: list[dict[str, Mean]] = [{} for _ in groups]
     conditions = [group.condition for group in groups]
     keys = list(zip(frame.column("seed"), frame.replicas.tolist(), strict=True))
@@ -260,6 +262,7 @@ def comparison_of(
             f"the replicas of {listed(copied)} are copies of those on another graph, as their strategy does not use it;"
             " tests count them once"
         )
+    notes += validated(frame.runs)
     wanted = parse_target(target, frame) if target else None
     efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
     if wanted and not any({"seconds", "simulated_time"} & of.keys() for of in efforts):

@@ -181,8 +181,9 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
     texts = {key: [describe(setting(run.config, key)) for run in runs] for key in keys}
     keys = [key for key in keys if len({*texts[key]}) > 1]  # 1 and 1.0 are the same
     keys, notes = _without_axes(frame, by, parts, keys, texts)
+    tuned = {word for run in runs for word in run.config.get("tuned") or ()}
     owners = {"strategy", *(word for run in runs for word in run.config.get("strategy_keys") or ())}
-    owners = owners - {"case"} if of_strategies else set()
+    owners = owners - {"case"} if of_strategies else tuned  # what was tuned is no condition, whatever is compared
     ours = [key for key in keys if any(key == word or key.startswith(f"{word}.") for word in owners)]
     ours += [key for key in keys if key not in ours and _is_own(key, frame, by, texts[key])]
     case = _Parts([texts["case"]]) if "case" in keys else None

@@ -89,13 +89,13 @@ def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) ->
         at = hits[0] if len(hits) else known[-1] if len(known) else None
         for effort, column in times.items():
             amounts = np.broadcast_to(spent(frame.runs[place], columns, effort), values.shape)
-            amount = math.nan if at is None else float(amounts[at])
-            column.append(math.inf if lost and not math.isnan(amount) else amount)
+            taken = math.nan if at is None else float(amounts[at])
+            column.append(math.inf if lost and not math.isnan(taken) else taken)
     found = []
     for group in groups:
-        taken = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
+        efforts = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
         events = [happened[row] for row in group.rows]
-        found.append({e: _median(column, events) for e, column in taken.items() if not any(map(math.isnan, column))})
+        found.append({e: _median(column, events) for e, column in efforts.items() if not any(map(math.isnan, column))})
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from basinet.analysis.drawing.axes import label_log_axes
+from basinet.analysis.drawing.axes import label_log_axes, widen_constants
 from basinet.analysis.drawing.data_checks import NoDataError, require, require_runs
 from basinet.analysis.drawing.layout import Fitted, Sheet, make_room
 from basinet.analysis.drawing.legends import SAME, legend_below_panels, merge_marks, unmerged
@@ -105,6 +105,7 @@ def finish_panels(figure: Figure, axes: Sequence[Axes], *, share_x: bool) -> Non
     single: dict[str, Any] = {}
     columns = axes[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
     for index, ax in enumerate(axes):
+        widen_constants(ax)
         label_log_axes(ax)
         single = unmerged(ax) | single
         merge_marks(ax)

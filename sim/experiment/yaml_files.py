@@ -203,8 +203,15 @@ def load_written(text: str) -> Any:
             if all(isinstance(part, dict) for part in found):
                 merged = {key: value for part in found for key, value in part.items()}
                 if len(merged) == len(parts):
-                    return deepcopy(merged)
+                    return _copied(merged)
     return load(text)
+
+
+def _copied(value: Any) -> Any:
+    """Copy a value without anchors, which is a tree: deepcopy would remember each part."""
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
 def read(path: Path) -> Any:

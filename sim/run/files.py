@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -144,8 +145,12 @@ def plain_file(path: Path) -> Path:
     Raises:
         ExperimentError: It is a link, a folder, or a pipe, which may have no end.
     """
-    if not_a_link(path).exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "not a regular file"
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    if not stat.S_ISREG(not_a_link(path).stat().st_mode if stat.S_ISLNK(mode) else mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise ExperimentError(f"{path}: it is {kind}, where a file must be; move it away")
     return path
 

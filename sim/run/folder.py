@@ -80,7 +80,7 @@ class Run:
         name: Name of the folder.
         path: The folder.
         config: The resolved experiment of this run.
-        status: `state` (running, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
+        status: `state` (running, paused, done, diverged, interrupted, failed), `step`, `steps`, `diverged`: a mapping
             from replica to the step at which it diverged, `engine`, `error`, `quantities` of the metrics, `baselines`,
             and `model`, what the task gives to the maker of the model.
         metrics: Measurements in the order taken, one mapping per (step, replica), or per (step, replica, agent) if
@@ -158,10 +158,12 @@ class RunFolder:
 
     Args:
         path: The folder; created when the configuration is written.
+        config: What its configuration holds, if that has been read already.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any] | None = None) -> None:
         self.path = path
+        self.config = config
         self.checkpoint = path / "checkpoint" / "state.pt"
         self.before = self.checkpoint.with_name("before.pt")
         self.frozen = self.checkpoint.with_name("frozen.pt")
@@ -170,7 +172,7 @@ class RunFolder:
     @cached_property
     def identity(self) -> str:
         """A digest that distinguishes the run from those that take other steps."""
-        return steps_of(load_config(self.path))
+        return steps_of(self.config or load_config(self.path))
 
     def kept(self, step: int) -> Path:
         """Return the path of the kept checkpoint of a step.

@@ -299,6 +299,10 @@ class Listeners:
         """Pass on what a run waits for."""
         self.monitor.waiting(run, what)
 
+    def restarted(self, run: str, why: str) -> None:
+        """Pass on that a run is taken up again, and why."""
+        self.monitor.restarted(run, why)
+
     def analyzing(self, run: str, done: int, total: int, what: str) -> None:
         """Pass on that a run is being analysed."""
         self.monitor.analyzing(run, done, total, what)

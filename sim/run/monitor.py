@@ -74,6 +74,9 @@ class Monitor(Protocol):
     def waiting(self, run: str, what: str) -> None:
         """Called when a run cannot begin yet, with what it waits for."""
 
+    def restarted(self, run: str, why: str) -> None:
+        """Called when a run is taken up again from its last checkpoint, with why: a worker has died."""
+
     def analyzing(self, run: str, done: int, total: int, what: str) -> None:
         """Called after the last step, with the number of replicas analysed so far.
 
@@ -145,25 +148,26 @@ class Progress:
         agents = self.setup.config.replicas * self.setup.num_agents
         self.monitor.started(self.name, step, self.setup.num_steps, agents, self.engine)
 
-    def go(self, saved: dict[str, Any] | None, stop: threading.Event) -> str:
+    def go(self, saved: dict[str, Any] | None, stop: threading.Event, until: int | None = None) -> str:
         """Advance to the end, from a checkpoint if there is one.
 
         Args:
             saved: The checkpoint.
             stop: Set to stop after the next step, with a checkpoint.
+            until: Step at which to pause, with a checkpoint; None for the last one.
 
         Returns:
-            The state in which the run ends.
+            The state in which the run ends, or "paused".
         """
         step = self._begin(saved)
         setup, pace = self.setup, 1
-        keep = setup.config.keep_every
+        keep, end = setup.config.keep_every, setup.num_steps if until is None else min(until, setup.num_steps)
         periods = [setup.evaluate_every, *([keep] if keep else [])]
-        while step < setup.num_steps and not self._is_over():
+        while step < end and not self._is_over():
             if stop.is_set():
                 self._checkpoint()
                 return self._status(step, "interrupted")
-            target = min(setup.num_steps, *((step // every + 1) * every for every in periods))
+            target = min(end, *((step // every + 1) * every for every in periods))
             taken = min(target - step, pace)
             start = time.monotonic()
             self.team.advance(step + taken)
@@ -179,6 +183,8 @@ class Progress:
             if time.monotonic() - self.told_at >= self.rhythm.slice:
                 self._status(step, "running")
         self._checkpoint()
+        if step < setup.num_steps and not self._is_over():
+            return self._status(step, "paused")
         self.folder.before.unlink(missing_ok=True)
         return self._status(step, "diverged" if self.diverged else "done")
 

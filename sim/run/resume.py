@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from basinet.sim.agents.state import load_checkpoint
-from basinet.sim.run.analyzed import Analyzed
+from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.files import Damaged, check_vouched, inside
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.records import FINISHED, METRICS, load_journal, load_status, read_lines
+from basinet.sim.setup.setup import Setup
 
-__all__ = ["is_whole", "latest", "lost_step", "sound_status"]
+__all__ = ["is_analyzed", "is_whole", "kept_steps", "latest", "lost_step", "sound_status"]
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,41 @@ def lost_step(folder: RunFolder, steps: Iterable[int], settings: Mapping[str, An
                 _log.warning("%s", error)
                 return step
     return None
+
+
+def kept_steps(setup: Setup, status: Mapping[str, Any]) -> list[int]:
+    """Find the steps at which checkpoints are kept.
+
+    Args:
+        setup: The parts of the run.
+        status: Its status.
+
+    Returns:
+        The steps up to the one at which the run ended.
+    """
+    every, end = setup.config.keep_every, min(status["step"] + 1, setup.num_steps)
+    kept = set(range(0, end, every)) if every else set()
+    return sorted(kept | {step for step in [status.get("best_step", end)] if step < end})
+
+
+def is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> bool:
+    """Return whether everything that the experiment asks for has been measured.
+
+    Args:
+        setup: The parts of the run.
+        folder: Its folder.
+        status: Its status.
+
+    Returns:
+        Whether it has.
+    """
+    if not setup.config.analysis:
+        return True
+    replicas = set(range(setup.config.replicas)) - {int(replica) for replica in status.get("diverged", {})}
+    settings = analysis_settings(setup)
+    files = [*map(folder.kept, kept_steps(setup, status)), folder.checkpoint]
+    known = [Analyzed(file, settings) for file in files]
+    return not any(part.missing(setup.config, replica) for part in known for replica in replicas)
 
 
 def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | None:

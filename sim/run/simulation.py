@@ -2,28 +2,25 @@
 
 import logging
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from basinet.sim.engines import ENGINES, EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.experiment.mistakes import first_line
-from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.claim import claim
+from basinet.sim.run.execution.one_run import Circumstances, execute
+from basinet.sim.run.execution.twins import groups
 from basinet.sim.run.files import Damaged
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.lock import locked
-from basinet.sim.run.monitor import USUAL, Monitor, Progress, Rhythm, write_tables
+from basinet.sim.run.monitor import USUAL, Monitor, Rhythm
 from basinet.sim.run.records import FINISHED, load_config, load_status
-from basinet.sim.run.resume import is_whole, latest, lost_step, sound_status
-from basinet.sim.run.twins import groups, take_over
+from basinet.sim.run.resume import is_analyzed, is_whole
 from basinet.sim.runtimes.runtime import runtime_of, runtimes_of
-from basinet.sim.runtimes.team import Analysis, Stopped, Team
+from basinet.sim.runtimes.team import Analysis
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.room import check_disk
 from basinet.sim.setup.setup import Setup
@@ -103,14 +100,14 @@ def build(
 
 def _built_before(config: Config, shared: Shared, path: Path) -> Setup | None:
     """Build the parts of a run without a trial run, if it is finished and analysed."""
-    folder = RunFolder(path)
     try:
-        if load_config(path) != config.describe() or not is_whole(folder):
+        folder = RunFolder(path, load_config(path))
+        if folder.config != config.describe() or not is_whole(folder):
             return None
     except (FileNotFoundError, Damaged):  # handled later
         return None
     setup = build_setup(config, shared, trial=False)
-    return setup if _is_analyzed(setup, folder, load_status(path)) else None
+    return setup if is_analyzed(setup, folder, load_status(path)) else None
 
 
 def _new_first(runs: Mapping[str, Config]) -> Iterator[str]:
@@ -177,7 +174,7 @@ def _check_made(setup: Setup, path: Path) -> None:
     except Damaged:  # handled later
         return
     others = made_otherwise(status.get("kept", {}), identities(setup.task.kept))
-    if others and not (status["state"] in FINISHED and _is_analyzed(setup, RunFolder(path), status)):
+    if others and not (status["state"] in FINISHED and is_analyzed(setup, RunFolder(path), status)):
         raise ExperimentError(
             f"task.{others[0]}: {path} began with other {others[0]} than are made of the data now; choose another"
             " folder, or --fresh (fresh=True) starts anew"
@@ -191,6 +188,7 @@ def simulate(
     stop: threading.Event,
     analysis: Analysis | None = None,
     rhythm: Rhythm = USUAL,
+    until: Mapping[str, int] | None = None,
 ) -> dict[str, str]:
     """Execute all runs that are not finished.
 
@@ -204,21 +202,25 @@ def simulate(
         stop: Set to stop at the next opportunity; every run then writes a checkpoint.
         analysis: What the workers do with the last state of a run.
         rhythm: Intervals at which a run is attended to.
+        until: Step at which each run pauses, by name; all go to their end if None. A run that is there, or further,
+            stays as it is, and one that has paused goes on when it is called again with a later step.
 
     Returns:
-        The state in which each run ended: done, diverged or failed.
+        The state in which each run ended: done, diverged, failed or paused.
 
     Raises:
         Interrupted: `stop` was set.
     """
     states: dict[str, str] = {}
     twins = groups(setups)
+    given = Circumstances(monitor, stop, analysis, rhythm)
 
     def in_turn(names: list[str]) -> None:
         for name in names:
             if not stop.is_set():
-                source = next((out / twin for twin in names if states.get(twin) in FINISHED), None)
-                states[name] = _run(name, setups[name], RunFolder(out / name), monitor, stop, analysis, rhythm, source)
+                source = next((RunFolder(out / twin) for twin in names if states.get(twin) in FINISHED), None)
+                folder, end = RunFolder(out / name), None if until is None else until[name]
+                states[name] = execute(name, setups[name], folder, given, source, end)
 
     with locked(out):
         for name, runtime in runtimes_of(setup.config for setup in setups.values()).items():
@@ -232,113 +234,3 @@ def simulate(
             " folder continues from there"
         )
     return {name: states[name] for name in setups}
-
-
-def _run(
-    name: str,
-    setup: Setup,
-    folder: RunFolder,
-    monitor: Monitor,
-    stop: threading.Event,
-    analysis: Analysis | None,
-    rhythm: Rhythm,
-    source: Path | None,
-) -> str:
-    """Execute one run; a failure is recorded in its folder and does not affect the others."""
-    note, lost = "", None
-    try:
-        status = sound_status(folder)
-        begun = folder.checkpoint.exists() and "takes_over" not in status
-        if source is not None and status["state"] not in FINISHED and not begun:
-            write_tables(setup, folder)
-            take_over(source, folder, setup.config)
-            status, note = load_status(folder.path), f", as {source.name}"
-        reached = str(status["state"])
-        if reached in FINISHED:
-            if analysis is None or _is_analyzed(setup, folder, status):
-                monitor.finished(name, reached + note)
-                return reached
-            lost = lost_step(folder, _kept_steps(setup, status), analysis_settings(setup))
-        saved = latest(folder, lost)
-        is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
-        before = str(status.get("engine", ""))
-        with _team(name, setup, saved, before, stop, monitor) as team:
-            progress = Progress(name, setup, folder, team, monitor, rhythm)
-            if progress.engine.partition(" ")[0] == before.partition(" ")[0]:
-                progress.engine = before  # with the original reason for its choice
-            state = progress.restore(saved, reached) if saved and is_reached else progress.go(saved, stop)
-            if state in FINISHED and analysis is not None and not progress.analyze(analysis, stop):
-                note += ", its analysis interrupted"
-    except Stopped:
-        state = reached
-        if state not in FINISHED:
-            state = "interrupted"
-            folder.write_status(**status | {"state": state})
-    except (Exception, SystemExit) as error:  # user code must not end the process
-        reason = first_line(error)
-        failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
-        try:
-            status = load_status(folder.path)
-        except Damaged:
-            status = {"step": 0}
-        try:
-            folder.write_status(**status | failure)
-        except OSError as unwritten:  # if the disk is full, this may fail, too
-            reason += f"; its status could not be written either: {first_line(unwritten)}"
-        monitor.finished(name, f"failed: {reason}")
-        return "failed"
-    status = load_status(folder.path)
-    early = state == "interrupted" or "stopped" in status
-    at = f" at step {status['step']} of {setup.num_steps}" if early else ""
-    monitor.finished(name, state + at + note)
-    return state
-
-
-def _team(
-    name: str, setup: Setup, saved: Mapping[str, Any] | None, before: str, stop: threading.Event, monitor: Monitor
-) -> Team:
-    """Start the workers of a run with the engine that it began with, since another one rounds differently.
-
-    If that engine fails, a run without a checkpoint chooses again: none of its numbers are kept.
-
-    Returns:
-        The workers.
-
-    Raises:
-        Stopped: The run was stopped before they had started.
-    """
-    asked = setup.config.runtime.engine
-    team = partial(runtime_of(setup.config.runtime).team, setup)
-
-    def waiting(what: str) -> None:
-        monitor.waiting(name, what)
-
-    if saved:
-        return team(saved["engine"], stop, waiting)
-    begun = before.partition(" ")[0]
-    if asked == "auto" and begun in ENGINES:
-        try:
-            return team(cast(EngineName, begun), stop, waiting)
-        except Stopped:
-            raise
-        except Exception as error:  # such as on another device, or with another version of torch
-            _log.warning("%s: the engine %s fails and is chosen again: %s", name, begun, first_line(error))
-    return team(asked, stop, waiting)
-
-
-def _kept_steps(setup: Setup, status: Mapping[str, Any]) -> list[int]:
-    """Return the steps at which checkpoints are kept, up to the one at which the run ended."""
-    every, end = setup.config.keep_every, min(status["step"] + 1, setup.num_steps)
-    kept = set(range(0, end, every)) if every else set()
-    return sorted(kept | {step for step in [status.get("best_step", end)] if step < end})
-
-
-def _is_analyzed(setup: Setup, folder: RunFolder, status: Mapping[str, Any]) -> bool:
-    """Return whether everything that the experiment asks for has been measured."""
-    if not setup.config.analysis:
-        return True
-    replicas = set(range(setup.config.replicas)) - {int(replica) for replica in status.get("diverged", {})}
-    settings = analysis_settings(setup)
-    files = [*map(folder.kept, _kept_steps(setup, status)), folder.checkpoint]
-    known = [Analyzed(file, settings) for file in files]
-    return not any(part.missing(setup.config, replica) for part in known for replica in replicas)

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from basinet.sim.engines import EngineName
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import RuntimePart
+from basinet.sim.runtimes.run_packing import Needs, spread
 from basinet.sim.runtimes.runtime import Runtime
 from basinet.sim.runtimes.team import Team
 from basinet.sim.setup.setup import Setup
@@ -22,7 +23,7 @@ class Ray(Runtime):
         """Start actors, and wait until the cluster has placed them."""
         from basinet.sim.runtimes.ray_team import RayTeam
 
-        return RayTeam(setup, engine, stop, waiting)
+        return RayTeam(setup, _needs(self.part), engine, stop, waiting)
 
     @property
     def workers(self) -> int:
@@ -43,10 +44,28 @@ class Ray(Runtime):
         """Return how many threads an actor may use: the configured number, or the processors reserved for it."""
         return self.part.threads or max(1, int(self.part.cpus_per_actor))
 
+    def check(self, setup: Setup) -> None:
+        """Check that Ray can reserve what an actor needs: a part of a GPU, or whole ones."""
+        if self.part.gpus_per_actor > 1 and self.part.gpus_per_actor % 1:
+            raise ExperimentError(
+                f"runtime.gpus_per_actor: got {self.part.gpus_per_actor:g}; allowed are fractions of one GPU, and whole"
+                " numbers of GPUs"
+            )
+
     @staticmethod
     def carry_out(work: Sequence[Callable[[], None]], parts: Sequence[RuntimePart]) -> None:
-        """Execute runs in parallel, as many as fit on the cluster."""
-        from basinet.sim.runtimes.ray_cluster import cluster, runs_that_fit
+        """Execute runs in parallel, as many as fit on the cluster; actors are kept for the next run."""
+        from basinet.sim.runtimes.ray_cluster import check_room, cluster, nodes
+        from basinet.sim.runtimes.ray_crews import kept_crews
 
-        with cluster(), ThreadPoolExecutor(min(map(runs_that_fit, parts))) as pool:
-            list(pool.map(lambda do: do(), work))
+        needs = [_needs(part) for part in parts]
+        with cluster():
+            there = nodes()
+            for need in dict.fromkeys(needs):
+                check_room(need, there)
+            with kept_crews():
+                spread(work, needs, nodes)
+
+
+def _needs(part: RuntimePart) -> Needs:
+    return Needs(part.actors, part.cpus_per_actor, part.gpus_per_actor)

@@ -8,18 +8,18 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import ray
 
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import RuntimePart
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.interruptions import INTERRUPTIONS
 from basinet.sim.runtimes.meeting import in_time, patience
+from basinet.sim.runtimes.run_packing import Needs, Node, capacity
 
-__all__ = ["cluster", "runs_that_fit"]
+__all__ = ["check_room", "cluster", "nodes"]
 
 _PATIENCE = 60.0
 """Seconds within which a cluster has to answer, by default."""
@@ -139,31 +139,31 @@ def _own_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def runs_that_fit(runtime: RuntimePart) -> int:
-    """Compute how many runs of this kind the cluster can hold at once.
-
-    Args:
-        runtime: The resources that a run needs.
+def nodes() -> list[Node]:
+    """Look what the machines of the cluster have.
 
     Returns:
-        The number, at least 1.
+        The resources of each that is alive, whoever uses them.
+    """
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(node.get("CPU", 0), (1.0,) * int(node.get("GPU", 0))) for node in found]
+
+
+def check_room(needs: Needs, there: Sequence[Node]) -> None:
+    """Check that a run fits on the cluster, if nothing else does.
+
+    Args:
+        needs: What it needs.
+        there: The machines of the cluster.
 
     Raises:
-        ExperimentError: Not even one fits; the message has the numbers.
+        ExperimentError: It does not; the message has the numbers.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    # An actor cannot be split between nodes, so that the count is node by node.
-    slots = 0
-    for node in nodes:
-        fit = int(node.get("CPU", 0) / runtime.cpus_per_actor + 1e-9)
-        if runtime.gpus_per_actor:
-            fit = min(fit, int(node.get("GPU", 0) / runtime.gpus_per_actor + 1e-9))
-        slots += fit
-    if slots < runtime.actors:
-        have = f"{sum(n.get('CPU', 0) for n in nodes):g} CPUs and {sum(n.get('GPU', 0) for n in nodes):g} GPUs"
+    fitting = capacity(needs, there)
+    if fitting < needs.workers:
+        have = f"{sum(node.cpus for node in there):g} CPUs and {sum(len(node.gpus) for node in there)} GPUs"
         raise ExperimentError(
-            f"runtime.actors: {runtime.actors} actors of {runtime.cpus_per_actor:g} CPUs and "
-            f"{runtime.gpus_per_actor:g} GPUs do not fit on the cluster's {len(nodes)} node(s) with {have}; "
-            f"at most {slots} do: lower runtime.actors, runtime.cpus_per_actor or runtime.gpus_per_actor"
+            f"runtime.actors: {needs.workers} actors of {needs.cpus:g} CPUs and "
+            f"{needs.gpus:g} GPUs do not fit on the cluster's {len(there)} node(s) with {have}; "
+            f"at most {fitting} do: lower runtime.actors, runtime.cpus_per_actor or runtime.gpus_per_actor"
         )
-    return max(1, slots // runtime.actors)

@@ -4,23 +4,29 @@ Ray starts and places the workers and transfers setups, measurements and checkpo
 the workers, by torch.distributed.
 """
 
-import socket
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-import torch.distributed as dist
-from ray.exceptions import RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from basinet.sim.agents.placement import Placement
-from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
-from basinet.sim.experiment.config import RuntimePart
 from basinet.sim.run.records import Row
-from basinet.sim.runtimes.runtime import runtime_of
-from basinet.sim.runtimes.team import TIMEOUT, Analysis, Stopped, Team
+from basinet.sim.runtimes.ray_crews import leave, take
+from basinet.sim.runtimes.run_packing import Needs
+from basinet.sim.runtimes.team import Analysis, Stopped, Team, WorkerLost
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["RayTeam"]
@@ -31,36 +37,16 @@ _LOOK_SECONDS = 0.5
 _TELL_SECONDS = 10.0, 300.0
 """Seconds between messages about what the actors wait for."""
 
+_NEWS_SECONDS = 5.0
+"""Seconds within which Ray knows that an actor has died, after others have noticed that it does not answer."""
 
-class _Actor:
-    """A worker inside a Ray actor."""
-
-    def address(self) -> str:
-        """Return an address at which the others can reach this actor."""
-        host = ray.util.get_node_ip_address()
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            return f"tcp://{host}:{probe.getsockname()[1]}"
-
-    def start(self, setup: Setup, placement: Placement, address: str, engine: EngineName) -> str:
-        """Meet the other workers and build the block; return the engine's name."""
-        if placement.workers > 1:
-            runtime = setup.config.runtime
-            # NCCL needs one GPU per worker.
-            backend = "nccl" if runtime_of(runtime).device().type == "cuda" and runtime.gpus_per_actor >= 1 else "gloo"
-            dist.init_process_group(
-                backend,
-                init_method=address,
-                rank=placement.rank,
-                world_size=placement.workers,
-                timeout=TIMEOUT,
-            )
-        self.worker = Worker(setup, placement, engine)
-        return self.worker.block.oracle.engine.name
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the worker."""
-        return getattr(self.worker, method)(*arguments)
+_DEATHS: tuple[type[RayError], ...] = (
+    RayActorError,
+    NodeDiedError,
+    WorkerCrashedError,
+    OutOfMemoryError,
+    ObjectLostError,
+)
 
 
 class RayTeam(Team):
@@ -68,49 +54,61 @@ class RayTeam(Team):
 
     Args:
         setup: The parts of the run.
+        needs: What the actors need.
         engine: Name of the engine, or "auto": the first worker then chooses for all.
         stop: Set when the run is to stop, possibly before its actors have been placed, or while they analyse it.
         waiting: Called with what the actors wait for.
 
     Raises:
         Stopped: `stop` was set before all actors were placed.
+        WorkerLost: An actor has died.
     """
 
-    def __init__(self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]) -> None:
-        runtime = setup.config.runtime
-        workers = runtime.actors
+    def __init__(
+        self, setup: Setup, needs: Needs, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]
+    ) -> None:
         self.stop = stop
-        make = ray.remote(num_cpus=runtime.cpus_per_actor, num_gpus=runtime.gpus_per_actor)(_Actor)
-        self.actors = [make.remote() for _ in range(workers)]
+        self.crew = take(needs)
         try:
-            address = self._placed(stop, lambda missing: waiting(_needs(runtime, missing)))
+            self._wait_until_placed(waiting)
+            self.actors = self.crew.actors
+            address = self._addresses(waiting)[0]
             shared = ray.put(setup)
             pending = []
             for rank, actor in enumerate(self.actors):
-                placement = Placement.split(setup.config.replicas, setup.num_agents, workers, rank)
+                placement = Placement.split(setup.config.replicas, setup.num_agents, needs.workers, rank)
                 pending.append(actor.start.remote(shared, placement, address, engine))
             _get(pending)
         except BaseException:
-            self.__exit__()
+            leave(self.crew, clean=False)
             raise
 
-    def _placed(self, stop: threading.Event, waiting: Callable[[int], None]) -> str:
-        """Wait until all actors have been placed; return the address of the first."""
-        addresses = [actor.address.remote() for actor in self.actors]
+    def _wait_until_placed(self, waiting: Callable[[str], None]) -> None:
+        """Wait until Ray has reserved what the actors need."""
+        self._wait(self.crew.is_placed, lambda: waiting(_needs(self.crew.needs)))
+
+    def _addresses(self, waiting: Callable[[str], None]) -> list[str]:
+        """Wait until all actors have started; return their addresses."""
+        pending = [actor.address.remote() for actor in self.actors]
+
+        def have_started(seconds: float) -> bool:
+            return not ray.wait(pending, num_returns=len(pending), timeout=seconds)[1]
+
+        self._wait(have_started, lambda: waiting(f"{_actors(len(pending))} to start"))
+        found: list[str] = _get(pending)
+        return found
+
+    def _wait(self, done: Callable[[float], bool], tell: Callable[[], None]) -> None:
         next_word, pause = time.monotonic() + _TELL_SECONDS[0], _TELL_SECONDS[1]
-        while True:
-            _, missing = ray.wait(addresses, num_returns=len(addresses), timeout=_LOOK_SECONDS)
-            if not missing:
-                return str(_get(addresses)[0])
-            if stop.is_set():
+        while not done(_LOOK_SECONDS):
+            if self.stop.is_set():
                 raise Stopped
             if time.monotonic() > next_word:
                 next_word = time.monotonic() + pause
-                waiting(len(missing))
+                tell()
 
-    def __exit__(self, *_: object) -> None:
-        for actor in self.actors:
-            ray.kill(actor)
+    def __exit__(self, *error: object) -> None:
+        leave(self.crew, clean=not any(error) and not self.stop.is_set())
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
         results: list[Any] = _get(self._begin(method, *arguments))
@@ -125,29 +123,72 @@ class RayTeam(Team):
         pending = left = self._begin("analyze", analysis, state, replica)
         while left:
             ready, left = ray.wait(left, timeout=_LOOK_SECONDS)
-            _get(ready)
+            _get(ready, left)
             if left and self.stop.is_set():
                 raise Stopped
         found: list[Row] = _get(pending)[0]
         return found
 
 
-def _needs(runtime: RuntimePart, actors: int) -> str:
+def _needs(needs: Needs) -> str:
     """Describe what actors wait for."""
     free = ray.available_resources()
-    wanted = {"CPU": actors * runtime.cpus_per_actor, "GPU": actors * runtime.gpus_per_actor}
+    wanted = {"CPU": needs.workers * needs.cpus, "GPU": needs.workers * needs.gpus}
     short = {kind: count for kind, count in wanted.items() if count > free.get(kind, 0)}
     if not short:
-        return f"{actors} Ray {'actor' if actors == 1 else 'actors'} to start"
+        return f"{_actors(needs.workers)} to be placed"
     parts = [f"{count:g} {kind}s, of which {free.get(kind, 0):g} are free" for kind, count in short.items()]
     return f"the Ray cluster: {'; '.join(parts)}"
 
 
-def _get(pending: Any) -> Any:
+def _actors(count: int) -> str:
+    return f"{count} Ray {'actor' if count == 1 else 'actors'}"
+
+
+def _get(pending: list[Any], others: Sequence[Any] = ()) -> Any:
     """Wait for the results of actors; an actor's exception is raised as it was, with Ray's as its cause."""
     try:
         return ray.get(pending)
     except RayTaskError as error:
+        # Actors that wait for messages of a dead one raise errors of their own, as if the run were at fault.
+        dead = _death([*pending, *others])
+        if dead is not None:
+            raise WorkerLost(_obituary(dead)) from dead
         if isinstance(error.cause, Exception):
             raise error.cause from error
         raise
+    except _DEATHS as dead:
+        if isinstance(dead, RayActorError) and dead.actor_init_failed:
+            raise
+        raise WorkerLost(_obituary(dead)) from dead
+
+
+def _death(pending: list[Any]) -> RayError | None:
+    """Look for an actor that has died."""
+    end = time.monotonic() + (_NEWS_SECONDS if len(pending) > 1 else 0)
+    left = pending
+    while left and time.monotonic() < end:
+        ready, left = ray.wait(left, timeout=max(0.0, end - time.monotonic()))
+        for result in ready:
+            try:
+                ray.get(result)
+            except RayTaskError:
+                pass
+            except _DEATHS as dead:
+                return dead
+    return None
+
+
+def _obituary(death: RayError) -> str:
+    """Say in one line which actor died, and why, as far as Ray knows."""
+    text = str(death)
+    process, host = (re.search(rf"(?m)^\s*{key}: (\S+)", text) for key in ("pid", "ip"))
+    who = f"the Ray actor of process {process[1]}" if process else "a Ray actor"
+    where = f" on {host[1]}" if host else ""
+    if isinstance(death, OutOfMemoryError) or "low on memory" in text:
+        why = "was ended, since the machine ran out of memory"
+    elif isinstance(death, NodeDiedError) or "its node" in text:
+        why = "is gone with its machine"
+    else:
+        why = "died"
+    return f"{who}{where} {why}"

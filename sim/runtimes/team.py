@@ -12,7 +12,7 @@ from basinet.sim.agents.state import join_rows
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["TIMEOUT", "Analysis", "Stopped", "Team"]
+__all__ = ["TIMEOUT", "Analysis", "Stopped", "Team", "WorkerLost"]
 
 Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
 """Measures a replica from the state of its rows: called with the setup, the state, the replica's number, the worker's
@@ -27,6 +27,10 @@ TIMEOUT = timedelta(minutes=10)
 
 class Stopped(Exception):
     """A run was asked to stop before its workers had started, or while they analysed it."""
+
+
+class WorkerLost(Exception):
+    """A worker has died, through no mistake in the run; the message says which, and why as far as is known."""
 
 
 class Team(ABC):

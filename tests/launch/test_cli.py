@@ -534,6 +534,55 @@ def test_a_bar_names_the_data_of_its_numbers_and_fits(monkeypatch, width):
     assert [part for part in said if part in line] == said and ("agent-steps/s" in line) is (width == 100)
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_large_grid_is_one_display(monkeypatch, terminal):
+    from rich.console import Console
+
+    from basinet.launch.progress_bar import TerminalMonitor
+
+    def console(file, **_):
+        return Console(file=io.StringIO(), force_terminal=terminal, width=120, height=40, color_system=None)
+
+    monkeypatch.setattr("basinet.launch.progress_bar.console", console)
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with TerminalMonitor(1000) as monitor:
+        for k in range(100):
+            monitor.finished(f"run-{k}", "done")
+        for k in range(100, 120):
+            monitor.started(f"run-{k}", 0, 100, 4, "stacked")
+        now[0] += 60
+        for k in range(100, 120):
+            monitor.advanced(f"run-{k}", 50, [{"train_loss": 0.5}])
+        monitor.restarted("run-101", "the Ray actor of process 7 died")
+        monitor.started("run-101", 40, 100, 4, "stacked")
+        monitor.advanced("run-101", 50, [])
+        monitor.finished("run-100", "failed: optimizer: too much")
+        for k in range(102, 112):
+            monitor.finished(f"run-{k}", "done")
+        monitor.progress.refresh()
+        written = monitor.console.file.getvalue()
+        for k in range(200, 300):
+            monitor.started(f"run-{k}", 0, 100, 4, "stacked")
+            monitor.finished(f"run-{k}", "failed: all alike")
+    counts = "110 done (100 before) · 1 failed · 9 running · 880 waiting"
+    # Of 900 runs, 10 are done, one has failed half-way, 8 are half-way, and one has only taken 10 steps since it was
+    # taken up again: 884.5 are left after 14.6 in a minute.
+    left = "1:00:35"
+    if terminal:
+        frame = written[written.rindex("runs ") :]
+        assert counts.replace("9 running", "9 running (1 not shown)") in frame and "111/1000" in frame and left in frame
+        assert [f"run-{k}" in frame for k in (101, 112, 118, 119)] == [True, True, True, False]
+    else:
+        assert "100 of 1,000 runs ended (100 done (100 before) · 20 running · 880 waiting); " in written
+    said = monitor.console.file.getvalue().splitlines()
+    assert sum("failed: optimizer: too much" in line for line in said) == 1
+    assert sum("taken up again: the Ray actor of process 7 died" in line for line in said) == 1
+    assert not any("run-105: done" in line for line in said)
+    assert sum("failed: all alike" in line for line in said) == 19, "then they are only counted"
+    assert "1,000 runs: 110 done (100 before) · 101 failed · " in said[-1]
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(folder, processes):
     words = ["run", "tiny.yaml", "strategy=diffusion", "steps=3000000", "evaluate_every=100", "--out", "out"]

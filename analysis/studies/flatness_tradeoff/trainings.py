@@ -46,6 +46,9 @@ class _Teller:
     def waiting(self, run: str, what: str) -> None:
         self.progress(self.done / self.total, f"{run}: waiting for {what}")
 
+    def restarted(self, run: str, why: str) -> None:
+        self.progress(self.done / self.total, f"{run}: taken up again: {why}")
+
     def analyzing(self, run: str, done: int, total: int, what: str) -> None:
         self.progress((self.done + 1) / self.total, f"{run}: {what or 'flatness'} of replica {done + 1} of {total}")
 

@@ -17,12 +17,14 @@ from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.run import twins
+from basinet.sim.run.execution import twins
 from basinet.sim.run.files import Damaged, sealed_json
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.monitor import USUAL, Rhythm
 from basinet.sim.run.records import lines_of
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
+from basinet.sim.setup import build as building
+from basinet.sim.setup import setup as making
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.trial import try_parts
 
@@ -101,6 +103,25 @@ def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path, sampling):
     whole, broken = (tmp_path / name / "diffusion-atc" for name in ("whole", "broken"))
     assert_same(final_state(whole), final_state(broken))
     assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+
+
+def test_a_run_that_pauses_ends_like_an_unbroken_one(tmp_path):
+    def go(out, until=None):
+        setups = prepare(Experiment(BASE), out)
+        end = None if until is None else {"diffusion-atc": until}
+        return simulate(setups, out, Silent(), threading.Event(), until=end)["diffusion-atc"]
+
+    assert go(tmp_path / "whole") == "done"
+    folder = tmp_path / "parts" / "diffusion-atc"
+    for until in (8, 21, 21, 16):  # the last two have nothing to do
+        assert go(tmp_path / "parts", until) == "paused"
+        status = load_run(folder).status
+        assert (status["state"], status["step"]) == ("paused", 8 if until == 8 else 21)
+    assert go(tmp_path / "parts", 100) == go(tmp_path / "parts", 8) == "done"
+    assert_same(final_state(tmp_path / "whole" / "diffusion-atc"), final_state(folder))
+    assert (tmp_path / "whole" / "diffusion-atc" / "metrics.jsonl").read_text() == (
+        folder / "metrics.jsonl"
+    ).read_text()
 
 
 def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path):
@@ -699,3 +720,16 @@ def test_an_interruption_waits_for_no_evaluation_which_is_made_up_for(look, tmp_
         assert (
             names == {path.name for path in (b.path / "checkpoint").iterdir()} == {"state.pt", "step-0.pt", "step-2.pt"}
         )
+
+
+def test_a_grid_sizes_each_of_its_models_once_and_builds_none_for_runs_that_are_finished(tmp_path, monkeypatch):
+    sized, built = [], []
+    size, instantiate = building.parameters_of, making.instantiate
+    monkeypatch.setattr(building, "parameters_of", lambda *given: (sized.append(1), size(*given))[1])
+    monkeypatch.setattr(making, "instantiate", lambda *given: (built.append(1), instantiate(*given))[1])
+    keys = {"model": [{"name": "mlp", "hidden": [3]}, {"name": "mlp", "hidden": [4]}], "steps": 1, "analysis": []}
+    keys |= {"optimizer": {"name": "sgd", "lr": [0.1, 0.2, 0.3]}}
+    assert {*carry_out(tmp_path, **keys).values()} == {"done"} and len(sized) == 2
+    built.clear()
+    assert {*carry_out(tmp_path, **keys).values()} == {"done"} and len(sized) == 4
+    assert len(built) == 2, "to count the parameters of each model"

@@ -17,6 +17,8 @@ import yaml
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import load_run, load_runs
+from basinet.sim.run.listeners import Feeds, Listeners
+from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.run.trajectory import load_trajectory
 from tests.processes import HANGS
@@ -41,7 +43,7 @@ class Silent:
     def started(self, *_):
         pass
 
-    advanced = waiting = analyzing = finished = started
+    advanced = waiting = analyzing = finished = restarted = started
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,129 @@ def test_what_does_not_fit_is_refused_with_the_numbers(ray_cluster, tmp_path):
     runtime = BASE["runtime"] | {"name": "ray", "actors": 10}
     with pytest.raises(ExperimentError, match=r"runtime.actors: 10 actors of 1 CPUs .* 4 CPUs .*at most 4"):
         carry_out(tmp_path, BASE | {"runtime": runtime})
+
+
+def own_optimizer(does):
+    """Make SGD that does something before its steps in an actor."""
+
+    class Own(torch.optim.SGD):
+        steps = 0
+
+        def step(self, closure=None):
+            import ray
+
+            Own.steps += 1
+            if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+                does(Own.steps, self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    return Own
+
+
+TINY = BASE | {
+    "strategy": "diffusion",
+    "topology": {"name": "ring", "agents": 4},
+    "model": {"name": "mlp", "hidden": [4]},
+    "steps": 40,
+    "evaluate_every": 10,
+    "replicas": 1,
+    "runtime": BASE["runtime"] | {"name": "ray", "cpus_per_actor": 4, "engine": "loop"},
+}
+ALWAYS_SAVES = Rhythm(slice=0.0, checkpoint=0.0, first_checkpoint=0.0)
+
+
+def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_like_an_unbroken_one(ray_cluster, tmp_path, monkeypatch):
+    died = tmp_path / "died"
+    said, rows = [], []
+
+    def dies(steps, rate):
+        if rate == 0.3 or (rate == 0.2 and steps > 100 and not died.exists()):  # 4 agents: at step 25
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Listening(Silent):
+        def restarted(self, run, why):
+            said.append((run, why))
+
+        def finished(self, run, state):
+            said.append((run, state))
+
+    class Logging:
+        def log(self, metrics, step):
+            rows.append((step, metrics))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("basinet.sim.run.execution.one_run.RETRIES", 1)
+    rates = {"name": own_optimizer(dies), "lr": [0.1, 0.2, 0.3]}
+    experiment = Experiment(TINY | {"optimizer": rates, "loggers": [Logging()]})
+    setups = prepare(experiment, tmp_path / "out")
+    asked = []
+
+    def stops_one(run, step, metrics):
+        asked.append((run, step))
+        return "0.1" in run and step == 20
+
+    with Feeds(experiment.loggers, tmp_path / "out", several=True) as feeds:
+        monitor = Listeners(Listening(), tmp_path / "out", feeds, stops_one)
+        states = simulate(setups, tmp_path / "out", monitor, threading.Event(), rhythm=ALWAYS_SAVES)
+    (well, broken, hopeless) = setups
+    assert states == {well: "done", broken: "done", hopeless: "failed"}
+
+    found = {name: load_run(tmp_path / "out" / name).status for name in setups}
+    (again,) = found[broken]["lost_workers"]
+    assert 10 < again["step"] <= 26 and "process " in again["reason"] and "died" in again["reason"]
+    assert (broken, again["reason"]) in said
+    assert "process " in found[hopeless]["error"] and found[hopeless]["error"].endswith("or model")
+    assert "given up after 1 retries without progress" in found[hopeless]["error"]
+    assert len(found[hopeless]["lost_workers"]) == 1
+    assert "lost_workers" not in found[well]
+
+    # What listens in this process hears of all runs, each evaluation once.
+    assert found[well]["step"] == 20 and "asked to stop at step 20" in found[well]["stopped"]
+    assert {step for run, step in asked if run == broken} == {0, 10, 20, 30, 40}
+    logged = [step for step, metrics in rows if any(broken in name for name in metrics)]
+    assert logged == [0, 10, 20, 30, 40]
+
+    whole = tmp_path / "whole"  # on actors that are used again, and one of the two runs ends elsewhere
+    simulate(prepare(Experiment(TINY | {"optimizer": rates | {"lr": 0.2}}), whole), whole, Silent(), threading.Event())
+    (unbroken,) = whole.glob("*/metrics.jsonl")
+    assert unbroken.read_bytes() == (tmp_path / "out" / broken / "metrics.jsonl").read_bytes()
+
+
+def test_an_actor_that_has_hosted_a_run_hosts_the_next_and_computes_what_a_new_one_would(ray_cluster, tmp_path):
+    seen, deadly = tmp_path / "seen", tmp_path / "deadly"
+
+    def spoils(steps, rate):
+        if deadly.exists() and torch.distributed.get_rank() == 1:
+            deadly.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)  # which the other actor only knows as a lost connection
+        with open(seen, "a") as file:
+            file.write(f"{os.getpid()} {rate} {torch.get_default_dtype()}\n")
+        if rate == 0.1:
+            torch.set_default_dtype(torch.float64)
+
+    def outcome(*rates):
+        seen.unlink(missing_ok=True)
+        out = tmp_path / "-".join(map(str, rates))
+        runtime = TINY["runtime"] | {"actors": 2, "cpus_per_actor": 2}
+        changes = {"optimizer": {"name": own_optimizer(spoils), "lr": [*rates]}, "steps": 2, "runtime": runtime}
+        setups = prepare(Experiment(TINY | changes), out)
+        assert {*simulate(setups, out, Silent(), threading.Event()).values()} == {"done"}
+        lines = [line.split() for line in seen.read_text().splitlines()]
+        types = {dtype for _, rate, dtype in lines if rate == "0.2"}
+        run = load_run(out / [*setups][-1])
+        lost = [found["reason"] for found in run.status.get("lost_workers", [])]
+        return (run.path / "metrics.jsonl").read_bytes(), types, {process for process, *_ in lines}, lost
+
+    metrics, types, processes, lost = outcome(0.1, 0.2)
+    assert len(processes) == 2 and not lost, "both runs have had the same two actors"
+    deadly.touch()
+    alone, types_alone, others, (died,) = outcome(0.2)
+    assert not processes & others, "actors end with the grid"
+    assert died.startswith("the Ray actor of process ") and died.endswith(" died")
+    assert metrics == alone and types == types_alone == {"torch.float32"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,207 @@
+"""Crews of Ray actors: those that have hosted a run are cleaned and host the next one with the same needs.
+
+An actor is a process that imports torch, which takes seconds. Cleaned, it computes what a new one would.
+"""
+
+import gc
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.worker import Worker
+from basinet.sim.engines import EngineName
+from basinet.sim.runtimes.run_packing import Needs
+from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.runtimes.team import TIMEOUT
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["Crew", "kept_crews", "leave", "take"]
+
+_CLEANING_SECONDS = 30.0
+"""Time limit of the cleaning of an actor, which is ended otherwise."""
+
+
+class _Actor:
+    """A process that hosts a worker of one run after the other."""
+
+    def __init__(self) -> None:
+        self.begun_with = _global_settings()
+
+    def address(self) -> str:
+        """Return an address at which the others can reach this actor."""
+        host = ray.util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return f"tcp://{host}:{probe.getsockname()[1]}"
+
+    def start(self, setup: Setup, placement: Placement, address: str, engine: EngineName) -> str:
+        """Meet the other workers and build the block; return the engine's name."""
+        if placement.workers > 1:
+            runtime = setup.config.runtime
+            # NCCL needs one GPU per worker.
+            backend = "nccl" if runtime_of(runtime).device().type == "cuda" and runtime.gpus_per_actor >= 1 else "gloo"
+            dist.init_process_group(
+                backend,
+                init_method=address,
+                rank=placement.rank,
+                world_size=placement.workers,
+                timeout=TIMEOUT,
+            )
+        self.worker = Worker(setup, placement, engine)
+        return self.worker.block.oracle.engine.name
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the worker."""
+        return getattr(self.worker, method)(*arguments)
+
+    def clean(self) -> None:
+        """Forget the run."""
+        self.worker.close()
+        del self.worker
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        gc.collect()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
+        for change, value in self.begun_with:
+            change(value)
+
+
+def _global_settings() -> list[tuple[Callable[[Any], Any], Any]]:
+    """Collect the settings of torch that a run's code may change, each with what restores it."""
+    # Not the global random generators, which begin anywhere in a new process.
+
+    def cudnn(flags: tuple[bool, bool]) -> None:
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = flags
+
+    return [
+        (torch.set_default_dtype, torch.get_default_dtype()),
+        (torch.set_num_threads, torch.get_num_threads()),
+        (torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
+        (torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled()),
+        (cudnn, (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)),
+        (torch.set_grad_enabled, torch.is_grad_enabled()),
+    ]
+
+
+class Crew:
+    """Actors that host a run; Ray reserves what they need for all of them or for none.
+
+    Args:
+        needs: What they need.
+
+    Attributes:
+        actors: The actors, as soon as they are placed.
+    """
+
+    def __init__(self, needs: Needs) -> None:
+        self.needs = needs
+        self.actors: list[Any] = []
+        bundle = {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
+        self.group = placement_group([bundle] * needs.workers, strategy="PACK")
+
+    def is_placed(self, seconds: float) -> bool:
+        """Return whether there is room; the actors are then started.
+
+        Args:
+            seconds: How long to wait for it.
+
+        Returns:
+            Whether there is.
+        """
+        if not self.actors and self.group.wait(seconds):
+            make = ray.remote(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus)(_Actor)
+            for place in range(self.needs.workers):
+                here = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=place)
+                self.actors.append(make.options(scheduling_strategy=here).remote())
+        return bool(self.actors)
+
+    def clean(self) -> bool:
+        """Let the actors forget their run.
+
+        Returns:
+            Whether they have.
+        """
+        try:
+            ray.get([actor.clean.remote() for actor in self.actors], timeout=_CLEANING_SECONDS)
+        except (GetTimeoutError, RayError):
+            return False
+        return True
+
+    def end(self) -> None:
+        """End the actors, and release what was reserved."""
+        for actor in self.actors:
+            ray.kill(actor)
+        remove_placement_group(self.group)
+
+
+_idle: list[Crew] = []
+_keepers = 0
+_lock = threading.Lock()
+
+
+@contextmanager
+def kept_crews() -> Iterator[None]:
+    """Keep crews from run to run within this context.
+
+    Yields:
+        Nothing.
+    """
+    global _keepers
+    with _lock:
+        _keepers += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _keepers -= 1
+            left = [] if _keepers else _idle[:]
+            _idle[:] = _idle if _keepers else []
+        with suppress(RayError):  # the cluster may be gone
+            for crew in left:
+                crew.end()
+
+
+def take(needs: Needs) -> Crew:
+    """Take a crew that waits for a run, or start one; those with other needs end then, to make room.
+
+    Args:
+        needs: What its actors need.
+
+    Returns:
+        The crew.
+    """
+    with _lock:
+        found = next((crew for crew in _idle if crew.needs == needs), None)
+        if found is not None:
+            _idle.remove(found)
+            return found
+        others, _idle[:] = _idle[:], []
+    for crew in others:
+        crew.end()
+    return Crew(needs)
+
+
+def leave(crew: Crew, *, clean: bool) -> None:
+    """Leave a crew to the next run, or end it.
+
+    Args:
+        crew: The crew.
+        clean: Whether its actors have nothing more to do.
+    """
+    if clean and _keepers and crew.clean():
+        with _lock:
+            if _keepers:
+                _idle.append(crew)
+                return
+    crew.end()
