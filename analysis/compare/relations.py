@@ -13,6 +13,7 @@ from scipy import stats
 from basinet.analysis.compare.fairness import Group
 from basinet.analysis.compare.frame import Frame
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
+from basinet.analysis.statistics.paired import ROUNDING
 from basinet.sim.experiment.component import ExperimentError
 
 __all__ = ["Relation", "Relations", "correlations", "relations"]
@@ -154,7 +155,7 @@ def _without_copies(frame: Frame, rows: NDArray[np.int64], columns: Sequence[Arr
     copies: dict[int, list[int]] = {}
     for row, sample in zip(rows.tolist(), frame.samples[rows].tolist(), strict=True):
         copies.setdefault(sample, []).append(row)
-    same = [of for of in copies.values() if all(np.ptp(column[of]) == 0 for column in columns)]
+    same = [of for of in copies.values() if all(np.ptp(c[of]) <= ROUNDING * np.abs(c[of]).max() for c in columns)]
     said = []
     if left := sum(len(of) - 1 for of in same):
         said.append(f"{left} of {len(rows)} replicas are copies of others on a graph that their strategy does not use")

@@ -60,7 +60,7 @@ def test_a_coincidence_of_one_replica_is_no_copy_of_others(copied):
         write_run(folder, f"d2_{graph}", finals, strategy="d2" if graph == "ring" else "extra")
         write_run(folder, f"seed_{graph}", finals, seed=len(graph))
     frame = compare(*sorted(folder.iterdir())).frame
-    rows = [row for row, run in enumerate(frame.places.tolist()) if frame.runs[run].name.startswith(("d2", "seed"))]
+    rows = [row for row, place in enumerate(frame.places.tolist()) if frame.runs[place].name.startswith(("d2", "seed"))]
     assert frame.samples[rows].tolist() == rows and len({*frame.samples.tolist()}) == 24 + len(rows)
 
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from basinet.algorithms.strategies.baselines.isolated import Isolated
+from basinet.analysis.compare.frame_reading import read
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
@@ -592,6 +593,7 @@ def test_a_run_that_does_not_use_its_graph_takes_over_what_another_has_found(tmp
     ring, star = load_runs(tmp_path / "grid")
     assert contents(star.path) == contents(own.path)
     assert_same(final_state(star.path), final_state(own.path))
+    assert read([tmp_path / "grid"]).samples.tolist() == [*range(ring.config["replicas"])] * 2
     assert (ring.path / "topology.csv").read_text() != (star.path / "topology.csv").read_text()
     limits = [run.final("consensus_stability_limit")[0] for run in (ring, star)]
     assert limits[0] != limits[1]
