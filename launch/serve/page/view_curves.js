@@ -35,7 +35,8 @@ function selected(found, metric) {
 const settings = (runs) => {
   const names = metricsOf(runs).filter((name) => name !== "epoch");
   const metric = names.includes(choices.get("metric")) ? choices.get("metric") : mainMetric(names);
-  const places = ["step", ...["epoch", "communicated_bytes"].filter((name) => runs.some((run) => name in run.finals))];
+  const places = ["step", ...(runs.some((run) => run.samples) ? ["samples"] : []),
+    ...["epoch", "communicated_bytes"].filter((name) => runs.some((run) => name in run.finals))];
   const x = places.includes(choices.get("x")) ? choices.get("x") : "step";
   return { names, metric, places, x, spread: choices.get("spread") ?? "se", xLog: choices.has("xlog"), yLog: choices.has("ylog") };
 };
