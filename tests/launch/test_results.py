@@ -212,8 +212,12 @@ def test_a_folder_is_read_again_and_a_model_written_to_a_file(tmp_path, monkeypa
         (["out"], f"RUN: out holds several runs; give the folder of one: {NAME}, isolated"),
         ([f"out/{NAME}", "--replica", "2"], f"--replica: got 2, but out/{NAME} has 2 replicas; allowed are 0 to 1"),
         ([f"out/{NAME}", "--replica", "-1"], "--replica: got -1"),
-        ([f"out/{NAME}", "--agent", "4"], "--agent: got 4"),
-        ([f"out/{NAME}", "--agent", "centriod"], "allowed are centroid, 0 to 3"),
+        ([f"out/{NAME}", "--agent", "4"], f"--agent: got 4, but out/{NAME} has 4 agents; allowed: centroid, 0 to 3"),
+        ([f"out/{NAME}", "--agent", "centriod"], "did you mean 'centroid'?"),
+        (
+            [f"out/{NAME}", "--agent", "al"],
+            "--agent: got al; allowed: centroid, all, the number of an agent; did you mean 'all'?",
+        ),
         (["nowhere"], "nowhere holds no runs"),
     ]:
         assert main(["export", *words, "--out", "no.pt"]) == 2
