@@ -152,7 +152,8 @@ class StudyIndex:
             x: The horizontal axis: `step`, `samples`, or another measurement.
 
         Returns:
-            The curves of the replicas that did not diverge, none if their places are not known; and `every`: one in so many evaluations was kept.
+            The curves of the replicas that did not diverge, none if their places are not known; and `every`: one in so
+            many evaluations was kept.
 
         Raises:
             ExperimentError: The measurements are damaged.

@@ -233,4 +233,3 @@ def test_tensorboard_reads_what_was_logged_once_over_several_processes(results, 
     (text,) = read.Tensors("experiment/text_summary")
     said = make_ndarray(text.tensor_proto).item().decode()
     assert json.loads(said.removeprefix("```json").removesuffix("```")) == load_config(tmp_path)
-
