@@ -98,7 +98,8 @@ def test_objects_say_what_they_are(broken):
     results = broken.results
     assert repr(results.experiment).startswith("Experiment(2 runs: diffusion-atc_")
     assert [
-        repr(run).endswith(end) for run, end in zip(results.runs, ("of 12)", "done at step 12 of 12)"), strict=True)
+        repr(run).endswith(end)
+        for run, end in zip(results.runs, (": failed after step 0 of 12)", "done at step 12 of 12)"), strict=True)
     ]
     html = results._repr_html_()
     assert html.count("<tr>") == 4 and "raises KeyError" in html
