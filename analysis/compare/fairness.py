@@ -62,8 +62,7 @@ def finished(frame: Frame) -> tuple[Frame, list[str]]:
         state = str(run.status.get("state"))
         done.append(state in FINISHED)
         if not done[-1]:
-            steps = run.status.get("steps", run.config.get("steps"))
-            notes.append(f"{run.path}: {state} at step {run.status.get('step')} of {steps}; left out")
+            notes.append(f"{run.path}: {run.progress}; left out")
         for replica, step in sorted(run.diverged.items()) if done[-1] else ():
             notes.append(f"{run.path}: replica {replica} diverged at step {step}; left out of all means")
     if not any(done):

@@ -480,7 +480,7 @@ def test_text_of_users_is_escaped(tmp_path):
     page = Page(write_report(folder).read_text())
     assert page.open == []
     assert {"b", "i"}.isdisjoint(page.tags) and page.tags.count("script") == 1
-    assert "<b>mine</b>: failed at step 50 of 1000 (a < b & <script>)." in page.text
+    assert "<b>mine</b>: failed after step 50 of 1000 (a < b & <script>)." in page.text
     assert "<two>: not started." in page.text
     assert "0 of 2 runs finished." in page.text
     assert not (folder / "figures" / "flatness_accuracy.png").exists()

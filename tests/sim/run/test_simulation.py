@@ -471,6 +471,23 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     assert status["error"] == "on purpose" and "ZeroDivisionError" in status["traceback"]
 
 
+def test_a_failure_is_recorded_at_the_step_that_was_reached_and_resumes_from_the_checkpoint(tmp_path):
+    begun, saves = [], Rhythm(checkpoint=0.0, first_checkpoint=0.0)
+    for fails_at, rhythm in ((8, USUAL), (24, saves), (None, USUAL)):
+
+        def advanced(run, step, rows, fails_at=fails_at):
+            if step == fails_at:
+                raise OSError("no room")
+
+        monitor = Silent()
+        monitor.advanced, monitor.started = advanced, lambda run, step, *_: begun.append(step)
+        setups = prepare(Experiment(BASE), tmp_path)
+        states = simulate(setups, tmp_path, monitor, threading.Event(), rhythm=rhythm)
+        assert states == {"diffusion-atc": "failed" if fails_at else "done"}
+        assert load_run(tmp_path / "diffusion-atc").status["step"] == (fails_at or 40)
+    assert begun[:2] == [0, 0] and 0 < begun[2] < 24
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [(KeyError("a"), "KeyError: 'a'"), (AssertionError(), "AssertionError"), (ValueError("a\n  b"), "a")],
