@@ -10,6 +10,7 @@ import yaml
 import basinet
 from basinet.analysis.compare.comparison import compare
 from basinet.analysis.drawing.legibility import illegible
+from basinet.analysis.report import tuning_section
 from basinet.analysis.report.report import write_report
 from basinet.analysis.report.tuning_section import tuning_drawing
 from basinet.launch.cli import main
@@ -20,6 +21,7 @@ from basinet.sim.run.files import sealed_json
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.records import load_tuning
 from basinet.sim.run.simulation import Interrupted, RunFailed
+from tests.planted_runs import write_run
 
 LANDSCAPE = {
     "task": {"name": "quadratic", "curvature": [1.0], "noise": 0.0},
@@ -366,6 +368,28 @@ def test_figures_of_searches_are_legible(keys, groups):
         assert "of 20 choices the" in drawing.caption.lower()
     if len(keys) == 1 and "optimizer.lr" in keys:
         assert drawing.figure.axes[0].get_xscale() == "log"
+
+
+def test_a_search_is_drawn_by_strategy_with_a_panel_for_each_condition(tmp_path, monkeypatch):
+    pairs = [*itertools.product(("consensus", "diffusion"), ("ring", "star"))]
+    for strategy, topology in pairs:
+        write_run(tmp_path, f"{strategy} {topology}", {"a": [1.0]}, strategy=strategy, topology__name=topology)
+    record = made_record({"optimizer.lr": RATE}, 4)
+    record["groups"] = {
+        f"{strategy} {topology}": found | {"runs": [f"{strategy} {topology}"]}
+        for (strategy, topology), found in zip(pairs, record["groups"].values(), strict=True)
+    }
+    drawn = []
+    monkeypatch.setattr(tuning_section, "figure_html", lambda drawing, folder: drawn.append(drawing) or "")
+    page = tuning_section.tuning_html(record, [load_run(tmp_path / " ".join(pair)) for pair in pairs], tmp_path)
+    assert ">diffusion, topology=star<" in page and "diffusion star" not in page
+    panels = drawn[0].figure.axes
+    assert [ax.get_title() for ax in panels] == ["topology=ring", "topology=star"]
+    assert illegible(drawn[0].figure) == []
+    for place, ax in enumerate(panels):
+        lines = {text: bars.lines[0].get_ydata() for bars, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+        wanted = {"consensus": 0.9 - 0.01 * place, "diffusion": 0.88 - 0.01 * place}
+        assert {text: max(values) for text, values in lines.items()} == pytest.approx(wanted, abs=1e-12)
 
 
 def test_a_damaged_record_is_named(extended, tmp_path):
