@@ -14,11 +14,13 @@ from basinet.launch.preview import about
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.launch.stages import claim_stages, plan
+from basinet.launch.tuning.search import searched
 from basinet.sim.evaluation.measuring import main_metric
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.experiment import Experiment, parse_loggers
 from basinet.sim.experiment.mistakes import first_line, shown
-from basinet.sim.experiment.pipeline import Pipeline
+from basinet.sim.experiment.pipeline import Pipeline, make_experiment
+from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment
 from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers, close_ready
 from basinet.sim.run.lock import locked
@@ -74,12 +76,14 @@ def run(
     if on_evaluate is not None and not callable(on_evaluate):
         raise ExperimentError(f"on_evaluate: got {shown(on_evaluate)}; allowed is a function of run, step and metrics")
     if experiment is None:
-        experiment = Pipeline(description) if "stages" in description else Experiment(description)
+        experiment = make_experiment(description)
     listening = _Listening(parse_loggers(loggers), on_evaluate)
     stages = experiment.stages.values() if isinstance(experiment, Pipeline) else [experiment]
     try:
         if isinstance(experiment, Pipeline):
             return _run_stages(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
+        if isinstance(experiment, TunedExperiment):
+            experiment = experiment.chosen(_tune(experiment, Path(out), fresh=fresh, quiet=quiet))
         return _run(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
     finally:
         close_ready([*listening.loggers, *(logger for stage in stages for logger in stage.loggers)])
@@ -116,6 +120,12 @@ def _run(experiment: Experiment, out: Path, listening: _Listening, *, fresh: boo
                 _together(runtimes, lambda: None)  # torchrun kills all ranks as soon as one fails: wait for the report
             raise RunFailed("\n".join(failed), results)
     return results
+
+
+def _tune(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Candidate]:
+    """Search for the values of an experiment that is tuned; see `run`."""
+    runtimes = [*runtimes_of(tuned.runs.values()).values()]
+    return _together(runtimes, partial(searched, tuned, out, fresh=fresh, quiet=quiet))
 
 
 def _run_stages(pipeline: Pipeline, out: Path, listening: _Listening, *, fresh: bool, quiet: bool) -> Results:

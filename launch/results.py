@@ -22,7 +22,7 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.models.model import OfTransformers
 from basinet.sim.run.folder import Run, RunFolder, load_run, load_runs
-from basinet.sim.run.records import load_record, stages_of
+from basinet.sim.run.records import load_record, load_tuning, stages_of
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.weights import write_folder, write_weights
 
@@ -70,6 +70,15 @@ class Results:
         places = {f"{stage.name}/": stage for stage in stages_of(self.folder)} or {"": self.folder}
         known = {prefix: load_record(place) for prefix, place in places.items() if (place / "experiment.yaml").exists()}
         return {f"{p}{run}": why for p, record in known.items() for run, why in record.get("impossible", {}).items()}
+
+    @property
+    def tuning(self) -> dict[str, dict[str, Any]]:
+        """What was chosen for each run by tuning: values by key; empty if nothing was tuned.
+
+        `basinet.sim.run.records.load_tuning(folder)` has all that was tried.
+        """
+        groups = load_tuning(self.folder).get("groups", {}).values()
+        return {run: dict(found["choice"]) for found in groups for run in found["runs"]}
 
     def summary(self) -> list[dict[str, Any]]:
         """Summarise the runs over their replicas.
@@ -231,6 +240,8 @@ def export(
         for point, place in files_of_all(run, file).items():
             state = export(folder, place, replica, point, merge=merge, transformers=transformers)
         return state
+    if isinstance(agent, str) and agent != "centroid":
+        raise ExperimentError(f"--agent: got {agent}; {nearest(agent, ('centroid', 'all', 'the number of an agent'))}")
     if file.is_dir() and not transformers:
         raise ExperimentError(f"--out: {file} is a folder; choose a file")
     about = {"run": run.name, "step": run.status["step"], "replica": replica, "agent": agent}

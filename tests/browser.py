@@ -45,11 +45,11 @@ class Browser:
         for domain in ("Page", "Runtime", "Log"):
             self._send(f"{domain}.enable")
 
-    def look(self, width: int = 1280, height: int = 800, *, dark: bool = False) -> None:
-        """Choose the size of the window, and the scheme that the reader prefers."""
+    def look(self, width: int = 1280, height: int = 800, *, dark: bool = False, media: str = "screen") -> None:
+        """Choose the size of the window, the scheme that the reader prefers, and whether it is for print."""
         self._send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._send("Emulation.setEmulatedMedia", features=[scheme])
+        self._send("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
     def open(self, url: str) -> None:
         self._send("Page.navigate", url="about:blank")  # a change of the fragment alone would not load the page

@@ -41,6 +41,31 @@ def closed_figures():
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def legible_drawings(request):
+    """Look whether the figures of pages that the tests of reports, runs and studies have made can be read."""
+    if request.path.parent.name not in ("report", "runs", "studies"):
+        yield
+        return
+    from basinet.analysis.drawing.figure import Drawing
+    from basinet.analysis.drawing.legibility import illegible
+
+    made, usual = {}, Drawing.__post_init__
+
+    def keep(drawing):
+        usual(drawing)
+        made.setdefault((drawing.name, len(drawing.figure.axes)), drawing)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Drawing, "__post_init__", keep)
+        yield
+    # The planted numbers of a study may well be the same for two of its lines.
+    faults = {
+        name: [said for said in illegible(it.figure) if " lies under " not in said] for (name, _), it in made.items()
+    }
+    assert not any(faults.values()), {name: said for name, said in faults.items() if said}
+
+
 @pytest.fixture
 def processes(tmp_path_factory):
     """Start processes, which are gone at the end of the test."""

@@ -13,9 +13,9 @@ import yaml
 
 from basinet.analysis.studies import STUDIES
 from basinet.launch.cli import main
+from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.config import Config
-from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.experiment.pipeline import Pipeline
+from basinet.sim.experiment.pipeline import make_experiment
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("launch", "analysis", "sim", "algorithms", "topologies")
@@ -69,8 +69,8 @@ BASE = yaml.safe_load(blocks("docs/experiments.md", "yaml")[0])
 @pages_with("yaml")
 def test_the_experiments_of_a_page_are_valid(page):
     for block in blocks(page, "yaml"):
-        description = {**BASE, **yaml.safe_load(block)}
-        assert (Pipeline if "stages" in description else Experiment)(description).runs
+        description = {**BASE, **yaml_files.load(block)}
+        assert make_experiment(description).runs
 
 
 @pytest.mark.slow

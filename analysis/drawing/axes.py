@@ -32,12 +32,15 @@ __all__ = [
     "new_axes",
     "symmetric_log",
     "whole_numbers",
+    "widen_constants",
 ]
 
 AxisScale = Literal["linear", "log"]
 
 _FEW_DECADES = 2.5
 _LARGE = 1e5
+_ROUNDING = 1e-9
+"""Values that differ by less, relative to themselves, are equal up to rounding."""
 _AROUND = 0.1
 """How much of the axis of a score is shown around a single value."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -73,6 +76,19 @@ def limit_scores(ax: Axes, **metrics: str | Quantity) -> None:
             ends = [[max(0, low - _AROUND)] * 2, [min(1, low + _AROUND)] * 2]
             ax.update_datalim(ends, updatex=direction == "x", updatey=direction == "y")
             ax.autoscale_view(scalex=direction == "x", scaley=direction == "y")
+
+
+def widen_constants(ax: Axes) -> None:
+    """Show 5 % around values that are equal up to rounding, which would be magnified over the whole axis.
+
+    Args:
+        ax: Axes with all that is to be drawn.
+    """
+    for direction, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        if axis.get_scale() == "linear" and 0 < high - low <= _ROUNDING * max(abs(low), abs(high)):
+            middle = (low + high) / 2
+            ax.set(**{f"{direction}lim": (middle - 0.05 * abs(middle), middle + 0.05 * abs(middle))})
 
 
 def symmetric_log(ax: Axes, values: ArrayLike) -> None:
@@ -124,6 +140,7 @@ def finish(ax: Axes, *, legend: bool = True, **kwargs: Any) -> Axes:
     for axis in (ax.xaxis, ax.yaxis):
         if axis.get_label_text() == axis_label("step") and isinstance(axis.get_major_locator(), AutoLocator):
             axis.set_major_locator(whole_numbers())
+    widen_constants(ax)
     label_log_axes(ax)
     if legend:
         merge_marks(ax)
@@ -154,6 +171,8 @@ def label_log_axes(ax: Axes) -> None:
             axis.set_minor_locator(NullLocator())
         elif decades < _FEW_DECADES:
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
+        elif axis.get_scale() == "log":  # eight ticks a decade would be a smear
+            axis.set_minor_locator(NullLocator())
         if axis.get_scale() != "linear":
             write = "{:g}".format if decades < _FEW_DECADES else _power
             axis.set_major_formatter(FuncFormatter(lambda value, _, write=write: write(value)))

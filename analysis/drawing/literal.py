@@ -1,5 +1,8 @@
 """Literal text in figures: a dollar sign in a name does not start a formula."""
 
+from collections.abc import Iterator
+
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -14,14 +17,20 @@ def show_literally(figure: Figure) -> None:
     Args:
         figure: The figure, drawn and not yet saved.
     """
-    axes = [axis for axis in figure.findobj(Axis) if isinstance(axis, Axis)]
-    powers = {
-        id(text)
-        for axis in axes
-        if isinstance(axis.get_major_formatter(), LogFormatter)
-        for text in axis.findobj(Text)
-        if text is not axis.label
-    }
-    for text in figure.findobj(Text):
-        if isinstance(text, Text) and id(text) not in powers:
-            text.set_parse_math(False)
+    for text in _texts(figure):
+        text.set_parse_math(False)
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    """Iterate over the texts in an artist; no names are at minor ticks, which would take most of the time."""
+    for child in artist.get_children():
+        if isinstance(child, Text):
+            yield child
+        elif isinstance(child, Axis):
+            yield child.label
+            if not isinstance(child.get_major_formatter(), LogFormatter):
+                yield child.offsetText
+                for tick in child.get_major_ticks():
+                    yield from (tick.label1, tick.label2)
+        else:
+            yield from _texts(child)

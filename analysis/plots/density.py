@@ -108,4 +108,4 @@ def plot_density(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("Hessian eigenvalue")
     ax.set_ylabel("part of all eigenvalues")
     ax.grid(alpha=0.25)
-    return ax
+    return finish(ax, legend=False)

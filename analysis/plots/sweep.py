@@ -11,6 +11,7 @@ from basinet.analysis.drawing.style import axis_label, styles
 from basinet.analysis.statistics.replica_values import finals, moments
 from basinet.analysis.statistics.run_labels import names, setting, varied
 from basinet.sim.run.folder import Run
+from basinet.sim.run.quantity import Quantity
 
 __all__ = ["plot_sweep", "sweep_rows", "swept"]
 
@@ -89,7 +90,7 @@ def plot_sweep(
     """
     require(rows, f"no run has a value of {metric}")
     ax = new_axes(ax)
-    ax.set_xscale(choose_scale(key, [row[key] for row in rows]))
+    ax.set_xscale(choose_scale(Quantity(key), [row[key] for row in rows]))
     ax.set_yscale(yscale or choose_scale(metric, [row["mean"] for row in rows]))
     for strategy, style in styles(row["strategy"] for row in rows).items():
         mine = [row for row in rows if row["strategy"] == strategy]

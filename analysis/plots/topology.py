@@ -164,7 +164,12 @@ def _draw_graph(
             ha="center",
             va="center",
         )
+    corners = np.array([np.min([*positions.values()], 0), np.max([*positions.values()], 0)])
+    span = float(np.ptp(corners, axis=0).max()) or 1.0
+    room = np.maximum(np.ptp(corners, axis=0), span / 3) / 2  # of two agents, or of a row, one side would be zero
+    ax.update_datalim([corners.mean(0) - room, corners.mean(0) + room])
     ax.margins(0.12)
+    ax.autoscale_view()
     ax.set_aspect("equal")
     ax.set_axis_off()
 

@@ -168,7 +168,7 @@ def _iso_accuracy(runs: Sequence[Run], flatness: str, quality: str) -> Drawing |
     fit = iso_lines(rows, flatness, quality)
     if fit is None:
         return None
-    figure, (ax,) = grid(1, share_x=False, share_y=False, height=4.0)
+    figure, (ax,) = grid(1, share_x=False, share_y=False, width=WIDE, height=4.0)
     told = len(runs) <= 2 * MOST_SERIES
     few = len(leaders(runs)) <= MOST_SERIES
     plot_iso_accuracy(runs, flatness=flatness, accuracy=quality, ax=ax, legend=told or few, by_strategy=not told)

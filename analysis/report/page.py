@@ -22,7 +22,7 @@ from basinet.sim.run.files import write_atomically
 __all__ = ["figure_html", "folded_html", "list_html", "table_html", "text_html", "write_page"]
 
 _FRAME = Path(__file__).with_name("page_template.html")
-_NARROWEST = 36  # rem, minimum width of a figure with panels side by side; small screens scroll
+_SHRUNK = 15.0  # points of a figure per rem where it is drawn smallest: 10 points are 11 pixels; small screens scroll
 _ALMOST = {"#000000": "#010101", "#ffffff": "#fefefe"}
 _OF_THE_PAGE = {"#000000": "currentColor", "#ffffff": "var(--page)"}
 _DARK = 0.128  # luminance: its contrast with a dark page is 3 to 1, as WCAG 2 asks of graphics
@@ -100,7 +100,7 @@ def _inline(svg: str, description: str) -> str:
     """Convert an SVG file to inline SVG, shortened and in the colours of the page."""
     head, body = svg[svg.index("<svg") :].split(">", 1)
     width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', head))
-    style = f"--least: {min(_NARROWEST, width / 12):.3g}rem"
+    style = f"--least: {width / _SHRUNK:.3g}rem"
     body = re.sub(r' (d|x|y)="([^"]*)"', lambda found: f' {found[1]}="{_shorter(found[2])}"', body)
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to group ids
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # it would apply to the whole page

@@ -16,6 +16,7 @@ from basinet.analysis.drawing.style import axis_label
 from basinet.analysis.report.captions import capital
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.page import figure_html, folded_html, list_html, table_html, text_html, write_page
+from basinet.analysis.report.tuning_section import tuning_html
 from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.analysis.statistics.paired import PairedDifference, paired_differences
 from basinet.analysis.statistics.points import final_points, point_cells
@@ -29,7 +30,7 @@ from basinet.sim.run.files import plain_file
 from basinet.sim.run.folder import Run, load_runs
 from basinet.sim.run.lock import taking_turns
 from basinet.sim.run.quantity import QUANTITIES
-from basinet.sim.run.records import FINISHED, load_journal, load_record, stages_of
+from basinet.sim.run.records import FINISHED, load_journal, load_record, load_tuning, stages_of
 
 __all__ = ["summary_html", "write_report"]
 
@@ -118,6 +119,7 @@ def _write(folder: Path) -> Path:
             runs, [name for name in planned if name not in {run.name for run in runs}], excuses(impossible)
         ),
         "summary": summary_html(runs) + _points(runs),
+        "tuning": tuning_html(load_tuning(folder), runs, folder),
         "differences": _differences(runs),
         "figures": _figures(runs, folder),
         "experiment": _experiment(experiment),

@@ -9,7 +9,7 @@ from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import FINISHED, load_journal
 
-__all__ = ["excuses", "failures", "incidents", "provenance"]
+__all__ = ["excuses", "failures", "incidents", "provenance", "validated"]
 
 _NAMED = ("analysis_samples", "analysis_mode", "analysis_dtype", "analysis_products")
 
@@ -104,6 +104,22 @@ def excuses(impossible: Mapping[str, str]) -> list[str]:
     return [f"left out as impossible: {listed(names)} ({reason})" for reason, names in reasons.items()]
 
 
+def validated(runs: Sequence[Run]) -> list[str]:
+    """Say of which runs the test data are none, but training samples that were held out for validation.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A sentence without a full stop, if there are any.
+    """
+    found = [run.name for run in runs if run.config.get("validation")]
+    if not found:
+        return []
+    whose = "all runs" if len(found) == len(runs) else listed(found)
+    return [f"what is called test in {whose} is of training samples that were held out for validation"]
+
+
 def incidents(runs: Sequence[Run]) -> list[str]:
     """List what a reader of the numbers must know.
 
@@ -116,7 +132,7 @@ def incidents(runs: Sequence[Run]) -> list[str]:
     Returns:
         The sentences.
     """
-    sentences = []
+    sentences = [f"{sentence}." for sentence in validated(runs)]
     for label, run in zip(labels(runs), runs, strict=True):
         if run.diverged:
             steps = ", ".join(str(step) for _, step in sorted(run.diverged.items()))
@@ -131,9 +147,6 @@ def incidents(runs: Sequence[Run]) -> list[str]:
             progress = f"step {run.status['step']} of {run.status['steps']}"
             sentences.append(f"{label}: stopped early at {progress}, since {run.status['stopped']}.")
         if run.status.get("state") not in FINISHED:
-            planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
-            progress = f"{run.status.get('state')} at step {run.status.get('step')}" + (
-                f" of {planned}" if planned else ""
-            )
-            sentences.append(f"{label}: {progress}" + (f" ({error})." if error else "."))
+            error = run.status.get("error")
+            sentences.append(f"{label}: {run.progress}" + (f" ({error})." if error else "."))
     return sentences

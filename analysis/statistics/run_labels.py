@@ -107,7 +107,7 @@ def varied(runs: Sequence[Run]) -> list[str]:
     same = {part for part in parts if len({repr(run.config.get(part, "none")) for run in runs}) == 1}
     changing = ({part: value for part, value in run.config.items() if part not in same} for run in runs)
     for key in dict.fromkeys(key for config in changing for key in flat(config)):
-        if key == "strategy_keys" or key.endswith(".code_digest"):  # these identify code, not choices
+        if key in ("strategy_keys", "tuned") or key.endswith(".code_digest"):  # these identify code, not choices
             continue
         values: dict[tuple[Any, ...], set[str]] = {}
         for found in (_look_up(run.config, key) for run in runs):

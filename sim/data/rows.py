@@ -91,6 +91,17 @@ class Stored(ABC):
         """
         return batch
 
+    def chosen(self, rows: Tensor) -> "Stored":
+        """Choose samples.
+
+        Args:
+            rows: Indices of the chosen ones, int64 [m] on the CPU.
+
+        Returns:
+            These.
+        """
+        return Some(self, rows)
+
     def check(self) -> None:
         """Read a sample, which raises an ExperimentError if that is not possible."""
         self.fetch(torch.tensor([0]))
@@ -217,7 +228,7 @@ def some(data: Data, rows: Tensor) -> Data:
     Returns:
         These: in memory if all are, and otherwise to be read when they are needed.
     """
-    return Some(data, rows) if isinstance(data, Stored) else take(data, rows.to(leaves(data)[0].device))
+    return data.chosen(rows) if isinstance(data, Stored) else take(data, rows.to(leaves(data)[0].device))
 
 
 def in_memory(data: Data) -> Nest:

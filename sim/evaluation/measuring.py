@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "main_metric",
     "measure",
     "metrics_of",
+    "of_validation",
     "quantities_of",
     "size",
     "weights_of",
@@ -71,7 +73,21 @@ def quantities_of(task: "Task") -> dict[str, Quantity]:
         Quantities by the name of the value, the main metric first.
     """
     places, metrics = places_of(task), metrics_of(task)
-    return {f"{where}_{metric.name}": metric.quantity(where) for metric in metrics for where in places}
+    found = {f"{where}_{metric.name}": metric.quantity(where) for metric in metrics for where in places}
+    return {name: of_validation(known) for name, known in found.items()} if task.is_validation else found
+
+
+def of_validation(quantity: Quantity) -> Quantity:
+    """Describe a number that is measured on samples that were held out, which take the place of the test data.
+
+    Args:
+        quantity: Its description on test data.
+
+    Returns:
+        The description.
+    """
+    said = {key: getattr(quantity, key).replace("test", "validation", 1) for key in ("label", "heading", "about")}
+    return replace(quantity, **said)
 
 
 def main_metric(task: "Task") -> tuple[str, Quantity]:
@@ -84,7 +100,8 @@ def main_metric(task: "Task") -> tuple[str, Quantity]:
         Name and quantity of its first metric; of the loss if it has none.
     """
     loss = "train_loss" if task.test is None else "test_loss"
-    return next(iter(quantities_of(task).items()), (loss, QUANTITIES[loss]))
+    known = of_validation(QUANTITIES[loss]) if task.is_validation else QUANTITIES[loss]
+    return next(iter(quantities_of(task).items()), (loss, known))
 
 
 def evaluate(task: "Task", model: Callable[..., Any], *, chunk: int = 4096) -> dict[str, float]:

@@ -37,7 +37,7 @@ from basinet.sim.experiment.mistakes import shown
 from basinet.sim.experiment.optimizer_groups import LayerDecay, groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
-from basinet.sim.experiment.training import ClippingPart, StopPart
+from basinet.sim.experiment.training import ClippingPart, StopPart, ValidationPart
 from basinet.sim.loggers import LOGGERS, is_logger
 from basinet.sim.models import MODELS
 from basinet.sim.models.adapters import ADAPTERS
@@ -155,7 +155,7 @@ NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "t
 LENGTHS = ("steps", "epochs", "samples", "bytes")
 """Keys that say when a run ends, at most one of which is given."""
 
-BESIDE_RUNS = ("cases", "axes", "exclude", "skip", "about", "loggers")
+BESIDE_RUNS = ("cases", "axes", "exclude", "skip", "about", "loggers", "tune")
 """Keys of an experiment that no run has."""
 
 _PLAIN = {"topology": ("agents",), "averaging": ("evaluate",), "escape": ("every", "stop")}
@@ -343,6 +343,9 @@ class Config(_Part):
         strategy_keys: Keys that the experiment sets for its strategy only, and that are therefore not conditions of a
             comparison.
         task: The task, and how its data are split among the agents.
+        validation: Share of the training samples that are held out and measured instead of the test data; None for
+            none. Or a mapping of `share` and `seed`: that of task and graph, if it is not the run's.
+        tuned: Keys whose values were chosen by tuning, and that are therefore not conditions of a comparison.
         model: The model; None takes the task's own default.
         adapters: Small trained additions to the model's layers, whose own parameters are then frozen unless `trained`
             names them; None for no adapters.
@@ -411,6 +414,11 @@ class Config(_Part):
     case: str | None = None
     strategy_keys: tuple[str, ...] | None = None
     task: Annotated[TaskPart, _unpack("task")]
+    validation: Annotated[
+        ValidationPart | None,
+        BeforeValidator(lambda given: {"share": given} if isinstance(given, int | float | str) else given),
+    ] = None
+    tuned: tuple[str, ...] | None = None
     model: Annotated[Component | None, _component("model")] = None
     adapters: Annotated[Component | None, _component("adapters")] = None
     frozen: tuple[str, ...] | None = None
@@ -502,6 +510,12 @@ class Config(_Part):
         return {asked.name: asked.make(wanted=frozenset([asked.name])) for asked in self.analysis}
 
     @property
+    def data_seed(self) -> int:
+        """Seed of the task and of the graph."""
+        given = None if self.validation is None else self.validation.seed
+        return self.seed if given is None else given
+
+    @property
     def part_size(self) -> int:
         """The smallest number of an agent's samples that pass through the model together in a step."""
         return self.batch_size // (self.accumulate or 1)
@@ -534,7 +548,7 @@ class Config(_Part):
             elif isinstance(value, Noise):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
-                value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart))
+                value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart | ValidationPart))
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [
@@ -551,6 +565,7 @@ _KEYED: dict[str, type[BaseModel]] = {
     "runtime": RuntimePart,
     "stop_early": StopPart,
     "trajectory": TrajectoryPart,
+    "validation": ValidationPart,
 }
 """Keys that are mappings of keys of their own."""
 

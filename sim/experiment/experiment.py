@@ -8,7 +8,7 @@ is a `Config`: one run.
 import copy
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import Component, ExperimentError, look_in
@@ -40,6 +40,8 @@ class Experiment:
         description: The experiment as given, without its loggers.
         loggers: The loggers.
         runs: Configuration of each run by name.
+        points: The names of each run's values on the axes of the grid, and its description.
+        parser: Parses descriptions of runs, which share the objects made from equal values.
         skips_impossible: Whether runs whose parts do not fit together are left out; otherwise, they are an error.
 
     Raises:
@@ -58,13 +60,17 @@ class Experiment:
         if skip not in (None, "impossible"):
             raise ExperimentError(f"skip: got {shown(skip)}; allowed is impossible, or leave this key out")
         self.skips_impossible = skip is not None
+        if self.description.get("tune") is not None and type(self) is Experiment:
+            raise ExperimentError("tune: what is tuned is a TunedExperiment, which basinet.run also takes")
         self.runs: dict[str, Config] = {}
-        parser, names = _Parser(), _Names()
+        self.points: dict[str, tuple[dict[str, str], dict[str, Any]]] = {}
+        self.parser, names = _Parser(), _Names()
         excluded = Exclusions(self.description.get("exclude"), self.description.get("axes") or ())
         for axes, point in expand(self.description):
-            config = parser.parse(point)
+            config = self.parser.parse(point)
             if not excluded.leave_out(config, axes):
-                self.runs[names.give(run_name(config, axes), config)] = config
+                name = names.give(run_name(config, axes), config)
+                self.runs[name], self.points[name] = config, (axes, point)
         excluded.check()
 
     def __repr__(self) -> str:
@@ -72,7 +78,7 @@ class Experiment:
         shown = ", ".join(names if len(names) <= 8 else [*names[:7], "…"])
         return f"Experiment({len(names)} {'run' if len(names) == 1 else 'runs'}: {shown})"
 
-    def with_starts(self, starts: Mapping[str, Start]) -> "Experiment":
+    def with_starts(self, starts: Mapping[str, Start]) -> Self:
         """Return the same experiment with other starts, which belong to the runs and are no conditions to compare.
 
         Args:
@@ -81,15 +87,27 @@ class Experiment:
         Returns:
             The experiment.
         """
-        changed = copy.copy(self)
-        changed.runs = dict(self.runs)
+        runs = dict(self.runs)
         for name, start in starts.items():
             keys = dict.fromkeys([*(self.runs[name].strategy_keys or ()), "start"])
-            changed.runs[name] = self.runs[name].model_copy(update={"start": start, "strategy_keys": tuple(keys)})
+            runs[name] = self.runs[name].model_copy(update={"start": start, "strategy_keys": tuple(keys)})
+        return self.with_runs(runs)
+
+    def with_runs(self, runs: Mapping[str, Config]) -> Self:
+        """Return the same experiment with other runs.
+
+        Args:
+            runs: Configuration of each run by name.
+
+        Returns:
+            The experiment.
+        """
+        changed = copy.copy(self)
+        changed.runs = dict(runs)
         return changed
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Experiment":
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
         """Read an experiment from a YAML file.
 
         Args:

@@ -11,15 +11,16 @@ from basinet.sim.experiment.config import BESIDE_RUNS, Config
 from basinet.sim.experiment.experiment import Experiment, read_description
 from basinet.sim.experiment.grids.grid import INSTEAD
 from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
 from basinet.sim.experiment.words import as_typed, override
 from basinet.sim.setup.sources import OfStage
 from basinet.sim.setup.start import Start
 
-__all__ = ["Pipeline", "Source", "read_experiment"]
+__all__ = ["Pipeline", "Source", "make_experiment", "read_experiment"]
 
 _BEFORE = "previous"
 
-_NOT_COMPARED = ("case", "strategy_keys", "start")
+_NOT_COMPARED = ("case", "strategy_keys", "tuned", "start")
 """Keys in which runs of two stages may differ although they correspond."""
 
 
@@ -67,6 +68,8 @@ class Pipeline:
         self.description = _without_loggers(description)
         common = {key: value for key, value in description.items() if key != "stages"}
         given = _given(description["stages"], folder)
+        if "tune" in description or any("tune" in own for _, own in given):
+            raise ExperimentError("tune: stages cannot be tuned; tune each as an experiment of its own")
         typed = _by_stage([name for name, _ in given], words)
         self.stages: dict[str, Experiment] = {}
         self.sources: dict[str, dict[str, Source]] = {}
@@ -181,7 +184,24 @@ def read_experiment(path: Path, words: Sequence[str] = ()) -> Experiment | Pipel
     Raises:
         ExperimentError: A file cannot be read, or something in it is not allowed.
     """
-    return (Pipeline if "stages" in read_description(path) else Experiment).load(path, words)
+    staged = "stages" in read_description(path)
+    return (Pipeline if staged else _kind(read_description(path, words))).load(path, words)
+
+
+def make_experiment(description: Mapping[str, Any]) -> Experiment | Pipeline:
+    """Make an experiment, one in stages, or one that is tuned.
+
+    Args:
+        description: Its keys and values.
+
+    Returns:
+        The experiment, or the pipeline.
+    """
+    return _kind(description)(description)
+
+
+def _kind(description: Mapping[str, Any]) -> type[Experiment | Pipeline]:
+    return Pipeline if "stages" in description else Experiment if description.get("tune") is None else TunedExperiment
 
 
 def _lacking(wanted: OfStage, source: Config, who: str) -> str | None:

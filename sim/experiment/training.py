@@ -1,4 +1,4 @@
-"""How an experiment clips gradients and stops early."""
+"""How an experiment clips gradients, stops early, and validates."""
 
 from typing import Annotated, Self
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER
 
-__all__ = ["ClippingPart", "StopPart"]
+__all__ = ["ClippingPart", "StopPart", "ValidationPart"]
 
 
 class _Part(BaseModel):
@@ -46,3 +46,16 @@ class StopPart(_Part):
     patience: Annotated[int, Field(ge=1, strict=True)] = 5
     min_delta: Annotated[float, NUMBER, Field(ge=0)] = 0.0
     keep_best: Annotated[bool, BOOLEAN] = False
+
+
+class ValidationPart(_Part):
+    """Which training samples are held out.
+
+    Attributes:
+        share: Their share.
+        seed: Seed of the task, the graph and the choice of the samples; None for that of the run. All other draws are
+            keyed by the seed of the run.
+    """
+
+    share: Annotated[float, NUMBER, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] | None = None

@@ -54,12 +54,16 @@ def override(description: dict[str, Any], words: Iterable[str]) -> None:
         value = _read_word(key, text)
         # The command line takes precedence over cases, axes and strategies.
         axes = _mappings(description.get("axes"))
+        tuned = [description["tune"]] if isinstance(description.get("tune"), dict) else []
         overlays = [*_mappings(description.get("cases")), *axes, *_strategies(description, key)]
+        overlays += tuned if key != "replicas" else []  # which tune has, too
         for mapping in (description, *overlays):
             for other in instead:
                 mapping.pop(other, None)
         for overlay in overlays:
             _lay_over(overlay, key, value)
+        if key.startswith("tune.") and tuned:  # whose keys may be dotted
+            tuned[0].pop(key.removeprefix("tune."), None)
         place(description, key.split("."), value)
         if key.partition(".")[0] != "axes":
             _forget_empty_axes(description)

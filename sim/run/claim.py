@@ -27,7 +27,7 @@ from basinet.sim.run.files import (
 )
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.lock import locked
-from basinet.sim.run.records import essence, is_begun, load_config, load_record
+from basinet.sim.run.records import SEARCH, TUNING, essence, is_begun, load_config, load_record
 
 __all__ = ["claim", "forget", "found_modules", "versions"]
 
@@ -50,7 +50,7 @@ def claim(experiment: Experiment, out: Path, impossible: Mapping[str, str], *, f
     discard_leftovers(out)
     if fresh:
         _discard(out, description)
-    elif any(not is_leftover(entry) for entry in out.iterdir()):
+    elif any(not (is_leftover(entry) or entry.name in (SEARCH, TUNING)) for entry in out.iterdir()):
         written = _check_same(out, description)
     record = sealed_yaml(_record(experiment, impossible, description, out))
     # The record comes first: a folder with runs but no record would belong to nobody.

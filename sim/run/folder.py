@@ -94,8 +94,14 @@ class Run:
     metrics: list[Row]
 
     def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self.progress})"
+
+    @property
+    def progress(self) -> str:
+        """State and step, such as "interrupted at step 4 of 20": a run that failed did so after the last known one."""
+        state, step = self.status.get("state"), self.status.get("step")
         steps = self.status.get("steps", self.config.get("steps"))
-        return f"Run({str(self.path)!r}: {self.status.get('state')} at step {self.status.get('step')} of {steps})"
+        return f"{state} {'after' if state == 'failed' else 'at'} step {step}{f' of {steps}' if steps else ''}"
 
     @property
     def diverged(self) -> dict[int, int]:

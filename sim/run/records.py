@@ -31,6 +31,8 @@ __all__ = [
     "OF_THE_SETUP",
     "PARTITION_COLUMNS",
     "PIPELINE",
+    "SEARCH",
+    "TUNING",
     "Row",
     "csv_text",
     "essence",
@@ -42,6 +44,7 @@ __all__ = [
     "load_journal",
     "load_record",
     "load_status",
+    "load_tuning",
     "parse_lines",
     "read_last_lines",
     "read_lines",
@@ -63,6 +66,12 @@ PARTITION_COLUMNS = ("replica", "agent", "label", "samples")
 
 PIPELINE = "pipeline.yaml"
 """File that records an experiment in stages, each in a folder of its own."""
+
+SEARCH = "tuning"
+"""Folder of the runs that try values out for those of an experiment, in rounds."""
+
+TUNING = "tuning.json"
+"""File that records what was tried out, and what was chosen."""
 
 OF_THE_SETUP = ("attackers.csv", "partition.csv", "topology.csv")
 """Tables that are written before the first step; all others belong to the analysis."""
@@ -117,6 +126,26 @@ def load_record(folder: Path) -> dict[str, Any]:
     for name in record.get("runs", []):
         inside(folder, name)
     return record
+
+
+def load_tuning(folder: Path) -> dict[str, Any]:
+    """Read the record of what was tuned.
+
+    Args:
+        folder: The experiment's folder.
+
+    Returns:
+        The record; empty if nothing was tuned.
+
+    Raises:
+        Damaged: The file does not hold what was written.
+    """
+    path = folder / TUNING
+    found = read_json(path) if plain_file(path).exists() else {}
+    for key, kind in (("keys", dict), ("metric", dict), ("groups", dict)):
+        if found and not isinstance(found.get(key), kind):
+            raise Damaged(path, f"{key}: got {found.get(key)!r}, where a {kind.__name__} must be")
+    return found
 
 
 def stages_of(folder: Path) -> list[Path]:

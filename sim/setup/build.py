@@ -52,10 +52,10 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         ExperimentError: Something asked for is impossible; the message is one sentence.
     """
     share = shared or Shared()
-    topology, policy, seed = config.topology, config.topology.policy, config.seed
+    topology, policy, seed, of_data = config.topology, config.topology.policy, config.seed, config.data_seed
     steps = share(
         "graphs",
-        (topology.component, topology.agents, seed if topology.component.takes("seed") else None),
+        (topology.component, topology.agents, of_data if topology.component.takes("seed") else None),
         lambda: _graphs(config),
     )
     graph = share("graph", (steps,), lambda: steps[0] if len(steps) == 1 else nx.compose_all(steps))
@@ -79,7 +79,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         reverse = (steps, policy, config.strategy)
         push = share("push", reverse, lambda: tuple(_reverse_weights(config, step) for step in steps))
     component = config.task.component
-    drawn = (seed if component.takes("seed") else None, num_agents if component.takes("num_agents") else None)
+    drawn = (of_data if component.takes("seed") else None, num_agents if component.takes("num_agents") else None)
     task = share(
         "task",
         (component, *drawn, config.runtime.dtype),
@@ -87,6 +87,8 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     )
     if config.start is not None:
         config.start.check_made(identities(task.kept))
+    if config.validation is not None:
+        task = share("held out", (task, config.validation.share, of_data), lambda: _held_out(config, task))
     task = share("metrics", (task, config.metrics, config.metrics_on), lambda: with_metrics(task, config))
     if (count := config.evaluate_samples) is not None:
         if task.overrides("evaluate"):
@@ -189,7 +191,7 @@ def _graphs(config: Config) -> list[nx.Graph]:
     else:
         if part.agents is None and part.component.needs("num_agents"):
             raise ExperimentError("topology.agents: a value is needed, such as 16")
-        made = part.component.make(num_agents=part.agents, seed=draws.key(config.seed, "topology"))
+        made = part.component.make(num_agents=part.agents, seed=draws.key(config.data_seed, "topology"))
     graphs = list(made) if isinstance(made, GraphSequence) else [made]
     try:
         check_graph(made.union() if isinstance(made, GraphSequence) else made)
@@ -251,11 +253,20 @@ def _reversed(graph: nx.Graph) -> nx.Graph:
 
 def _task(config: Config, num_agents: int) -> Task:
     component = config.task.component
-    made = component.make(seed=draws.key(config.seed, "task"), num_agents=num_agents)
+    made = component.make(seed=draws.key(config.data_seed, "task"), num_agents=num_agents)
     with user_code(component):
         task = made if isinstance(made, Task) else _user_data(made)
         task.check()
         return task.to("cpu", getattr(torch, config.runtime.dtype))
+
+
+def _held_out(config: Config, task: Task) -> Task:
+    """Hold training samples out, which take the place of the test data."""
+    assert config.validation is not None
+    try:
+        return task.hold_out(config.validation.share, config.data_seed)
+    except ValueError as error:
+        raise ExperimentError(f"validation: {config.task.component.name}: {error}") from error
 
 
 def _user_data(given: Any) -> Task:

@@ -125,7 +125,7 @@ class Setup:
         These are all keys of the experiment except its seed, the graph and the analysis (which have trials of their
         own), the partition, and keys that only set when something is done.
         """
-        left_out = {"case", "strategy_keys", "seed", "topology", "task", "evaluate_every", "keep_every"}
+        left_out = {"case", "strategy_keys", "tuned", "seed", "topology", "task", "evaluate_every", "keep_every"}
         config, task = self.config, self.task
         keys = [key for key in type(config).model_fields if key not in left_out and not key.startswith("analysis")]
         values = [getattr(config, key) for key in keys]
@@ -136,7 +136,7 @@ class Setup:
     def tried_alone(self) -> list[Any]:
         """What decides whether the model can be trained on the data, whatever strategy and optimizer do with it."""
         config, task = self.config, self.task
-        keys = ("adapters", "frozen", "trained", "start", "replicas", "runtime", "metrics", "metrics_on")
+        keys = ("adapters", "frozen", "trained", "start", "replicas", "runtime", "metrics", "metrics_on", "validation")
         sizes = (min(2, config.part_size), task.measured_batch, config.evaluate_samples)
         parts = (config.task.component, config.task.augmentation, self.model_component)
         return [*(getattr(config, key) for key in keys), *parts, *sizes, tuple(task.model_arguments.values())]

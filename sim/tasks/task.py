@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from basinet.algorithms import draws
+from basinet.sim.data.held_out import choose_held, hold_rows_out
 from basinet.sim.data.nests import Nest, leaves, map_nest, move_nest
 from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, some, spread, take
 from basinet.sim.evaluation.baselines import constant_baselines
@@ -24,7 +25,7 @@ from basinet.topologies.registry import Registry
 
 MeanOver = Literal["samples", "batch"]
 
-_ADDED = ("vocabulary", "padding", "metrics", "metrics_on", "evaluated_samples")
+_ADDED = ("vocabulary", "padding", "metrics", "metrics_on", "evaluated_samples", "is_validation")
 """Attributes that tasks did not always have; what their defaults say leaves the digest of a task as it was."""
 
 Batch = Nest
@@ -60,6 +61,7 @@ class Task:
             by which the samples may be partitioned.
         metrics: What is measured besides the loss, the main metric first; None for the accuracy of a classification.
         metrics_on: On which data, "test" and "train".
+        is_validation: Whether the test data are training samples that were held out; see `hold_out`.
     """
 
     train: Data
@@ -76,9 +78,14 @@ class Task:
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     metrics: tuple[Any, ...] | None = None
     metrics_on: tuple[Where, ...] = ("test",)
+    is_validation: bool = False
 
     runs_user_code: ClassVar[bool] = False
     """Whether a class of Basinet calls functions of the user's."""
+
+    keeps_apart: ClassVar[tuple[str, ...]] = ()
+    """Columns whose values are groups of samples that belong together: `hold_out` takes those of the first one that
+    there is."""
 
     same_loss: ClassVar[bool] = True
     """Whether test data have the loss of training data, so that their difference is a generalization gap."""
@@ -253,9 +260,12 @@ class Task:
     def about_loss(self) -> str:
         """The loss, what its mean is over, and what is not evaluated, in words."""
         count, total = self.evaluated_samples, length(self.train)
+        about = self._about_loss
+        if self.is_validation:
+            about += f"; tested on {count_of(length(self.test), 'training sample')} held out for validation"
         if count is None or count >= total:
-            return self._about_loss
-        return f"{self._about_loss}; evaluated on {count:,} of the {total:,} training samples"
+            return about
+        return f"{about}; evaluated on {count:,} of the {total:,} training samples"
 
     @property
     def _about_loss(self) -> str:
@@ -297,6 +307,25 @@ class Task:
             return self.train
         order = draws.permutation(torch.tensor([draws.key(0, "evaluated samples")]), torch.tensor([total]), total)[0]
         return some(self.train, order[:count].sort().values)
+
+    def hold_out(self, share: float, seed: int) -> Self:
+        """Hold training samples out, which take the place of the test data.
+
+        Args:
+            share: The share of the samples, in (0, 1).
+            seed: Seed of the choice.
+
+        Returns:
+            The task; if it generates its samples, itself without test data, since its training loss is no fit to some.
+
+        Raises:
+            ValueError: That is not possible.
+        """
+        if self.draw is not None:
+            return replace(self, test=None)
+        if self.overrides("evaluate"):
+            raise ValueError(f"{type(self).__name__} measures models in its own way, and knows no validation")
+        return hold_rows_out(self, choose_held(self, share, seed))
 
     @property
     def draw(self) -> Callable[[Tensor, Tensor, int, torch.dtype], Batch] | None:

@@ -1,6 +1,7 @@
 """`basinet run --dry-run`: check an experiment and show its runs."""
 
 import argparse
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from basinet.launch.cli.tables import write_table
 from basinet.launch.preview import about, preview
 from basinet.launch.progress_bar import checking, how_many
 from basinet.launch.stages import plan
+from basinet.launch.tuning.search_plan import about_search
+from basinet.sim.experiment.grids.grid import place
 from basinet.sim.experiment.pipeline import Pipeline, read_experiment
+from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
 from basinet.sim.run.simulation import build
 from basinet.sim.setup.room import check_disk
 from basinet.sim.setup.setup import Setup
@@ -33,10 +37,15 @@ def execute(options: argparse.Namespace) -> int:
             planned = plan(experiment, check=check_analysis, progress=progress)
             stages = {name: (setups, impossible) for name, setups, impossible in planned}
         else:
+            if isinstance(experiment, TunedExperiment):
+                say(about_search(experiment))
             stages = {"": build(experiment, check=check_analysis, progress=progress)}
     every = {f"{stage}/{run}": setup for stage, (setups, _) in stages.items() for run, setup in setups.items()}
     check_disk(every, options.out or Path("runs") / file.stem)
     described = {stage: _described(setups) for stage, (setups, _) in stages.items()}
+    if isinstance(experiment, TunedExperiment):
+        for config, key in itertools.product(described[""].values(), experiment.tuning.values):
+            place(config, key.split("."), "tuned")
     if options.json:
         write_json(described.get("", described))
     for stage, (setups, impossible) in stages.items():

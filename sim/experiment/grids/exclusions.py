@@ -8,7 +8,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.grids.ranges import choices
 from basinet.sim.experiment.mistakes import shown
 
-__all__ = ["Exclusions", "agrees"]
+__all__ = ["Exclusions", "agrees", "look_up"]
 
 
 class Exclusions:
@@ -28,7 +28,7 @@ class Exclusions:
             raise ExperimentError(
                 f"exclude: got {shown(given)}; allowed is a list of mappings from keys to one or several values"
             )
-        known = [name for name in Config.model_fields if name != "strategy_keys"] + list(axes)
+        known = [name for name in Config.model_fields if name not in ("strategy_keys", "tuned")] + list(axes)
         for key in (str(key) for one in listed for key in one):
             if (first := key.split(".")[0]) not in known:
                 raise ExperimentError(f"exclude: an experiment has no key '{first}'; {nearest(first, known)}")
@@ -51,7 +51,7 @@ class Exclusions:
         if not self._wanted:
             return False
         described = {**axes, **config.describe()}
-        values = {key: _look_up(described, key) for one in self._wanted for key in one}
+        values = {key: look_up(described, key) for one in self._wanted for key in one}
         self._lacking -= {key for key, value in values.items() if value is not None}
         found = [all(agrees(values[key], wanted) for key, wanted in one.items()) for one in self._wanted]
         self._counts = [count + hit for count, hit in zip(self._counts, found, strict=True)]
@@ -78,8 +78,16 @@ def _wanted(key: str, given: Any) -> Any:
     return given if found is None else found
 
 
-def _look_up(described: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a dotted key; None if there is none."""
+def look_up(described: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a dotted key.
+
+    Args:
+        described: A nested description.
+        key: The key.
+
+    Returns:
+        Its value; None if there is none.
+    """
     value: Any = described
     for word in key.split("."):
         value = value.get(word) if isinstance(value, Mapping) else None

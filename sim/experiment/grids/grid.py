@@ -17,12 +17,12 @@ from basinet.sim.experiment.mistakes import shown
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import is_list_of_samples
 
-__all__ = ["INSTEAD", "expand", "frozen", "place", "split_strategy"]
+__all__ = ["INSTEAD", "copied", "expand", "frozen", "lay", "place", "split_strategy"]
 
 INSTEAD = {key: tuple(other for other in LENGTHS if other != key) for key in LENGTHS}
 """Keys that are dropped when one is overridden, which replaces them."""
 
-_OF_THE_GRID = ("case", "strategy", "strategy_keys")
+_OF_THE_GRID = ("case", "strategy", "strategy_keys", "tuned")
 """Keys that a strategy cannot set."""
 
 _LISTS = frozenset(
@@ -83,16 +83,16 @@ def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[st
     base = {key: value for key, value in description.items() if key not in BESIDE_RUNS}
     cases = description.get("cases")
     if cases is None:
-        return [({}, _copy(base))]
+        return [({}, copied(base))]
     if not (isinstance(cases, Mapping) and all(isinstance(case, Mapping) for case in cases.values())):
         raise ExperimentError("cases: allowed is a mapping from names to mappings of keys to values")
     if not cases:
         raise ExperimentError("cases: an empty mapping leaves nothing to run")
     found, strategies = [], []
     for name, text in zip(cases, distinct_texts(list(cases)), strict=True):
-        point = _copy(base) | {"case": str(name)}
+        point = copied(base) | {"case": str(name)}
         for key, value in cases[name].items():
-            _lay(point, str(key), value)
+            lay(point, str(key), value)
         found.append(({"case": text}, point))
         others = [str(key) for key in cases[name] if str(key).split(".")[0] != "strategy"]
         if len(others) < len(cases[name]) and not any(_axes({"strategy": point["strategy"]})):
@@ -108,11 +108,11 @@ def _cases(description: Mapping[str, Any]) -> list[tuple[dict[str, str], dict[st
 def _on_axes(point: dict[str, Any], axes: Sequence[NamedAxis]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
     """Expand the named axes, each point of which overrides the experiment."""
     for numbers in itertools.product(*(range(len(axis.points)) for axis in axes)):
-        placed, chosen = _copy(point), dict[str, str]()
+        placed, chosen = copied(point), dict[str, str]()
         for axis, number in zip(axes, numbers, strict=True):
             values = axis.points[number]
             for key, value in values.items():
-                _lay(placed, key, value)
+                lay(placed, key, value)
             if "strategy" in values:
                 others = [key for key in values if key.split(".")[0] != "strategy"]
                 placed["strategy_keys"] = (*placed.get("strategy_keys", ()), *others)
@@ -131,9 +131,9 @@ def _by_strategy(point: dict[str, Any]) -> Iterator[tuple[dict[str, str], dict[s
     names = distinct_texts([own for own, _ in laid])
     count = Counter(frozen(own) for own, _ in laid)
     for (own, keys), name in zip(laid, names, strict=True):
-        new = _copy(point) | {"strategy": own}
+        new = copied(point) | {"strategy": own}
         for key, value in keys.items():
-            _lay(new, key, value)
+            lay(new, key, value)
         if keys:
             new["strategy_keys"] = (*point.get("strategy_keys", ()), *keys)
         texts = {key: distinct_texts([value])[0] for key, value in keys.items()} if count[frozen(own)] > 1 else {}
@@ -201,7 +201,7 @@ def _expand_lists(
             raise ExperimentError(f"{key}: got {shown(values)}, where {shown(twice)} is twice; give each value once")
     axes = [(path, list(zip(distinct_texts(values), values, strict=True))) for path, values in found]
     for combined in itertools.product(*(named for _, named in axes)):
-        point = _copy(description)
+        point = copied(description)
         chosen = {}
         for (path, _), (text, value) in zip(axes, combined, strict=True):
             place(point, path, value)
@@ -241,9 +241,16 @@ def _nested_axes(key: str, given: Mapping[str, Any]) -> Iterable[tuple[list[str]
             yield [key, inner], values
 
 
-def _copy(value: Any) -> Any:
-    """Copy the mappings, but not the user's objects in them."""
-    return {str(k): _copy(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+def copied(value: Any) -> Any:
+    """Copy the mappings, but not the user's objects in them.
+
+    Args:
+        value: A part of a description.
+
+    Returns:
+        The copy.
+    """
+    return {str(k): copied(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
 def place(description: dict[str, Any], path: Sequence[str], value: Any) -> None:
@@ -269,8 +276,14 @@ def place(description: dict[str, Any], path: Sequence[str], value: Any) -> None:
     description[last] = value
 
 
-def _lay(point: dict[str, Any], key: str, value: Any) -> None:
-    """Override a value of the experiment."""
+def lay(point: dict[str, Any], key: str, value: Any) -> None:
+    """Override a value of the experiment, and drop the keys that it replaces.
+
+    Args:
+        point: A description with single values, changed in place.
+        key: A dotted key.
+        value: The value.
+    """
     for other in INSTEAD.get(key, ()):
         point.pop(other, None)
     place(point, key.split("."), value)

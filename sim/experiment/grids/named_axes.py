@@ -10,7 +10,7 @@ from basinet.sim.experiment.grids.ranges import choices, is_range
 from basinet.sim.experiment.grids.run_names import distinct_texts
 from basinet.sim.experiment.mistakes import shown
 
-__all__ = ["NamedAxis", "named_axes"]
+__all__ = ["NamedAxis", "axis_columns", "named_axes"]
 
 _FORM = "allowed is a mapping from names of axes to mappings of keys to lists or ranges of the same length"
 
@@ -48,7 +48,7 @@ def named_axes(given: Any) -> list[NamedAxis]:
         raise ExperimentError(f"axes: got {shown(given)}; {_FORM}")
     found, owners = [], dict[str, str]()
     for name, keys in given.items():
-        columns = dict(_columns(f"axes.{name}", keys))
+        columns = dict(axis_columns(f"axes.{name}", keys))
         if not str(name) or "." in str(name) or str(name) in Config.model_fields:
             raise ExperimentError(
                 f"axes: got the name {shown(name)}; an axis needs one without dots that is no key of an experiment,"
@@ -68,14 +68,26 @@ def named_axes(given: Any) -> list[NamedAxis]:
     return found
 
 
-def _columns(place: str, keys: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
-    """Return the values of each key by its dotted name."""
+def axis_columns(place: str, keys: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """Read keys with several values each.
+
+    Args:
+        place: The dotted key of the mapping.
+        keys: A mapping, possibly nested, from keys to lists or ranges.
+        prefix: What precedes the keys.
+
+    Yields:
+        Each key by its dotted name, and its values.
+
+    Raises:
+        ExperimentError: It is no key of an experiment, or has a single value.
+    """
     for word, given in keys.items():
         key = f"{prefix}{word}"
         if isinstance(given, Mapping) and not is_range(given):
-            yield from _columns(place, given, f"{key}.")
+            yield from axis_columns(place, given, f"{key}.")
             continue
-        known = [name for name in Config.model_fields if name not in ("case", "strategy_keys")]
+        known = [name for name in Config.model_fields if name not in ("case", "strategy_keys", "tuned")]
         if (first := key.split(".")[0]) not in known:
             raise ExperimentError(f"{place}: an experiment has no key '{first}'; {nearest(first, known)}")
         values = choices(f"{place}.{key}", given)

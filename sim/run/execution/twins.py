@@ -41,7 +41,7 @@ def _steps(setup: Setup) -> str:
     described = {
         key: value
         for key, value in setup.config.describe().items()
-        if key not in ("case", "strategy_keys", "topology") and not key.startswith("analysis")
+        if key not in ("case", "strategy_keys", "tuned", "topology") and not key.startswith("analysis")
     }
     return json.dumps([described, setup.num_steps, setup.evaluate_every, setup.centroid_weights.tolist()])
 

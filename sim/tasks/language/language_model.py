@@ -49,6 +49,7 @@ class LanguageModel(Task):
     tokens: Tokens
     model: str = "llama"
 
+    keeps_apart: ClassVar[tuple[str, ...]] = ("document",)
     loss_words: ClassVar[str] = "cross-entropy of the next token, in nats"
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -106,6 +106,8 @@ class PassageTask(Task):
     """
 
     source: str
+
+    keeps_apart: ClassVar[tuple[str, ...]] = ("module", "package")
 
     @classmethod
     def of(cls, train: ByteSequences, test: ByteSequences, classes: int, columns: Mapping[str, NDArray[Any]]) -> Task:

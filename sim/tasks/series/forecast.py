@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from basinet.sim.data.held_out import hold_rows_out
+from basinet.sim.data.rows import length
 from basinet.sim.evaluation.measuring import measure
 from basinet.sim.experiment.mistakes import nearest, shown
 from basinet.sim.tasks.loaders.csv_files import shift_and_scale
@@ -83,6 +85,29 @@ class Forecast(Regression):
     def horizon(self) -> int:
         """Number of values to forecast, H."""
         return int(self.targets(self.train).shape[1])
+
+    def hold_out(self, share: float, seed: int) -> Self:
+        """Hold the last windows of the training part out; none that remains has values to forecast in common with them.
+
+        Args:
+            share: Their share of the windows.
+            seed: Not used, since time gives the order.
+
+        Returns:
+            The task.
+
+        Raises:
+            ValueError: The share leaves no windows for one of the two.
+        """
+        channels = len(self.names) if self.separate else 1
+        start = torch.arange(length(self.train)) // channels
+        starts = int(start[-1]) + 1
+        first = starts - round(share * starts)
+        border = first - (-(-self.horizon // self.stride) - 1)
+        if first == starts or border < 1:
+            raise ValueError(f"a share of {share:g} of {starts} windows leaves none to train or to test on")
+        rows = range(first * self.stride, (starts - 1) * self.stride + self.input_shape[0] + self.horizon)
+        return hold_rows_out(self, start >= first, start < border, times=tuple(f"row {row}" for row in rows))
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Return what `evaluate` returns for the mean target and for the trivial forecasts, by name."""

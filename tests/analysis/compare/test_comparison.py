@@ -292,6 +292,7 @@ def test_powers_and_letters_in_latex():
     text = table.latex()
     assert r"50 \% \& \#1 & \textbf{(1.23 $\pm$ 0.46)$\,\times 10^{-4}$} \\" in text
     assert r"x & 1$\,\times 10^{5}$ \\" in text and r"a\_b & $\lambda$ $\downarrow$ \\" in text
+    assert r"Hessian $\lambda_{\max}$ $\downarrow$ \\" in TextTable(["Hessian λ_max ↓"], {}).latex()
     # brackets and asterisks at the beginning of a row would belong to the end of the row before
     odd = TextTable(["[a]"], {"": [[Cell("[6]")], [Cell("*")]]}).latex()
     assert "{}[a] \\\\" in odd and "{}[6] \\\\" in odd and "{}* \\\\" in odd
@@ -442,3 +443,18 @@ def test_options_that_do_not_go_together(tmp_path, capsys, words, sentence):
     assert main(["compare", str(run), *words]) == 2
     out, said = capsys.readouterr()
     assert sentence in said and len(said.splitlines()) == 1 and not out
+
+
+def test_what_was_tuned_is_no_condition_whatever_is_compared(tmp_path):
+    places = [(graph, name) for graph in ("ring", "star") for name in ("diffusion", "consensus")]
+    rates, tuned = dict(zip(places, (0.1, 0.4, 0.2, 0.4), strict=True)), ["optimizer.lr"]
+    for (graph, name), rate in rates.items():
+        own = {"topology__name": graph, "optimizer__lr": rate, "tuned": tuned, "strategy_keys": tuned}
+        write_run(tmp_path, f"{graph}-{name}", {"test_accuracy": [0.5, 0.6]}, strategy=name, **own)
+    by_graph = compare(*sorted(tmp_path.iterdir()), by="topology")
+    assert {(g.label, g.condition) for g in by_graph.groups} == {(graph, f"strategy={name}") for graph, name in rates}
+    found = compare(*sorted(tmp_path.iterdir()))
+    assert not any("optimizer.lr" in note for note in (*found.notes, *by_graph.notes))
+    for comparison in (found, by_graph):
+        assert comparison.columns[0] == "optimizer.lr" in comparison.table().titles
+        assert sorted(row["optimizer.lr"] for row in comparison.rows()) == ["0.1", "0.2", "0.4", "0.4"]

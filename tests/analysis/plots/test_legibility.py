@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from basinet.analysis import plots
 from basinet.analysis.compare.comparison import comparison_of
 from basinet.analysis.compare.frame_reading import frame_of
+from basinet.analysis.drawing.axes import finish
 from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.plots.vision.phase_recognition import MOST_RECOGNISED
 from basinet.analysis.plots.vision.reconstructions import MOST_RECONSTRUCTED
@@ -29,10 +30,12 @@ from basinet.analysis.runs.restorations_of_runs import Restored
 from basinet.analysis.runs.trajectory_surface import Trajectories
 from basinet.analysis.statistics.run_labels import labels
 from basinet.analysis.statistics.survival import kaplan_meier
+from basinet.launch.exporting.plot_kinds import plot_kinds
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run
+from basinet.sim.run.records import csv_text
 
-SCREEN, COLUMN = (6.4, 4.8), (3.25, 2.5)
+COLUMN = (3.25, 2.5)
 FEW = ["centralized", "consensus", "diffusion/atc", "diffusion/cta", "isolated"]
 MANY = [
     *FEW,
@@ -78,7 +81,7 @@ def make_run(name, condition, number, folder):
                 rows += [row | {"agent": k, "hessian_trace": row["hessian_trace"] * (1 + k / 9)} for k in range(4)]
     config = {"strategy": strategy(name), "strategy_keys": [], "case": condition, "trajectory": "centroid"}
     diverged = {"2": 250_000} if number % 3 == 2 and "diffusion" not in name else {}
-    path = folder / f"{number}-{condition[:5]}"
+    path = folder / f"{number}-{CONDITIONS.index(condition)}"
     path.mkdir(exist_ok=True, parents=True)
     atoms = [
         f"{replica},{x},{w}"
@@ -293,11 +296,11 @@ OF_TABLES = {
     "topology of many": partial(plots.plot_topology, RANDOM),
     "topology as a matrix": partial(plots.plot_topology, metropolis(nx.gnp_random_graph(100, 0.1, seed=1))),
 }
-PANELLED = {  # one of each function: its settings change neither the layout of panels nor their names
-    function: name
-    for name, plot in reversed(OF_RUNS.items())
-    if (function := getattr(plot, "func", plot)).__module__.startswith("basinet")
+PANELLED = {  # one of each function that draws runs: its settings change neither the layout of panels nor their names
+    kind: next(name for name in OF_RUNS if name.split()[0] == kind) for kind in plot_kinds()
 }.values()
+NARROW = ("consensus", "heat_map", "iso_accuracy", "parallel", "phases", "prediction", "restorations", "survival")
+"""Figures with legends, scales and pictures of all sorts."""
 
 
 @pytest.fixture(autouse=True)
@@ -311,39 +314,70 @@ def test_every_figure_is_drawn_here():
     assert {f"plot_{name}" for name in drawn} | {"panels", "comparison_figure"} == set(plots.__all__)
 
 
-@pytest.mark.parametrize(("strategies", "size"), [(FEW, SCREEN), (MANY, COLUMN)])
 @pytest.mark.parametrize("name", OF_RUNS)
-def test_figures_of_runs(make, name, strategies, size):
-    with matplotlib.rc_context({"figure.figsize": size}):
-        assert illegible(OF_RUNS[name](make(strategies)).figure) == []
+def test_figures_of_many_runs_in_a_column(make, name):
+    with matplotlib.rc_context({"figure.figsize": COLUMN}):
+        assert illegible(OF_RUNS[name](make(MANY)).figure) == []
 
 
-@pytest.mark.parametrize("name", OF_RUNS)
+@pytest.mark.parametrize("name", [name for name in OF_RUNS if name not in PANELLED])
+def test_figures_on_a_screen(make, name):  # those of PANELLED are in reports, below
+    assert illegible(OF_RUNS[name](make(FEW)).figure) == []
+
+
+@pytest.mark.parametrize("name", NARROW)
 def test_a_column_of_the_users_own(make, name):
     figure = Figure(figsize=COLUMN)
     OF_RUNS[name](make(FEW), ax=figure.subplots())
     assert illegible(figure) == []
 
 
-@pytest.mark.parametrize("size", [SCREEN, COLUMN])
 @pytest.mark.parametrize("name", OF_TABLES)
-def test_figures_of_tables(name, size):
-    figure = Figure(figsize=size)
+def test_figures_of_tables(name):
+    figure = Figure(figsize=COLUMN)
     ax = OF_TABLES[name](ax=figure.subplots())
     ax.set_title("a graph of my own that has a name longer than its axes are wide", fontsize="medium")
     assert illegible(figure) == []
 
 
+@pytest.mark.parametrize("name", PANELLED)
+def test_panels_of_many_runs_in_a_column(make, name):
+    assert illegible(plots.panels(make(MANY, 2), OF_RUNS[name], width=COLUMN[0])) == []
+
+
+@pytest.mark.parametrize(("strategies", "panels"), [(FEW[:4], 2), (FEW[2:4], 4)])
+def test_every_figure_of_a_report(make, strategies, panels):
+    runs = make(strategies, panels)
+    if panels == 4:  # one measure of flatness will do
+        runs = [
+            dataclasses.replace(
+                run, metrics=[{k: v for k, v in row.items() if k != "hessian_trace"} for row in run.metrics]
+            )
+            for run in runs
+        ]
+    for number, run in enumerate(runs):
+        place = number // len(strategies)
+        graph = nx.gnp_random_graph(8 + place, 0.5, seed=1)
+        edges = [(j, k, weight) for (j, k), weight in np.ndenumerate(metropolis(graph)) if weight]
+        (run.path / "topology.csv").write_text(csv_text(("receiver", "sender", "weight"), edges))
+        held = [(0, k, label, 9 * k + place) for k in range(8) for label in range(9)]
+        (run.path / "partition.csv").write_text(csv_text(("replica", "agent", "label", "samples"), held))
+        if number % len(strategies):
+            (run.path / "density.csv").unlink(missing_ok=True)
+            continue  # only of one run in each panel there are tables of the loss around the centroid
+        for name, rows in {"surface": surface(), "surface_agents": agents_of(3), "barriers": LINES}.items():
+            (run.path / f"{name}.csv").write_text(csv_text([*rows[0], "replica"], [[*row.values(), 0] for row in rows]))
+    drawings = {drawing.name: drawing for drawing in gallery(runs)}
+    assert drawings.keys() >= {"flatness_accuracy_eigenvalue", "train_loss", "stability", "spectra", "topology"}
+    counts = {name: sum(ax.get_label() != "<colorbar>" for ax in it.figure.axes) for name, it in drawings.items()}
+    assert {name for name, count in counts.items() if count == panels} >= {"train_loss", "topology", "surface"}, counts
+    assert {name: found for name, drawing in drawings.items() if (found := illegible(drawing.figure))} == {}
+
+
 @pytest.mark.parametrize(
-    ("name", "count", "width"), [(name, *size) for name in PANELLED for size in ((2, COLUMN[0]), (4, None))]
+    ("rows", "columns", "size", "layout"),
+    [(1, 2, (9, 4), None), (2, 2, (9, 8), "constrained"), (2, 1, (3.25, 7), None)],
 )
-def test_panels(make, name, count, width):
-    figure = plots.panels(make(MANY if count == 2 else FEW, count), OF_RUNS[name], width=width)
-    assert illegible(figure) == []
-
-
-@pytest.mark.parametrize(("rows", "columns", "size"), [(1, 2, (9, 4)), (2, 2, (9, 8)), (2, 1, (3.25, 7))])
-@pytest.mark.parametrize("layout", [None, "constrained"])
 def test_legends_of_neighbours_keep_apart(make, rows, columns, size, layout):
     figure = Figure(figsize=size, layout=layout)
     axes = figure.subplots(rows, columns).ravel()
@@ -353,7 +387,7 @@ def test_legends_of_neighbours_keep_apart(make, rows, columns, size, layout):
     assert illegible(figure) == []
 
 
-@pytest.mark.parametrize(("rows", "columns", "size"), [(2, 2, (8, 8.4)), (1, 3, (12, 4.2)), (2, 1, (3.25, 6))])
+@pytest.mark.parametrize(("rows", "columns", "size"), [(1, 3, (12, 4.2)), (2, 1, (3.25, 6))])
 def test_titles_keep_off_the_scales_of_colours(rows, columns, size):
     figure = Figure(figsize=size)
     for ax, weights in zip(figure.subplots(rows, columns).ravel(), (RING, RANDOM, RING, RANDOM), strict=False):
@@ -378,7 +412,7 @@ def swept_runs(strategies, panels, folder):
     return runs
 
 
-@pytest.mark.parametrize(("strategies", "panels"), [(MANY, 1), (FEW, 4)])
+@pytest.mark.parametrize(("strategies", "panels"), [(MANY, 1), (FEW[:4], 4)])
 def test_every_figure_of_a_report_on_many_runs(strategies, panels, tmp_path):
     drawings = {drawing.name: drawing for drawing in gallery(swept_runs(strategies, panels, tmp_path))}
     assert {"sweep_train_loss", "sweep_test_accuracy", "train_loss", "test_accuracy", "consensus"} <= drawings.keys()
@@ -453,6 +487,12 @@ def test_bytes_and_many_steps_have_units(make):
     ax.figure.draw_without_rendering()
     assert ax.get_xaxis().get_offset_text().get_text() == ""
     assert {"0 B", "1 GB"} <= {text.get_text() for text in ax.get_xticklabels()}
+
+
+def test_values_equal_up_to_rounding_are_not_magnified():
+    ax = Figure().subplots()
+    ax.plot([0, 1], [0.012, 0.012 * (1 + 1e-13)])
+    assert finish(ax).get_ylim() == pytest.approx((0.95 * 0.012, 1.05 * 0.012))
 
 
 def test_fonts_are_embedded_as_truetype(make):

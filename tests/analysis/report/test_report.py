@@ -20,6 +20,7 @@ from basinet.analysis.measures import MEASURES
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.page import table_html, write_page
 from basinet.analysis.report.report import write_report
+from tests.browser import CHROMIUM, Browser
 
 STRATEGIES = {
     "centralized": {"name": "centralized"},
@@ -228,39 +229,104 @@ def test_rows_say_their_headings_on_narrow_screens(page):
         assert table.count("<tr") == len(rows) + 1 + table.count('<tr class="group">')
 
 
-CLICKS = """<script>
-const said = [];
-const table = document.querySelector("table.sortable");
-const column = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent.startsWith("accuracy"));
-for (let click = 0; click < 2; click++) {
-  table.tHead.rows[0].cells[column].querySelector("button").click();
-  const cell = (row) => row.cells[column]?.textContent ?? row.className;
-  said.push([...table.tBodies].map((body) => [...body.rows].map(cell)));
-  said.push(table.tHead.rows[0].cells[column].getAttribute("aria-sort"));
-}
-document.documentElement.innerHTML = `<pre>${JSON.stringify(said)}</pre>`;
-</script>"""
+CELLS = "[...document.querySelectorAll('table')].map(table => [...table.rows].map(row => [...row.cells].map("
+SHOWN = CELLS + "cell => cell.checkVisibility() && cell.textContent).filter(Boolean)))"
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
-def test_tables_are_sorted_by_a_click(tmp_path):
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("needs the browser chromium")
+    found = Browser(tmp_path_factory.mktemp("chromium"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def shown(browser, tmp_path):
+    """Show tables on a page."""
+
+    def show(*tables, fragment=""):
+        template = tmp_path / "template.html"
+        template.write_text("$table")
+        page = write_page(tmp_path / "page.html", template, {"title": "t", "lead": "", "table": "\n".join(tables)})
+        browser.open(page.as_uri() + fragment)
+        browser.wait("document.readyState === 'complete' && !!document.querySelector('table.sortable')")
+        return browser
+
+    browser.said.clear()
+    browser.look()
+    yield show
+    assert not browser.said
+
+
+def test_tables_are_sorted_by_a_click(shown):
     cells = ["0.9 ± 0.1", "(1.20 ± 0.03)e-5", "–", "0.012", "(3.0 ± 0.2)e5", "∞", "−2.5", "1e-05", ""]
     rows = [["first", f"{place}", cell] for place, cell in enumerate(cells)] + [
         ["second", "9", "2"],
         ["second", "10", "1"],
     ]
-    table = table_html(["condition", "strategy", "accuracy ↑"], rows, numbers=[2], grouped=True)
-    template = tmp_path / "template.html"
-    template.write_text("$table")
-    page = write_page(tmp_path / "page.html", template, {"title": "t", "lead": "", "table": table})
-    page.write_text(page.read_text().replace("</body>", f"{CLICKS}</body>"))
-    words = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    found = run_process(["chromium", *words, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    said = json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", found.stdout)[1]))
+    page = shown(table_html(["condition", "strategy", "accuracy ↑"], rows, numbers=[2], grouped=True))
     rising = ["−2.5", "1e-05", "(1.20 ± 0.03)e-5", "0.012", "0.9 ± 0.1", "(3.0 ± 0.2)e5", "∞"]
-    assert said[1::2] == ["ascending", "descending"]
-    for (first, second), wanted, two in zip(said[::2], (rising, rising[::-1]), (["1", "2"], ["2", "1"]), strict=True):
-        assert first[1:] == [*wanted, "–", ""] and second[1:] == two  # each group by itself, what is missing last
+    for said, wanted, two in (("ascending", rising, ["1", "2"]), ("descending", rising[::-1], ["2", "1"])):
+        page.run("document.querySelectorAll('thead button')[1].click()")
+        assert page.run("document.querySelectorAll('thead th')[1].getAttribute('aria-sort')") == said
+        found = page.run(CELLS + "cell => cell.textContent)))")[0]
+        last = [row[-1] for row in found[2:]]  # each group by itself, what is missing last
+        assert last == [*wanted, "–", "", "second", *two] and found[1] == ["first"]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_columns_are_chosen(shown, width):
+    headings = ["condition", "strategy", "accuracy ↑", "loss & more ↓", "steps"]
+    rows = [["first", name, "0.9", "0.1", "8"] for name in "abc"]
+    tables = [table_html(headings, rows, numbers=[2, 3, 4], grouped=grouped) for grouped in (True, False)]
+    page = shown(*tables)
+    page.look(width)
+    boxes = "[...document.querySelectorAll('.columns input')]"
+    offered = page.run(f"{boxes}.map(box => box.value)")
+    assert offered == ["accuracy ↑", "loss & more ↓", "steps", "strategy", "accuracy ↑", "loss & more ↓", "steps"]
+    page.run(f"{boxes}[1].click(); {boxes}[2].click()")
+    wanted = [[["accuracy\N{NO-BREAK SPACE}↑"], ["0.9"], ["0.9"], ["0.9"]]] * 2
+
+    def numbers():
+        return [[row[-1:] for row in table if row != ["first"]] for table in page.run(SHOWN)]
+
+    assert numbers() == wanted
+    assert page.run("document.querySelector('.group th').colSpan") == 2
+    fragment = page.run("location.hash")
+    page.run("document.querySelectorAll('thead button')[1].click()")  # sorting and columns do not meet
+    assert numbers() == wanted
+    shown(*tables, fragment=fragment)  # the address keeps the columns
+    assert numbers() == wanted and page.run(f"{boxes}.map(box => box.checked)")[:3] == [True, False, False]
+    page.run(f"{boxes}[1].click(); {boxes}[2].click()")
+    assert [table[-1][-1] for table in numbers()] == ["8"] * 2
+    shown(*tables, fragment="#elsewhere")
+    assert [table[-1][-1] for table in numbers()] == ["8"] * 2
+
+
+def test_what_is_shown_is_printed(shown, folder):
+    page = shown(table_html(["a", "b", "c", "d"], [["w", "1", "2", "3"]] * 3, numbers=[1, 2, 3]), fragment="#without=c")
+    page.look(dark=True, media="print")
+    style = "getComputedStyle(document.querySelector('{}'))"
+    assert page.run(SHOWN)[0][1:] == [["w", "1", "3"]] * 3
+    assert not page.run("document.querySelector('.columns').checkVisibility()")
+    # Chromium repeats a heading on each page only if it may not be broken, and draws no buttons in it.
+    assert page.run(f"{style.format('thead')}.breakInside") == "avoid"
+    assert page.run(f"{style.format('thead button')}.display") == "contents"
+    assert page.run(f"{style.format('body')}.backgroundColor") == "rgb(255, 255, 255)"
+    page.open((folder / "report.html").as_uri())
+    page.wait("document.readyState === 'complete' && !!document.querySelector('svg')")
+    page.look(703, 1000, media="print")  # the paper between its margins, at 96 pixels per inch
+    scales_of = (
+        "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().width / s.viewBox.baseVal.width)"
+    )
+    # A point of a figure is a point on paper, or little less.
+    scales = page.run(scales_of)
+    assert len(scales) == 9 and min(scales) > 0.8 * 96 / 72
+    page.look(390)
+    scales = page.run(scales_of)
+    assert min(scales) > 1 and page.run("document.documentElement.scrollWidth") <= 390
 
 
 def test_numbers_are_whole(page):
@@ -421,7 +487,7 @@ def test_text_of_users_is_escaped(tmp_path):
     page = Page(write_report(folder).read_text())
     assert page.open == []
     assert {"b", "i"}.isdisjoint(page.tags) and page.tags.count("script") == 1
-    assert "<b>mine</b>: failed at step 50 of 1000 (a < b & <script>)." in page.text
+    assert "<b>mine</b>: failed after step 50 of 1000 (a < b & <script>)." in page.text
     assert "<two>: not started." in page.text
     assert "0 of 2 runs finished." in page.text
     assert not (folder / "figures" / "flatness_accuracy.png").exists()

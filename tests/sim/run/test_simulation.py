@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from basinet.algorithms.strategies.baselines.isolated import Isolated
+from basinet.analysis.compare.frame_reading import read
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
@@ -470,6 +471,23 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     assert status["error"] == "on purpose" and "ZeroDivisionError" in status["traceback"]
 
 
+def test_a_failure_is_recorded_at_the_step_that_was_reached_and_resumes_from_the_checkpoint(tmp_path):
+    begun, saves = [], Rhythm(checkpoint=0.0, first_checkpoint=0.0)
+    for fails_at, rhythm in ((8, USUAL), (24, saves), (None, USUAL)):
+
+        def advanced(run, step, rows, fails_at=fails_at):
+            if step == fails_at:
+                raise OSError("no room")
+
+        monitor = Silent()
+        monitor.advanced, monitor.started = advanced, lambda run, step, *_: begun.append(step)
+        setups = prepare(Experiment(BASE), tmp_path)
+        states = simulate(setups, tmp_path, monitor, threading.Event(), rhythm=rhythm)
+        assert states == {"diffusion-atc": "failed" if fails_at else "done"}
+        assert load_run(tmp_path / "diffusion-atc").status["step"] == (fails_at or 40)
+    assert begun[:2] == [0, 0] and 0 < begun[2] < 24
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [(KeyError("a"), "KeyError: 'a'"), (AssertionError(), "AssertionError"), (ValueError("a\n  b"), "a")],
@@ -592,6 +610,7 @@ def test_a_run_that_does_not_use_its_graph_takes_over_what_another_has_found(tmp
     ring, star = load_runs(tmp_path / "grid")
     assert contents(star.path) == contents(own.path)
     assert_same(final_state(star.path), final_state(own.path))
+    assert read([tmp_path / "grid"]).samples.tolist() == [*range(ring.config["replicas"])] * 2
     assert (ring.path / "topology.csv").read_text() != (star.path / "topology.csv").read_text()
     limits = [run.final("consensus_stability_limit")[0] for run in (ring, star)]
     assert limits[0] != limits[1]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import torch
 from pydantic import Field
@@ -104,6 +104,10 @@ class VideoLanguage(Task):
         "weighted sum over the levels of contrastive losses of the batch, whose size sets the negatives; on test data"
         " the cross-entropy of phases by prompts, which is another loss"
     )
+
+    def hold_out(self, share: float, seed: int) -> Self:
+        """Raise ValueError: training data have another form than test data."""
+        raise ValueError("none can be held out, since videos with texts are trained on, but frames with phases tested")
 
     @property
     def kept(self) -> dict[str, Kept]:

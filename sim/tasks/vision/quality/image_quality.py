@@ -1,14 +1,15 @@
 """Quality and aesthetics of images, as people rate them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from basinet.sim.data.held_out import choose_held, hold_rows_out
 from basinet.sim.data.memory_map import cache_folder
 from basinet.sim.data.nests import Nest
 from basinet.sim.tasks.left_out import GENERATED, READ, check_left_out
@@ -51,6 +52,14 @@ class ImageScoring(Scoring):
 
     A batch is (image, scores) with images [B, 3, H, W] from 0 to 1 and scores [B, 1].
     """
+
+    def hold_out(self, share: float, seed: int) -> Self:
+        """Hold images out, those of photos that show the same together; see `Task.hold_out`."""
+        photos = self.columns.get("photo")
+        if photos is None:
+            return super().hold_out(share, seed)
+        shown = replace(self, columns={"photo": np.array([motif(str(photo)) for photo in photos])})
+        return hold_rows_out(self, choose_held(shown, share, seed), names=(), remark="")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
@@ -76,6 +76,12 @@ class QualityPretraining(Regression):
             for name, (kept, out) in self.curation.means().items()
         )
         return f"{found}, with a mean {', '.join(means)} of those kept (left out)"
+
+    def hold_out(self, share: float, seed: int) -> Self:
+        """Raise ValueError: training data have another form than test data."""
+        raise ValueError(
+            "none can be held out, since the crops that are tested are made otherwise than those trained on"
+        )
 
     def curated(self) -> list[dict[str, Any]]:
         """Return what curation has kept of each image.

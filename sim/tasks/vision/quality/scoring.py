@@ -42,7 +42,12 @@ class Scoring(Regression):
     names: tuple[str, ...] = ()
     remark: str = ""
 
+    keeps_apart: ClassVar[tuple[str, ...]] = ("photo", "content")
     loss_words: ClassVar[str] = "absolute error of the scores"
+
+    def hold_out(self, share: float, seed: int) -> Self:
+        """Hold samples out, without names; see `Task.hold_out`."""
+        return replace(super().hold_out(share, seed), names=(), remark="")
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute the absolute error of each sample.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -76,6 +76,10 @@ class SuperResolution(Regression):
         targets = self.targets(batch)
         errors = fit(output_of(outputs), targets.shape, "the model returns images") - targets
         return _LOSSES[self.pixel_loss][1](errors).flatten(1).mean(1)
+
+    def hold_out(self, share: float, seed: int) -> Self:
+        """Raise ValueError: training data have another form than test data."""
+        raise ValueError("none can be held out, since whole images are tested, and parts of them trained on")
 
     def bicubic(self, batch: Batch) -> Tensor:
         """Enlarge images by bicubic interpolation.

@@ -1,9 +1,9 @@
 """Prediction of what people say of videos."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -28,6 +28,10 @@ class VideoRating(Scoring):
     """
 
     pairs: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def hold_out(self, share: float, seed: int) -> Self:
+        """Hold videos out, without pairs; see `Task.hold_out`."""
+        return replace(super().hold_out(share, seed), pairs={})
 
 
 def rated_videos(

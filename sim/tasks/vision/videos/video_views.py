@@ -152,6 +152,10 @@ class Videos(Stored):
         """Return the number of videos."""
         return len(self.rows)
 
+    def chosen(self, rows: Tensor) -> Self:
+        """Choose videos; see `Stored`."""
+        return replace(self, rows=self.rows[rows], scores=self.scores[rows.to(self.scores.device)])
+
     def fetch(self, rows: Tensor, keys: Tensor | None = None) -> Nest:
         """Cut fragments out of videos; see `Stored`.
 
