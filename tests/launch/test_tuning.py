@@ -91,14 +91,25 @@ def test_a_search_that_is_finished_is_not_repeated(extended, monkeypatch):
     out, _ = extended
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.json*")}
     monkeypatch.setattr(search, "prepare", None)
-    assert tune(out, {"optimizer.lr": [0.001, 0.01, 0.1], "replicas": 2}).tuning
+    written = ({"optimizer.lr": [0.001, 0.01, 0.1]}, {"optimizer": {"lr": {"log": [0.001, 0.1, 3]}}, "halving": 3})
+    for one in written:  # the same in other words
+        assert tune(out, one | {"replicas": 2}).tuning
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json*")} == before
 
 
-@pytest.mark.parametrize("changes", [{"tune": {"optimizer.lr": [0.1, 1.0]}}, {"steps": 5}])
-def test_another_search_into_the_folder_is_an_error(extended, changes):
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"tune": {"optimizer.lr": [0.1, 1.0]}}, r"tune\.optimizer\.lr is \[0\.001, 0\.01, 0\.1\], not \[0\.1, 1\.0\]"),
+        ({"tune": {"optimizer.lr": [0.001, 0.01, 0.1]}}, r"tune\.replicas is 2, not 3"),
+        ({"steps": 5}, "of the runs, centralized is not the same"),
+        ({"strategy": ["centralized", "diffusion", "isolated"]}, "of the runs, isolated is not the same"),
+        ({"strategy": ["diffusion"]}, "of the runs, centralized is not the same"),
+    ],
+)
+def test_another_search_into_the_folder_is_an_error(extended, changes, said):
     out, _ = extended
-    with pytest.raises(ExperimentError, match="holds another experiment"):
+    with pytest.raises(ExperimentError, match=rf"holds another experiment \({said}\); choose"):
         basinet.run(
             **LANDSCAPE | {"tune": {"optimizer.lr": [0.001, 0.01, 0.1], "replicas": 2}} | changes, out=out, quiet=True
         )
