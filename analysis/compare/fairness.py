@@ -17,6 +17,9 @@ __all__ = ["Group", "compared_keys", "differing", "finished", "grouped", "order_
 _NUMERICS = ("runtime.dtype", "runtime.autocast")
 """The keys of the runtime that change numbers; the others say where they are computed."""
 
+_FEW = 4
+"""Most unfinished runs that are named where there is no other."""
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -66,7 +69,8 @@ def finished(frame: Frame) -> tuple[Frame, list[str]]:
         for replica, step in sorted(run.diverged.items()) if done[-1] else ():
             notes.append(f"{run.path}: replica {replica} diverged at step {step}; left out of all means")
     if not any(done):
-        raise ExperimentError("; ".join(["no run has finished, so there is nothing to compare", *notes]))
+        more = [f"and {len(notes) - _FEW} more"] if len(notes) > _FEW else []
+        raise ExperimentError("; ".join(["no run has finished, so there is nothing to compare", *notes[:_FEW], *more]))
     return frame.select(np.array(done)[frame.places]), notes
 
 

@@ -18,7 +18,7 @@ from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.digest import flat
 from basinet.sim.run.folder import Run, read_run
-from basinet.sim.run.quantity import QUANTITIES, Quantity
+from basinet.sim.run.quantity import Quantity, of_every_run
 from basinet.sim.run.records import Row, final_values
 
 if TYPE_CHECKING:
@@ -264,9 +264,10 @@ class Frame:
         Returns:
             Its label, unit and better direction; for an unknown one, the name in words.
         """
-        known = {**QUANTITIES, **GRAPH, **EFFORTS}
-        runs = [self.runs[place] for place, row in zip(self.places, self._finals, strict=True) if name in row][:1]
-        for run in runs if name not in known else []:
+        runs = [self.runs[place] for place, row in zip(self.places, self._finals, strict=True) if name in row]
+        validation = runs and all(run.config.get("validation") for run in runs)
+        known = {**of_every_run(validation=validation), **GRAPH, **EFFORTS}
+        for run in runs[:1] if name not in known else []:
             known |= run.metric_quantities or {}
             known |= run.quantities
             if name not in known and run.metric_quantities is None:  # of an earlier version; this takes long

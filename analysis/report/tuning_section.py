@@ -38,8 +38,9 @@ def tuning_html(record: Mapping[str, Any], runs: Sequence[Run], folder: Path) ->
         return "<h2>Tuning</h2>\n<p>The search has not finished.</p>"
     record = _titled(record, runs)
     keys = ", ".join(record["keys"])
+    was = "was" if len(record["keys"]) == 1 else "were"
     text = (
-        f"For each of the following, {keys} was chosen by {record['criterion']}. A share of"
+        f"For each of the following, {keys} {was} chosen by {record['criterion']}. A share of"
         f" {record['share']:g} of the training samples was held out of the training for that, the same for all"
         " candidates; test data were not used. Candidates share seeds, and the final runs have others."
     )

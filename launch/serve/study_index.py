@@ -14,7 +14,7 @@ from basinet.analysis.compare.efforts import samples_a_step
 from basinet.launch.serve.growing_metrics import GrowingMetrics, Series, last_values
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import is_leftover, read_json
-from basinet.sim.run.quantity import QUANTITIES, Quantity
+from basinet.sim.run.quantity import Quantity, of_every_run
 from basinet.sim.run.records import ANALYZED, METRICS, is_begun, load_config, load_status
 
 __all__ = ["ODD", "Entry", "StudyIndex"]
@@ -315,5 +315,6 @@ def _fill(entry: Entry, path: Path) -> None:
     if (path / ANALYZED).exists():
         recorded |= read_json(path / ANALYZED).get("quantities", {})
     entry.quantities = {name: Quantity.read(known) for name, known in recorded.items()}
-    entry.quantities |= {name: known for name, known in QUANTITIES.items() if name in entry.finals}
+    usual = of_every_run(validation=entry.config.get("validation"))
+    entry.quantities |= {name: known for name, known in usual.items() if name in entry.finals}
     entry.state = str(entry.status["state"]) if begun else "waiting"

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from basinet.launch.progress_bar import how_many
-from basinet.sim.evaluation.measuring import main_metric, of_validation
+from basinet.sim.evaluation.measuring import main_metric
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
 from basinet.sim.experiment.tuning.tuning_request import beyond
-from basinet.sim.run.quantity import Quantity
+from basinet.sim.run.quantity import Quantity, of_validation
 from basinet.sim.run.simulation import build
 from basinet.sim.setup.setup import Setup
 
@@ -106,11 +106,13 @@ def about_search(tuned: TunedExperiment) -> str:
     each = len(tuned.runs) * longest.num_steps
     first, *further = [(rung_of(longest, share), keep) for share, keep in rungs]
     halved = "".join(f", {keep} of each choice to step {step:,}" for step, keep in further)
+    further_steps = ""
+    if most > count:
+        further_steps = f", and at most {(given + most - count) * each:,.0f} if the best values are at an edge"
     return (
         f"tuning: {count} candidates for each of {count_of(len(tuned.groups), 'choice')}, by the {judge.known.label} of"
         f" {count_of(tuned.tuning.replicas, 'replica')}: {how_many(len(setups))} to step {first[0]:,}{halved};"
-        f" {given * each:,.0f} steps in all, and at most {(given + most - count) * each:,.0f} if the best values are at"
-        " an edge"
+        f" {given * each:,.0f} steps in all{further_steps}"
     )
 
 

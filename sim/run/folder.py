@@ -42,6 +42,7 @@ from basinet.sim.run.records import (
     FINISHED,
     METRICS,
     OF_THE_SETUP,
+    SEARCH,
     Row,
     csv_text,
     is_begun,
@@ -398,6 +399,8 @@ def run_folders(path: str | Path, begun: Callable[[Path], bool] = is_begun) -> d
     record = load_record(path) if (path / "experiment.yaml").exists() else {}
     found = {name: path / name for name in record.get("runs", []) if begun(path / name)}
     if not found:
+        if searched := sorted(str(file.parent) for file in (path / SEARCH).glob("*/experiment.yaml")):
+            raise FileNotFoundError(f"{path} holds no runs yet; those of its search are in {', '.join(searched)}")
         raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
     return found
 

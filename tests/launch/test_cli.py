@@ -583,6 +583,31 @@ def test_a_large_grid_is_one_display(monkeypatch, terminal):
     assert "1,000 runs: 110 done (100 before) · 101 failed · " in said[-1]
 
 
+def test_a_run_that_pauses_has_done_all_of_its_part(monkeypatch):
+    from rich.console import Console
+
+    from basinet.launch.progress_bar import TerminalMonitor
+
+    stream = io.StringIO()
+    monkeypatch.setattr(
+        "basinet.launch.progress_bar.console",
+        lambda file, **_: Console(file=stream, force_terminal=True, width=120, color_system=None),
+    )
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with TerminalMonitor(3) as monitor:
+        monitor.started("one", 0, 60, 4, "stacked")
+        for step in (0, 20):
+            now[0] += step / 2
+            monitor.advanced("one", step, [{"train_loss": 0.5}])
+            monitor.progress.refresh()
+        monitor.finished("one", "paused")
+        monitor.progress.refresh()
+    frame = stream.getvalue()[stream.getvalue().rindex("runs ") :]
+    assert "1/3" in frame and "1 paused · 2 waiting" in frame and "0:00:20" in frame
+    assert "8 agent-steps/s" in stream.getvalue() and " 0 agent-steps/s" not in stream.getvalue()
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(folder, processes):
     words = ["run", "tiny.yaml", "strategy=diffusion", "steps=3000000", "evaluate_every=100", "--out", "out"]

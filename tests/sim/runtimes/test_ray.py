@@ -160,7 +160,7 @@ def test_what_fails_in_an_actor_is_the_sentence_that_it_is_here_with_its_traceba
 
 def test_what_does_not_fit_is_refused_with_the_numbers(ray_cluster, tmp_path):
     runtime = BASE["runtime"] | {"name": "ray", "actors": 10}
-    with pytest.raises(ExperimentError, match=r"runtime.actors: 10 actors of 1 CPUs .* 4 CPUs .*at most 4"):
+    with pytest.raises(ExperimentError, match=r"runtime.actors: got 10, each with 1 CPUs .* 4 CPUs .*at most 4: lower"):
         carry_out(tmp_path, BASE | {"runtime": runtime})
 
 
