@@ -152,9 +152,10 @@ class TerminalMonitor:
             if rows:
                 self.texts[run] = self._means(run, rows)
             speed = (step - first) * agents / max(time.monotonic() - begun, 1e-9)
-            fast = f"{_short(speed)} agent-steps/s"
+            fast = f"{_short(speed)} agent-steps/s" if step > first else ""
             wide = self.progress.disable or self.console.width >= _WIDE
-            self._show(run, self.texts[run] + fast if wide else self.texts[run].removesuffix(" · ") or fast, step)
+            text = self.texts[run] + fast if wide else self.texts[run] or fast
+            self._show(run, text.removesuffix(" · "), step)
 
     def _means(self, run: str, rows: list[Row]) -> str:
         """Average training loss and main metric over the replicas."""
@@ -205,7 +206,7 @@ class TerminalMonitor:
         step, total = int(task.completed if step is None else step), int(task.total or 1)
         self.progress.update(self.tasks[run], completed=step, text=text, count=f"{step}/{total}")
         self.parts[run] = self.parts[run][0], step / total
-        self._show_grid(f"{run}: step {step} of {total}  {text}")
+        self._show_grid(f"{run}: step {step} of {total}  {text}".rstrip())
 
     def _show_grid(self, text: str = "") -> None:
         """Show how far the grid is."""
@@ -255,7 +256,7 @@ class TerminalMonitor:
             self.ended[kind] += 1
             before = task is None and state in FINISHED and run not in self.texts
             self.before += before and kind == "done"
-            if run in self.parts and kind in FINISHED:
+            if run in self.parts and (kind in FINISHED or kind == "paused"):  # as far as it is to go
                 self.parts[run] = self.parts[run][0], 1.0
             self._show_grid()
             told = self.num_runs <= _FEW or (kind in ("failed", "interrupted") and self.ended[kind] <= _FEW)

@@ -240,6 +240,8 @@ def export(
         for point, place in files_of_all(run, file).items():
             state = export(folder, place, replica, point, merge=merge, transformers=transformers)
         return state
+    if isinstance(agent, str) and agent != "centroid":
+        raise ExperimentError(f"--agent: got {agent}; {nearest(agent, ('centroid', 'all', 'the number of an agent'))}")
     if file.is_dir() and not transformers:
         raise ExperimentError(f"--out: {file} is a folder; choose a file")
     about = {"run": run.name, "step": run.status["step"], "replica": replica, "agent": agent}

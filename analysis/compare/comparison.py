@@ -1,7 +1,7 @@
 """Comparison of runs: means over replicas, which are best and whether significantly, and efforts to a target."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +173,7 @@ class Comparison:
 def compare(
     *folders: str | Path,
     by: str | Sequence[str] = (),
-    where: str | Iterable[str] = (),
+    where: str | Iterable[str] | Mapping[str, Any] = (),
     target: str | None = None,
     metrics: Sequence[str] = (),
 ) -> Comparison:
@@ -184,7 +184,8 @@ def compare(
         by: The keys of the experiment that are compared, such as `strategy`, `topology` or `optimizer.lr`; by default,
             the strategy, or the only key or component in which the runs differ. Runs that differ in other keys are
             neither averaged nor compared, but shown under their conditions; replicas of all seeds are averaged.
-        where: Conditions `key=value` or `key=value,value` that the runs must meet.
+        where: Conditions `key=value` or `key=value,value` that the runs must meet, or a mapping from keys to values or
+            lists of them.
         target: `metric=value`, to find the steps, samples, bytes and time that it takes to reach it.
         metrics: The columns of the table, in this order: metrics, and whatever else `Frame.column` has, such as bytes,
             spectral_gap or optimizer.lr; by default, the metrics that summaries have.
@@ -195,7 +196,7 @@ def compare(
     Raises:
         ExperimentError: Nothing is left to compare, or there is no such key or metric.
     """
-    frame = read(folders, [where] if isinstance(where, str) else list(where))
+    frame = read(folders, _conditions(where))
     found = comparison_of(frame, (by,) if isinstance(by, str) else tuple(by), target, metrics)
     if not any(map(found.used, found.groups)):
         raise ExperimentError("; ".join(["no replica is left to compare", *found.left_out]))
@@ -230,21 +231,37 @@ def comparison_of(
     means: list[dict[str, Mean]] = [{} for _ in groups]
     conditions = [group.condition for group in groups]
     keys = list(zip(frame.column("seed"), frame.replicas.tolist(), strict=True))
+    states = frame.column("state")
+    sound = [[row for row in group.rows.tolist() if states[row] != "diverged"] for group in groups]
+    samples = [tuple(sorted(frame.samples[rows].tolist())) or (-1 - n,) for n, rows in enumerate(sound)]
     for metric, quantity in quantities.items():
         column = frame.numbers(metric)
         values = [
             {keys[row]: float(column[row]) for row in g.rows.tolist() if np.isfinite(column[row])} for g in groups
         ]
-        marks = zip(*best_of_each(conditions, values, quantity.direction), strict=True)
+        marks = zip(*best_of_each(conditions, values, quantity.direction, samples=samples), strict=True)
         for place, (found, (rank, p, best)) in enumerate(zip(values, marks, strict=True)):
             if found:
                 means[place][metric] = _mean(found, rank, p, best)
         lacking = [group.label for group, found in zip(groups, values, strict=True) if not found]
         if lacking:
             notes.append(f"{metric} was not measured in any replica of {listed(list(dict.fromkeys(lacking)))}")
-    alone = [f"{g.label} ({g.condition})" if g.condition else g.label for g in groups if len(g.rows) == 1]
+        some = [
+            f"{len(found)} of {used} replicas of {group.named}"
+            for group, found, used in zip(groups, values, map(len, sound), strict=True)
+            if 0 < len(found) < used
+        ]
+        if some:
+            notes.append(f"{metric} was measured in only {listed(some)}")
+    alone = [group.named for group in groups if len(group.rows) == 1]
     if alone:
         notes.append(f"there is a single replica of {listed(alone)}, so there is no error and no test")
+    copied = [group.named for place, group in enumerate(groups) if samples.index(samples[place]) < place]
+    if copied:
+        notes.append(
+            f"the replicas of {listed(copied)} are copies of those on another graph, as their strategy does not use it;"
+            " tests count them once"
+        )
     notes += validated(frame.runs)
     wanted = parse_target(target, frame) if target else None
     efforts = tuple(reached(frame, groups, *wanted)) if wanted else ()
@@ -253,6 +270,14 @@ def comparison_of(
     left_out = (*frame.notes, *unfinished)
     means_of = tuple(means)
     return Comparison(frame, by, tuple(groups), means_of, wanted, efforts, columns, quantities, left_out, tuple(notes))
+
+
+def _conditions(where: str | Iterable[str] | Mapping[str, Any]) -> list[str]:
+    """List conditions as `key=value,value`."""
+    if isinstance(where, Mapping):
+        several = {key: value if isinstance(value, list | tuple) else [value] for key, value in where.items()}
+        return [f"{key}={','.join(map(describe, values))}" for key, values in several.items()]
+    return [where] if isinstance(where, str) else list(where)
 
 
 def _shown(frame: Frame) -> dict[str, Quantity]:

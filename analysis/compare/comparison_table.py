@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from basinet.analysis.compare.efforts import EFFORTS
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
 from basinet.analysis.compare.targets import Reached
-from basinet.analysis.statistics.rounding import plus_minus, write_digits
+from basinet.analysis.statistics.rounding import plus_minus, write_amount, write_digits
 from basinet.analysis.statistics.run_labels import setting
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ __all__ = ["Interval", "table_of"]
 Interval = Literal["error", "bootstrap"]
 
 _EVERYWHERE = "all conditions"
+_BEST = (
+    "best, and better than the next (t-test, paired by seed and replica where both have the same, else Welch's; Holm"
+    " over the column, 5 %)"
+)
 
 
 def table_of(found: "Comparison", interval: Interval, most: int | None) -> TextTable:
@@ -46,12 +50,12 @@ def table_of(found: "Comparison", interval: Interval, most: int | None) -> TextT
         group, means = found.groups[place], found.means[place]
         row = [Cell(group.label), Cell(f"{found.used(group)}/{len(group.rows)}")]
         for name in shown:
-            row.append(_cell(means.get(name), interval) if name in known else Cell(found.said(group, name)))
+            row.append(_cell(means.get(name), interval, name) if name in known else Cell(found.said(group, name)))
             row += [Cell(_plain(means[name].rank) if name in means else "–")] if name == ranked else []
         if found.efforts:
             of = next(iter(found.efforts[place].values()), None)
             row.append(Cell(f"{of.count}/{of.number}" if of else "–"))
-            row += [Cell(_effort(found.efforts[place].get(effort))) for effort in kinds]
+            row += [Cell(_effort(found.efforts[place].get(effort), effort)) for effort in kinds]
         sections.setdefault(group.condition, []).append(row)
     for condition, baselines in _baselines(found, list(sections)).items():
         for name, values in baselines:
@@ -65,7 +69,7 @@ def table_of(found: "Comparison", interval: Interval, most: int | None) -> TextT
     if many:
         measure = f" by {known[ranked].label}" if ranked else ""
         legend.insert(0, f"of {len(found.groups)} groups the best of each {titles[0]}{measure}; all: --format csv")
-    return TextTable(titles, sections, legend)
+    return TextTable(titles, sections, legend, _BEST if ranked else "")
 
 
 def _best_of_each(found: "Comparison", metric: str | None) -> list[int]:
@@ -105,10 +109,6 @@ def _legend(found: "Comparison", interval: Interval, ranked: str | None) -> list
     if any(setting(run.config, "attack.name") not in (None, "none") for run in found.frame.runs):
         legend[-1] += "; under attack, of the honest agents"
     if ranked:
-        legend.append(
-            "bold: best, and better than the next (t-test, paired by seed and replica where both have the same,"
-            " else Welch's; Holm over the column, 5 %)"
-        )
         legend.append(f"rank: by {found.quantities[ranked].label}")
     if found.target:
         legend.append(
@@ -118,11 +118,15 @@ def _legend(found: "Comparison", interval: Interval, ranked: str | None) -> list
     return legend
 
 
-def _cell(mean: "Mean | None", interval: Interval) -> Cell:
+def _spent(number: float, effort: str) -> str:
+    return write_amount(number) if effort in ("step", "samples", "bytes") else f"{number:.4g}"
+
+
+def _cell(mean: "Mean | None", interval: Interval, metric: str) -> Cell:
     if mean is None or math.isnan(mean.mean):
         return Cell("–")
     if math.isnan(mean.error) or (math.isnan(mean.rank) and not mean.error):  # such as the bytes of each replica
-        return Cell(plus_minus(mean.mean, None), mean.best)
+        return Cell(_spent(mean.mean, metric), mean.best)
     if interval == "error":
         return Cell(plus_minus(mean.mean, mean.error), mean.best)
     middle, *ends = (write_digits([end], mean.mean, mean.error, join="") for end in (mean.mean, *mean.interval))
@@ -133,8 +137,10 @@ def _plain(number: float) -> str:
     return "–" if math.isnan(number) else f"{number:g}"
 
 
-def _effort(of: Reached | None) -> str:
+def _effort(of: Reached | None, effort: str) -> str:
     if of is None:
         return "–"
-    median, low, high = ("∞" if math.isinf(number) else f"{number:.4g}" for number in (of.median, of.lower, of.upper))
+    median, low, high = (
+        "∞" if math.isinf(number) else _spent(number, effort) for number in (of.median, of.lower, of.upper)
+    )
     return f"{median} [{low}, {high}]" if of.count and of.number > 1 else median

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +11,7 @@ from basinet.analysis.statistics.run_labels import setting
 from basinet.sim.run.folder import Run
 from basinet.sim.run.quantity import Quantity
 
-__all__ = ["EFFORTS", "RECORDED", "spent"]
+__all__ = ["EFFORTS", "RECORDED", "samples_a_step", "spent"]
 
 EFFORTS = {
     "step": Quantity("steps", "steps"),
@@ -39,6 +40,19 @@ def spent(run: Run, measured: Mapping[str, ArrayLike], what: str) -> NDArray[np.
     """
     if what != "samples":
         return np.asarray(measured.get("communicated_bytes" if what == "bytes" else what, math.nan), dtype=float)
-    agents = run.status.get("agents") or setting(run.config, "topology.agents") or math.nan
-    each: float = run.config.get("batch_size", math.nan) * agents
+    each = samples_a_step(run.config, run.status)
     return np.asarray(np.asarray(measured.get("step", math.nan), dtype=float) * each)
+
+
+def samples_a_step(config: Mapping[str, Any], status: Mapping[str, Any]) -> float:
+    """Count the samples that all agents together draw at a step.
+
+    Args:
+        config: The resolved experiment of a run.
+        status: What the run says of itself.
+
+    Returns:
+        Their number; NaN if it is not known.
+    """
+    agents = status.get("agents") or setting(config, "topology.agents") or math.nan
+    return float(config.get("batch_size", math.nan) * agents)

@@ -1,6 +1,6 @@
 """Which replicas may be averaged, and which averages compared: those of runs that differ in the compared keys alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ __all__ = ["Group", "compared_keys", "differing", "finished", "grouped", "order_
 
 _NUMERICS = ("runtime.dtype", "runtime.autocast")
 """The keys of the runtime that change numbers; the others say where they are computed."""
+
+_FEW = 4
+"""Most unfinished runs that are named where there is no other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,11 @@ class Group:
         """The values and settings by which it is compared."""
         return ", ".join(filter(None, (*map(describe, self.values), self.own)))
 
+    @property
+    def named(self) -> str:
+        """The label, with the condition."""
+        return f"{self.label} ({self.condition})" if self.condition else self.label
+
 
 def finished(frame: Frame) -> tuple[Frame, list[str]]:
     """Leave out runs that have not finished, which cannot be compared with those that have.
@@ -57,12 +65,12 @@ def finished(frame: Frame) -> tuple[Frame, list[str]]:
         state = str(run.status.get("state"))
         done.append(state in FINISHED)
         if not done[-1]:
-            steps = run.status.get("steps", run.config.get("steps"))
-            notes.append(f"{run.path}: {state} at step {run.status.get('step')} of {steps}; left out")
+            notes.append(f"{run.path}: {run.progress}; left out")
         for replica, step in sorted(run.diverged.items()) if done[-1] else ():
             notes.append(f"{run.path}: replica {replica} diverged at step {step}; left out of all means")
     if not any(done):
-        raise ExperimentError("; ".join(["no run has finished, so there is nothing to compare", *notes]))
+        more = [f"and {len(notes) - _FEW} more"] if len(notes) > _FEW else []
+        raise ExperimentError("; ".join(["no run has finished, so there is nothing to compare", *notes[:_FEW], *more]))
     return frame.select(np.array(done)[frame.places]), notes
 
 
@@ -175,6 +183,7 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
     keys = [key for key in keys if not key.startswith("runtime.") or key in _NUMERICS]
     texts = {key: [describe(setting(run.config, key)) for run in runs] for key in keys}
     keys = [key for key in keys if len({*texts[key]}) > 1]  # 1 and 1.0 are the same
+    keys, notes = _without_axes(frame, by, parts, keys, texts)
     tuned = {word for run in runs for word in run.config.get("tuned") or ()}
     owners = {"strategy", *(word for run in runs for word in run.config.get("strategy_keys") or ())}
     owners = owners - {"case"} if of_strategies else tuned  # what was tuned is no condition, whatever is compared
@@ -190,7 +199,6 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
     shown = _Parts([["" for _ in runs]])
     chosen = [key for key in sorted(differing, key=lambda key: "none" in texts[key]) if shown.split(texts[key])]
     conditions = [key for key in differing if key in chosen]
-    notes = []
     kind = " and ".join(by)
     if case and parts.split(texts["case"]):
         conditions.insert(0, "case")
@@ -211,6 +219,33 @@ def _others(frame: Frame, by: Sequence[str], parts: _Parts) -> tuple[list[str], 
             f" (--by {','.join((*by, first))}), or choose (--where {first}=…)"
         )
     return own, conditions, notes
+
+
+def _without_axes(
+    frame: Frame, by: Sequence[str], parts: _Parts, keys: list[str], texts: Mapping[str, list[str]]
+) -> tuple[list[str], list[str]]:
+    """Leave out keys that follow from a named axis, which stands for them; and axes that compared keys imply.
+
+    Returns:
+        The keys that are left, and a sentence for each axis that is compared by some of its keys.
+    """
+    notes = []
+    for axis in frame.axes:
+        compared = [key for key in by if frame.axis_of(key) == axis]
+        ours = [key for key in keys if frame.axis_of(key) == axis]
+        if compared and ("strategy" in compared or parts.number(*(texts[key] for key in ours)) == parts.number()):
+            lost = [key for key in ours if key == axis or "strategy" not in compared]
+            along = [key for key in lost if key != axis]
+            if along and axis not in compared:
+                go = "goes" if len(along) == 1 else "go"
+                notes.append(f"{compared[0]} stands for the axis {axis}, on which {listed(along)} {go} along with it")
+        elif axis not in ours or "none" in texts[axis]:  # some runs are on no such axis
+            lost = [axis]
+        else:
+            alone = _Parts([texts[axis]])
+            lost = [key for key in ours if key != axis and alone.number(texts[key]) == alone.number()]
+        keys = [key for key in keys if key not in lost]
+    return keys, notes
 
 
 def _is_own(key: str, frame: Frame, by: Sequence[str], texts: Sequence[str]) -> bool:

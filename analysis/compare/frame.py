@@ -18,7 +18,7 @@ from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.digest import flat
 from basinet.sim.run.folder import Run, read_run
-from basinet.sim.run.quantity import QUANTITIES, Quantity
+from basinet.sim.run.quantity import Quantity, of_every_run
 from basinet.sim.run.records import Row, final_values
 
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ class Frame:
         places: The index of the run of each row, [n].
         replicas: The number of the replica of each row, [n].
         notes: A sentence for each folder or part of one that was left out.
+        axes: The keys that go together on each named axis of the experiments, whose points are a column, too.
     """
 
     runs: tuple[Run, ...]
     places: NDArray[np.int64]
     replicas: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -81,6 +83,24 @@ class Frame:
         return [
             ends[place].get(replica, {}) for place, replica in zip(self.places, self.replicas.tolist(), strict=True)
         ]
+
+    @cached_property
+    def samples(self) -> NDArray[np.int64]:
+        """For each row the first one with the same steps, [n]: itself, but for copies.
+
+        A strategy that does not use its graph takes the same steps on all graphs. Rows are the same sample if their
+        experiments differ in nothing but the graph, and they agree in all metrics and bytes to the last digit.
+        """
+        apart = {"topology", "replicas", "analysis", "case", "strategy_keys", *self.axes}
+        settings = [repr({k: v for k, v in run.config.items() if k not in apart}) for run in self.runs]
+        recorded = [{*(run.metric_quantities or self.metrics), "step", "communicated_bytes"} for run in self.runs]
+        first: dict[Any, int] = {}
+        found = []
+        for row, (place, values) in enumerate(zip(self.places.tolist(), self._finals, strict=True)):
+            ends = frozenset(pair for pair in values.items() if pair[0] in recorded[place])
+            alike = settings[place], int(self.replicas[row]), ends
+            found.append(first.setdefault(alike if len(ends) > 2 else row, row))
+        return np.array(found, dtype=int)
 
     def is_chosen(self, name: str) -> bool:
         """Return whether a column has what was chosen for a run, not what was measured.
@@ -185,7 +205,21 @@ class Frame:
         chosen = np.asarray(list(rows))
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(int)
         used, places = np.unique(self.places[chosen], return_inverse=True)
-        return Frame(tuple(self.runs[run] for run in used), places, self.replicas[chosen], self.notes)
+        return Frame(tuple(self.runs[run] for run in used), places, self.replicas[chosen], self.notes, self.axes)
+
+    def axis_of(self, key: str) -> str | None:
+        """Look up the named axis that a key is on.
+
+        Args:
+            key: A key or component, or the name of an axis.
+
+        Returns:
+            The name of the axis, None if it is on none.
+        """
+        for axis, keys in self.axes.items():
+            if key == axis or any(_is_part(key, of) or _is_part(of, key) for of in keys):
+                return axis
+        return None
 
     def where(self, conditions: Iterable[str]) -> "Frame":
         """Keep the rows that meet all conditions.
@@ -230,9 +264,10 @@ class Frame:
         Returns:
             Its label, unit and better direction; for an unknown one, the name in words.
         """
-        known = {**QUANTITIES, **GRAPH, **EFFORTS}
-        runs = [self.runs[place] for place, row in zip(self.places, self._finals, strict=True) if name in row][:1]
-        for run in runs if name not in known else []:
+        runs = [self.runs[place] for place, row in zip(self.places, self._finals, strict=True) if name in row]
+        validation = runs and all(run.config.get("validation") for run in runs)
+        known = {**of_every_run(validation=validation), **GRAPH, **EFFORTS}
+        for run in runs[:1] if name not in known else []:
             known |= run.metric_quantities or {}
             known |= run.quantities
             if name not in known and run.metric_quantities is None:  # of an earlier version; this takes long
@@ -304,6 +339,11 @@ class Frame:
                 for name, values in columns.items()
             }
         )
+
+
+def _is_part(key: str, of: str) -> bool:
+    """Return whether a key is another one, or within it."""
+    return f"{key}.".startswith(f"{of}.")
 
 
 def _several(text: str) -> list[Any]:

@@ -1,15 +1,19 @@
 """Frames of the runs in folders; what cannot be read is named and left out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from basinet.analysis.compare.frame import Frame
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.grids.named_axes import NamedAxis, named_axes
+from basinet.sim.experiment.grids.run_names import point_of
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.run.folder import Run, read_run, run_folders
-from basinet.sim.run.records import METRICS, PIPELINE
+from basinet.sim.run.records import METRICS, PIPELINE, load_record
 
 __all__ = ["frame_of", "read"]
 
@@ -55,7 +59,10 @@ def read(folders: Iterable[str | Path], where: Iterable[str] = ()) -> Frame:
                 notes.append(f"{path / METRICS}: the last line is half written; it is left out")
             runs[known] = run if run.name == name else Run(name, path, run.config, run.status, run.metrics)
     if not runs:
-        raise ExperimentError("; ".join(notes) or "DIR: no folder is given; give folders that `basinet run` wrote")
+        raise ExperimentError(
+            "; ".join(note.removesuffix("; left out") for note in notes)
+            or "DIR: no folder is given; give folders that `basinet run` wrote"
+        )
     return frame_of(runs.values(), notes).where(list(where))
 
 
@@ -69,14 +76,36 @@ def frame_of(runs: Iterable[Run], notes: Iterable[str] = ()) -> Frame:
     Returns:
         A row for each replica.
     """
-    runs = tuple(runs)
+    axes: dict[str, tuple[str, ...]] = {}
+    runs = tuple(_with_points(runs, axes))
     rows = [
         (place, replica)
         for place, run in enumerate(runs)
         for replica in sorted({*range(run.config.get("replicas") or 0), *(row["replica"] for row in run.metrics)})
     ]
     places, replicas = np.array(rows, dtype=int).reshape(-1, 2).T
-    return Frame(runs, places, replicas, tuple(notes))
+    return Frame(runs, places, replicas, tuple(notes), axes)
+
+
+def _with_points(runs: Iterable[Run], keys: dict[str, tuple[str, ...]]) -> Iterator[Run]:
+    """Add the points of runs on the named axes of their experiments to their settings, and the keys of the axes."""
+    known: dict[Path, list[NamedAxis]] = {}
+    for run in runs:
+        home = run.path.parent
+        if home not in known:
+            known[home] = _axes_of(home)
+            for axis in known[home]:
+                keys[axis.name] = tuple(dict.fromkeys([*keys.get(axis.name, ()), *axis.points[0]]))
+        found = {axis.name: point_of(run.path.name, axis.name, axis.texts) for axis in known[home]}
+        points = {axis: text for axis, text in found.items() if text is not None}
+        yield replace(run, config=run.config | points) if points else run
+
+
+def _axes_of(home: Path) -> list[NamedAxis]:
+    """Read the named axes from the record of an experiment, if there is one that can be read."""
+    with suppress(ExperimentError, OSError):
+        return named_axes(load_record(home).get("axes"))
+    return []
 
 
 def _half_written(path: Path) -> bool:

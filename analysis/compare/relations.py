@@ -13,6 +13,7 @@ from scipy import stats
 from basinet.analysis.compare.fairness import Group
 from basinet.analysis.compare.frame import Frame
 from basinet.analysis.compare.tables_of_text import Cell, TextTable
+from basinet.analysis.statistics.paired import ROUNDING
 from basinet.sim.experiment.component import ExperimentError
 
 __all__ = ["Relation", "Relations", "correlations", "relations"]
@@ -28,7 +29,7 @@ class Relation:
     """A coefficient of one relation.
 
     Attributes:
-        name: What was computed, and of which variable.
+        name: What goes along with what, and the coefficient.
         model: The linear model; empty for a correlation.
         value: The coefficient.
         lower: Lower end of its 95 % interval; NaN if there is none.
@@ -79,8 +80,9 @@ class Relations:
         """
         rows = []
         for of in self.found:
-            ends = "–" if math.isnan(of.lower) else f"[{of.lower:.3f}, {of.upper:.3f}]"
-            rows.append([Cell(of.name), Cell(f"{of.value:.3f}"), Cell(ends), Cell(f"{of.p:.2g}"), Cell(str(of.n))])
+            value, lower, upper = (f"{number:z.3f}" for number in (of.value, of.lower, of.upper))
+            ends = "–" if math.isnan(of.lower) else f"[{lower}, {upper}]"
+            rows.append([Cell(of.name), Cell(value), Cell(ends), Cell(f"{of.p:.2g}"), Cell(str(of.n))])
         models = dict.fromkeys(of.model for of in self.found if of.model)
         notes = [f"linear models: {model}, in standard deviations" for model in models]
         return TextTable(
@@ -90,6 +92,8 @@ class Relations:
 
 def relations(frame: Frame, groups: Sequence[Group], y: str, x: str, given: str | None = None) -> Relations:
     """Relate a measure to another one over replicas.
+
+    Copies count once: runs of a strategy that does not use its graph are the same on all graphs.
 
     - Spearman's and Kendall's rank correlations of y and x.
     - Spearman's partial correlation given a third measure: the correlation of what is left of their ranks by linear
@@ -121,17 +125,44 @@ def relations(frame: Frame, groups: Sequence[Group], y: str, x: str, given: str 
     known = np.all([np.isfinite(column) for column in columns], axis=0) & (kind >= 0)
     n = int(known.sum())
     if n < _LEAST:
-        raise ExperimentError(f"--x: {n} replicas have {' and '.join(names)}, and {_LEAST} are needed")
-    values, kind = [column[known] for column in columns], kind[known]
+        counted = "1 replica has" if n == 1 else f"{n} replicas have"
+        raise ExperimentError(f"--x: {counted} {' and '.join(names)}, and {_LEAST} are needed")
+    notes = []
+    if n < len(frame):
+        notes.append(f"{len(frame) - n} of {len(frame)} replicas lack {' or '.join(names)}; left out")
+    kept, copied = _without_copies(frame, np.flatnonzero(known), columns)
+    notes += filter(None, [copied])
+    n = len(kept)
+    if n < _LEAST:
+        raise ExperimentError(f"--x: {copied}, and {_LEAST} are needed")
+    values, kind = [column[kept] for column in columns], kind[kept]
     for name, column in zip(names, values, strict=True):
         if np.ptp(column) == 0:
             raise ExperimentError(f"--x: {name} is {column[0]:g} in all {n} replicas, so nothing goes along with it")
-    notes = (
-        [] if n == len(frame) else [f"{len(frame) - n} of {len(frame)} replicas lack {' or '.join(names)}; left out"]
-    )
-    found = correlations(values, names)
-    found += _linear(values, names, kind, notes)
+    known_as = map(frame.quantity, names)
+    labels = [quantity.heading or quantity.label for quantity in known_as]
+    found = correlations(values, labels)
+    found += _linear(values, labels, kind, notes)
     return Relations(tuple(found), tuple(notes))
+
+
+def _without_copies(frame: Frame, rows: NDArray[np.int64], columns: Sequence[Array]) -> tuple[NDArray[np.int64], str]:
+    """Keep one of the copies of each sample, or none if they differ, as in numbers of a graph that they do not use.
+
+    Returns:
+        The rows that are kept, and a sentence about the others, empty if there are none.
+    """
+    copies: dict[int, list[int]] = {}
+    for row, sample in zip(rows.tolist(), frame.samples[rows].tolist(), strict=True):
+        copies.setdefault(sample, []).append(row)
+    same = [of for of in copies.values() if all(np.ptp(c[of]) <= ROUNDING * np.abs(c[of]).max() for c in columns)]
+    said = []
+    if left := sum(len(of) - 1 for of in same):
+        said.append(f"{left} of {len(rows)} replicas are copies of others on a graph that their strategy does not use")
+    if odd := len(rows) - left - len(same):
+        said.append(f"{odd} of {len(rows)} replicas have measures of graphs that their strategy does not use")
+    note = f"{' and '.join(said)}; left out, so that {len(same)} points remain" if said else ""
+    return np.array([of[0] for of in same], dtype=int), note
 
 
 def correlations(values: Sequence[Array], names: Sequence[str]) -> list[Relation]:
@@ -146,17 +177,18 @@ def correlations(values: Sequence[Array], names: Sequence[str]) -> list[Relation
     """
     y, x, *given = map(stats.rankdata, values)
     n, degrees = len(y), len(y) - 3
+    both = f"{names[0]} with {names[1]}"
     rho, tau = stats.pearsonr(y, x), stats.kendalltau(y, x)
     found = [
-        Relation(f"Spearman's ρ with {names[1]}", "", *_interval(rho.statistic, n - 3), float(rho.pvalue), n),
-        Relation(f"Kendall's τ with {names[1]}", "", *_interval(tau.statistic, n - 4, 0.437), float(tau.pvalue), n),
+        Relation(f"{both}: Spearman's ρ", "", *_interval(rho.statistic, n - 3), float(rho.pvalue), n),
+        Relation(f"{both}: Kendall's τ", "", *_interval(tau.statistic, n - 4, 0.437), float(tau.pvalue), n),
     ]
     for z in given:
         left = [column - stats.linregress(z, column).slope * (z - z.mean()) for column in (y, x)]
         if min(map(np.ptp, left)) > 1e-9 * n:
             r = float(stats.pearsonr(*left).statistic)
             p = 2 * float(stats.t.sf(abs(r) * math.sqrt(degrees / max(1 - r * r, 1e-300)), degrees))
-            found.append(Relation(f"Spearman's ρ with {names[1]} given {names[2]}", "", *_interval(r, n - 4), p, n))
+            found.append(Relation(f"{both} given {names[2]}: Spearman's ρ", "", *_interval(r, n - 4), p, n))
     return found
 
 
@@ -201,7 +233,7 @@ def _linear(values: Sequence[Array], names: Sequence[str], kind: NDArray[Any], n
             notes.append(f"{model}, {label}: {raised[-1].message}")
         for place, term in enumerate(terms, 1):
             numbers = (float(fitted.params[place]), float(ends[place, 0]), float(ends[place, 1]))
-            found.append(Relation(f"{model}: {term}", label, *numbers, float(fitted.pvalues[place]), n))
+            found.append(Relation(f"{names[0]} with {term}: {model}", label, *numbers, float(fitted.pvalues[place]), n))
 
     if np.linalg.matrix_rank(design) < design.shape[1]:
         notes.append(f"{label}: {' and '.join(terms)} are multiples of each other, so no linear model tells them apart")

@@ -1,7 +1,7 @@
 """Whether the best of several groups is better than the next: paired tests where groups share seeds, Holm's method."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,17 +99,24 @@ def ranks(means: Sequence[float], direction: Direction | None) -> list[float]:
 
 
 def best_of_each(
-    conditions: Sequence[str], values: Sequence[Values], direction: Direction | None, level: float = 0.05
+    conditions: Sequence[str],
+    values: Sequence[Values],
+    direction: Direction | None,
+    level: float = 0.05,
+    *,
+    samples: Sequence[Hashable] | None = None,
 ) -> tuple[list[float], list[float], list[bool]]:
     """Find the best group of each condition in a column of a table, and whether it is better than the next.
 
-    Each condition's best is tested against the others; the tests of all conditions are corrected together.
+    Each condition's best is tested against the others; the tests of all conditions are corrected together. Copies are
+    no samples of their own: they are not tested against each other, share the outcome of their tests, and count once.
 
     Args:
         conditions: The condition of each group.
         values: Their values.
         direction: Which values are better.
         level: The family-wise error rate of the column.
+        samples: What identifies the replicas of each group: the same for copies. By default all are different.
 
     Returns:
         For each group its rank in its condition; the p-value of its difference from the best, before the correction,
@@ -123,12 +130,21 @@ def best_of_each(
         for place, number in zip(members, ranks([means[place] for place in members], direction), strict=True):
             rank[place] = number
         order[condition] = sorted((place for place in members if not math.isnan(rank[place])), key=rank.__getitem__)
-    tested = [(places[0], place) for places in order.values() for place in places[1:]]
-    outcomes = differences([(values[first], values[place]) for first, place in tested])
-    for (_, place), (value, _) in zip(tested, outcomes, strict=True):
-        p[place] = value
-    shown = holm(p, level)
-    for places in order.values():
-        if len(places) > 1:
-            best[places[0]] = bool(shown[places[1]])
+    of = list(range(len(values))) if samples is None else list(samples)
+    rivals = {key: [place for place in places if of[place] != of[places[0]]] for key, places in order.items() if places}
+    tested: dict[tuple[Hashable, Hashable], tuple[Values, Values]] = {}
+    for key, others in rivals.items():
+        first = order[key][0]
+        for place in others:
+            tested.setdefault((of[first], of[place]), (values[first], values[place]))
+    found = [value for value, _ in differences(list(tested.values()))]
+    outcomes = dict(zip(tested, zip(found, holm(found, level), strict=True), strict=True))
+    for key, others in rivals.items():
+        first = order[key][0]
+        for place in others:
+            p[place] = outcomes[of[first], of[place]][0]
+        if others:
+            is_better = bool(outcomes[of[first], of[others[0]]][1])
+            for place in order[key]:
+                best[place] = is_better and of[place] == of[first]
     return rank, p, best

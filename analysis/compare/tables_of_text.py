@@ -1,13 +1,14 @@
 """A table of text, as Markdown, LaTeX, or for a terminal."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, ConsoleRenderable
 from rich.console import Group as Stack
 from rich.table import Table as Drawn
 from rich.text import Text
@@ -37,11 +38,24 @@ class TextTable:
         titles: The headings; the first column has names, the others numbers.
         sections: Rows by the heading of their section, which is empty if there is a single one.
         notes: Sentences about how to read it.
+        emphasis: What bold cells are; empty if there are none.
     """
 
     titles: Sequence[str]
     sections: dict[str, list[list[Cell]]]
     notes: Sequence[str] = field(default_factory=tuple)
+    emphasis: str = ""
+
+    def legend(self, mark: str = "bold") -> list[str]:
+        """List all sentences about how to read it.
+
+        Args:
+            mark: How bold cells are marked.
+
+        Returns:
+            The notes, and what the mark says.
+        """
+        return [*self.notes, *([f"{mark}: {self.emphasis}"] if self.emphasis else [])]
 
     def markdown(self) -> str:
         """Format it as Markdown.
@@ -56,7 +70,7 @@ class TextTable:
             for row in rows:
                 texts = [f"**{_in_markdown(cell.text)}**" if cell.bold else _in_markdown(cell.text) for cell in row]
                 lines.append(_pipes([*([_in_markdown(title)] if named else []), *texts]))
-        return "\n".join([*lines, "", *(f"{_in_markdown(note)}  " for note in self.notes)]).rstrip() + "\n"
+        return "\n".join([*lines, "", *(f"{_in_markdown(note)}  " for note in self.legend())]).rstrip() + "\n"
 
     def latex(self) -> str:
         r"""Format it as LaTeX.
@@ -66,7 +80,7 @@ class TextTable:
         """
         width = len(self.titles)
         lines = [
-            *(f"% {note}" for note in self.notes),
+            *(f"% {note}" for note in self.legend()),
             rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
             r"\toprule",
             _ampersands(map(_in_latex, self.titles)),
@@ -92,19 +106,43 @@ class TextTable:
             if title:
                 lines.append(f'<tr><th colspan="{len(self.titles)}" style="text-align:left">{escape(title)}</th></tr>')
             lines += [_in_html(row, "td") for row in rows]
-        notes = "".join(f"<p><em>{escape(note)}</em></p>" for note in self.notes)
+        notes = "".join(f"<p><em>{escape(note)}</em></p>" for note in self.legend())
         return f"<table>\n{chr(10).join(lines)}\n</table>\n{notes}"
 
-    def terminal(self, width: int) -> Stack:
+    def terminal(self, width: int) -> ConsoleRenderable:
         """Lay it out for a terminal.
 
         Args:
             width: Its width; columns that do not fit go to further tables below.
 
         Returns:
+            What rich can draw. Where text cannot be bold, as in a file, an asterisk follows it.
+        """
+        return _OnConsole(self, width)
+
+    def laid_out(self, width: int, mark: str) -> Stack:
+        """Lay it out for a terminal or a file.
+
+        Args:
+            width: Its width.
+            mark: What follows bold text; empty where it is seen that it is bold.
+
+        Returns:
             What rich can draw.
         """
         rows = [row for section in self.sections.values() for row in section]
+        marks = [mark if any(row[i].bold for row in rows) else "" for i in range(len(self.titles))]
+        sections = {
+            title: [
+                [
+                    Cell(text + (end if is_bold else " " * len(end)), is_bold)
+                    for (text, is_bold), end in zip(row, marks, strict=True)
+                ]
+                for row in section
+            ]
+            for title, section in self.sections.items()
+        }
+        rows = [row for section in sections.values() for row in section]
         titles = [self.titles[0], *(title.replace(" ", "\n", 1) for title in self.titles[1:])]
         widths = [
             2 + max(cell_len(line) for text in (titles[i], *(row[i].text for row in rows)) for line in text.split("\n"))
@@ -117,16 +155,26 @@ class TextTable:
             for i in columns:
                 least = widths[i] - 2 if i else None
                 table.add_column(Text(titles[i]), justify="right" if i else "left", no_wrap=bool(i), min_width=least)
-            for title, section in self.sections.items():
+            for title, section in sections.items():
                 if title:
                     table.add_section()
                     table.add_row(Text(title, "italic"))
                 for row in section:
-                    if {row[i].text for i in columns[1:]} <= {"", "–"}:  # it has nothing in this part
+                    if {row[i].text.strip() for i in columns[1:]} <= {"", "–"}:  # it has nothing in this part
                         continue
                     table.add_row(*(Text(row[i].text, "bold" if row[i].bold else "") for i in columns))
             drawn.append(table)
-        return Stack(*drawn, *(Text(note, "dim italic") for note in self.notes))
+        return Stack(*drawn, *(Text(note, "dim italic") for note in self.legend(mark or "bold")))
+
+
+class _OnConsole(NamedTuple):
+    """A table that is marked as the console that draws it allows."""
+
+    table: TextTable
+    width: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Stack]:
+        yield self.table.laid_out(self.width, "" if console.color_system else "*")
 
 
 def _in_html(cells: Iterable[Cell], kind: str) -> str:
@@ -170,4 +218,5 @@ def _in_latex(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in re.sub(r"\s", " ", text))
+    found = "".join(_LATEX.get(letter, letter) for letter in re.sub(r"\s", " ", text))
+    return re.sub(r"\$\\lambda\$\\_(max|min)", r"$\\lambda_{\\\1}$", found)

@@ -1,6 +1,7 @@
 """Legends outside the axes, and coinciding marks, which share a legend entry."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,16 @@ from matplotlib.lines import Line2D
 from basinet.analysis.drawing.layout import SMALLEST, Fitted, Sheet, place_below
 from basinet.analysis.drawing.sizes import cell_of, text_width, wrap_text
 
-__all__ = ["SAME", "coinciding", "companion", "labelled_lines", "legend_below_panels", "merge_marks", "outside_legend"]
+__all__ = [
+    "SAME",
+    "coinciding",
+    "companion",
+    "labelled_lines",
+    "legend_below_panels",
+    "merge_marks",
+    "outside_legend",
+    "unmerged",
+]
 
 _NARROW = 4.5
 """Width in inches below which a legend goes below its axes: beside them it would leave too little room."""
@@ -43,7 +53,7 @@ def _columns(labels: Sequence[str], width: float, size: float) -> tuple[int, lis
         whole = _SAFE * width - frame - (space + handle) * count + space
         if sum(float(part.max()) for part in np.array_split(natural, count)) <= whole:
             texts = list(labels)
-        elif count == 1 or whole / count >= 14 * size:
+        elif count == 1 or whole / count >= 10 * size:
             texts = [wrap_text(label, whole / count, size) for label in labels]
         else:
             break
@@ -165,6 +175,25 @@ def merge_marks(ax: Axes) -> None:
         first.set_label(first.get_label() + SAME + second.get_label())
         _color_twice(line, other.get_color())
         second.remove()
+
+
+def unmerged(ax: Axes) -> dict[str, Any]:
+    """Copy the entries of a legend before marks are merged.
+
+    Args:
+        ax: The axes.
+
+    Returns:
+        What draws the entry of each label.
+    """
+    found: dict[str, Any] = {}
+    for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+        if isinstance(handle, ErrorbarContainer):
+            line, *bars = handle
+            found[label] = ErrorbarContainer((copy(line), *bars), handle.has_xerr, handle.has_yerr, label=label)
+        else:
+            found[label] = copy(handle)
+    return found
 
 
 def companion(label: str) -> str:

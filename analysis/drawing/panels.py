@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from basinet.analysis.drawing.axes import label_log_axes, widen_constants
 from basinet.analysis.drawing.data_checks import NoDataError, require, require_runs
 from basinet.analysis.drawing.layout import Fitted, Sheet, make_room
-from basinet.analysis.drawing.legends import legend_below_panels, merge_marks
+from basinet.analysis.drawing.legends import SAME, legend_below_panels, merge_marks, unmerged
 from basinet.analysis.drawing.style import GREY, same_styles
 from basinet.analysis.statistics.run_labels import names
 from basinet.sim.run.folder import Run
@@ -102,10 +102,12 @@ def finish_panels(figure: Figure, axes: Sequence[Axes], *, share_x: bool) -> Non
         share_x: Whether they share their horizontal axes.
     """
     handles: dict[str, Any] = {}
+    single: dict[str, Any] = {}
     columns = axes[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
     for index, ax in enumerate(axes):
         widen_constants(ax)
         label_log_axes(ax)
+        single = unmerged(ax) | single
         merge_marks(ax)
         lowest = index + columns >= len(axes)
         ax.tick_params(labelbottom=not share_x or lowest)
@@ -113,5 +115,10 @@ def finish_panels(figure: Figure, axes: Sequence[Axes], *, share_x: bool) -> Non
         ax.set_ylabel(ax.get_ylabel() if index % columns == 0 else "")
         found, texts = ax.get_legend_handles_labels()
         handles |= {text: handle for text, handle in zip(texts, found, strict=True) if text not in handles}
+    for text in [text for text in handles if SAME in text]:
+        parts = text.split(SAME)
+        if any(part in other.split(SAME) for part in parts for other in handles if other != text):
+            del handles[text]  # they coincide in some panels only
+            handles |= {part: single[part] for part in parts if part not in handles}
     make_room(figure, axes, columns)
     legend_below_panels(figure, list(handles.values()), list(handles))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -198,6 +199,9 @@ def described(metric: str | Quantity, runs: Sequence[Run] = ()) -> Quantity:
     return metric if isinstance(metric, Quantity) else quantity_of(metric, runs or _RUNS.get())
 
 
+_INDICES = str.maketrans("maxin", "ₘₐₓᵢₙ")
+
+
 def axis_label(metric: str | Quantity, runs: Sequence[Run] = (), *, wrap: bool = False) -> str:
     """Return the axis label of a metric.
 
@@ -209,5 +213,5 @@ def axis_label(metric: str | Quantity, runs: Sequence[Run] = (), *, wrap: bool =
     Returns:
         The name in words, with its unit if it has one.
     """
-    name = described(metric, runs).axis
+    name = re.sub(r"(?<=λ)_(max|min)", lambda index: index[1].translate(_INDICES), described(metric, runs).axis)
     return name.replace(" (", "\n(", 1) if wrap else name

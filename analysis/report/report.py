@@ -119,7 +119,7 @@ def _write(folder: Path) -> Path:
             runs, [name for name in planned if name not in {run.name for run in runs}], excuses(impossible)
         ),
         "summary": summary_html(runs) + _points(runs),
-        "tuning": tuning_html(load_tuning(folder), folder),
+        "tuning": tuning_html(load_tuning(folder), runs, folder),
         "differences": _differences(runs),
         "figures": _figures(runs, folder),
         "experiment": _experiment(experiment),

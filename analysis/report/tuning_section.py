@@ -1,5 +1,6 @@
 """The section of a report on tuning: what was tried, what was chosen, and by which criterion."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,7 +12,8 @@ from basinet.analysis.plots.compared.tuning_sweep import candidate_rows, plot_tu
 from basinet.analysis.report.captions import capital
 from basinet.analysis.report.page import figure_html, folded_html, list_html, table_html
 from basinet.analysis.statistics.rounding import plus_minus, write_digits
-from basinet.analysis.statistics.run_labels import describe
+from basinet.analysis.statistics.run_labels import describe, names
+from basinet.sim.run.folder import Run
 
 __all__ = ["tuning_drawing", "tuning_html"]
 
@@ -19,11 +21,12 @@ _MOST_LINES = 8
 _MOST_MAPS = 6
 
 
-def tuning_html(record: Mapping[str, Any], folder: Path) -> str:
+def tuning_html(record: Mapping[str, Any], runs: Sequence[Run], folder: Path) -> str:
     """Describe a search.
 
     Args:
         record: Its record; empty if nothing was tuned.
+        runs: The final runs.
         folder: The experiment's folder, which receives the figure.
 
     Returns:
@@ -33,9 +36,11 @@ def tuning_html(record: Mapping[str, Any], folder: Path) -> str:
         return ""
     if not record["groups"]:
         return "<h2>Tuning</h2>\n<p>The search has not finished.</p>"
+    record = _titled(record, runs)
     keys = ", ".join(record["keys"])
+    was = "was" if len(record["keys"]) == 1 else "were"
     text = (
-        f"For each of the following, {keys} was chosen by {record['criterion']}. A share of"
+        f"For each of the following, {keys} {was} chosen by {record['criterion']}. A share of"
         f" {record['share']:g} of the training samples was held out of the training for that, the same for all"
         " candidates; test data were not used. Candidates share seeds, and the final runs have others."
     )
@@ -48,6 +53,16 @@ def tuning_html(record: Mapping[str, Any], folder: Path) -> str:
             folded_html(f"All {len(candidate_rows(record))} candidates (also in figures/tuning.csv)", _all(record)),
         ]
     )
+
+
+def _titled(record: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+    """Call groups of single runs by the run's strategy and condition, as elsewhere in the report."""
+    known = dict(zip((run.name for run in runs), names(runs), strict=True))
+    groups = {}
+    for group, found in record["groups"].items():
+        title = known.get(found["runs"][0], (group, "")) if len(found["runs"]) == 1 else (group, "")
+        groups[", ".join(filter(None, title))] = {**found, "title": title}
+    return {**record, "groups": groups if len(groups) == len(record["groups"]) else record["groups"]}
 
 
 def _choices(record: Mapping[str, Any]) -> str:
@@ -104,7 +119,7 @@ def tuning_drawing(record: Mapping[str, Any]) -> Drawing:
     """
     rows, metric, keys = candidate_rows(record), tuned_metric(record), list(record["keys"])
     groups = _best_groups(record)
-    shown = groups[: _MOST_MAPS if len(keys) == 2 else _MOST_LINES]
+    shown = _shown(groups, record, len(keys))
     drawn = [row for row in rows if row["group"] in shown]
     caption = f"{capital(metric.label)} over the candidates: mean over the replicas"
     if len(keys) == 2:
@@ -116,11 +131,22 @@ def tuning_drawing(record: Mapping[str, Any]) -> Drawing:
         if len(axes) > 1:
             caption += " Each panel has colours of its own."
     else:
-        figure, axes = grid(len(keys), share_x=False, share_y=True)
-        for ax, key in zip(axes, keys, strict=True):
-            plot_tuning(drawn, key, metric, ax=ax, legend=len(axes) == 1)
+        by = {
+            group: record["groups"][group].get("title", (group, "")) if len(keys) == 1 else (group, "")
+            for group in shown
+        }
+        conditions, series = (
+            [*dict.fromkeys(c for _, c in by.values())],
+            [*dict.fromkeys(name for name, _ in by.values())],
+        )
+        parts = list(itertools.product(keys, conditions))
+        figure, axes = grid(len(parts), share_x=len(keys) == 1, share_y=True)
+        for ax, (key, condition) in zip(axes, parts, strict=True):
+            mine = [{**row, "group": by[row["group"]][0]} for row in drawn if by[row["group"]][1] == condition]
+            plot_tuning(mine, key, metric, series=series, ax=ax, legend=len(axes) == 1)
+            ax.set_title(condition, fontsize="medium")
         if len(axes) > 1:
-            finish_panels(figure, axes, share_x=False)
+            finish_panels(figure, axes, share_x=len(keys) == 1)
         caption += (
             ", bars of one standard error. What was chosen has a ring; hollow marks were stopped early; × where a"
         )
@@ -132,6 +158,16 @@ def tuning_drawing(record: Mapping[str, Any]) -> Drawing:
     found = [f"{group}: {_said(record['groups'][group]['choice'])}" for group in shown]
     finding = f"Chosen: {'; '.join(found)}."
     return Drawing("tuning", f"{capital(metric.label)} over {' and '.join(keys)}", caption, figure, rows, finding)
+
+
+def _shown(groups: Sequence[str], record: Mapping[str, Any], keys: int) -> list[str]:
+    """Choose what is drawn: the best groups, as maps, or as lines; with one key in a panel for each condition."""
+    if keys != 1:
+        return list(groups[: _MOST_MAPS if keys == 2 else _MOST_LINES])
+    condition = {group: record["groups"][group].get("title", (group, ""))[1] for group in groups}
+    panels = list(dict.fromkeys(condition.values()))[:_MOST_MAPS]
+    lines = {panel: [group for group in groups if condition[group] == panel][:_MOST_LINES] for panel in panels}
+    return [group for group in record["groups"] if group in lines.get(condition[group], ())]
 
 
 def _best_groups(record: Mapping[str, Any]) -> list[str]:

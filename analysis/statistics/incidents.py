@@ -147,9 +147,6 @@ def incidents(runs: Sequence[Run]) -> list[str]:
             progress = f"step {run.status['step']} of {run.status['steps']}"
             sentences.append(f"{label}: stopped early at {progress}, since {run.status['stopped']}.")
         if run.status.get("state") not in FINISHED:
-            planned, error = run.status.get("steps", run.config.get("steps")), run.status.get("error")
-            progress = f"{run.status.get('state')} at step {run.status.get('step')}" + (
-                f" of {planned}" if planned else ""
-            )
-            sentences.append(f"{label}: {progress}" + (f" ({error})." if error else "."))
+            error = run.status.get("error")
+            sentences.append(f"{label}: {run.progress}" + (f" ({error})." if error else "."))
     return sentences

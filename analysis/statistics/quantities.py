@@ -5,7 +5,7 @@ from functools import cache
 
 from basinet.sim.experiment.plugged import plugged
 from basinet.sim.run.folder import Run
-from basinet.sim.run.quantity import QUANTITIES, Quantity, Where
+from basinet.sim.run.quantity import QUANTITIES, Quantity, Where, of_every_run
 
 __all__ = ["headings", "main_metric", "metric_quantities", "own_quantities", "quantities", "quantity_of", "registered"]
 
@@ -51,7 +51,7 @@ def quantities(runs: Sequence[Run]) -> dict[str, Quantity]:
     Returns:
         Quantities by name: the metrics, those that every run has, then those of the analysis.
     """
-    found = metric_quantities(runs) | QUANTITIES
+    found = metric_quantities(runs) | _of_every_run(runs)
     for run in runs:
         found |= run.quantities
     # Older runs recorded none; the registry of measures, which imports torch, is needed only for these.
@@ -59,6 +59,10 @@ def quantities(runs: Sequence[Run]) -> dict[str, Quantity]:
     if any(name not in found for rows in older for row in rows for name in row):
         found |= {name: known for name, known in registered().items() if name not in found}
     return found
+
+
+def _of_every_run(runs: Sequence[Run]) -> dict[str, Quantity]:
+    return of_every_run(validation=runs and all(run.config.get("validation") for run in runs))
 
 
 def own_quantities(runs: Sequence[Run]) -> list[str]:
@@ -84,7 +88,10 @@ def quantity_of(metric: str, runs: Sequence[Run] = ()) -> Quantity:
     Returns:
         The quantity; for an unknown metric, one labelled with the name in words.
     """
-    for known in (QUANTITIES, *(part for run in runs for part in (run.metric_quantities or {}, run.quantities))):
+    for known in (
+        _of_every_run(runs),
+        *(part for run in runs for part in (run.metric_quantities or {}, run.quantities)),
+    ):
         if metric in known:
             return known[metric]
     return registered().get(metric) or Quantity(metric.replace("_", " "))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-__all__ = ["plus_minus", "write_digits"]
+__all__ = ["plus_minus", "write_amount", "write_digits"]
 
 
 def write_digits(values: Sequence[float], mean: float, error: float, *, join: str, sign: str = "") -> str:
@@ -27,6 +27,25 @@ def write_digits(values: Sequence[float], mean: float, error: float, *, join: st
     decimals = max(0, 1 + power - int(f"{error:.1e}".split("e")[1]))
     text = join.join(f"{value / 10.0**power:{sign}.{decimals}f}" for value in values)
     return f"({text})e{power}" if power else text
+
+
+def write_amount(number: float) -> str:
+    """Format a large number of things that are counted, such as samples or bytes.
+
+    Args:
+        number: The number.
+
+    Returns:
+        The text; from a million on four digits of millions, or of larger units.
+
+    Example:
+        >>> [write_amount(number) for number in (512, 10_240, 12_390_400, 2.5e9)]
+        ['512', '10,240', '12.39 M', '2.5 G']
+    """
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size * (1 - 5e-5):
+            return f"{number / size:,.4g} {unit}" if number < 1e16 else f"{number:.4g}"
+    return f"{number:,.0f}" if number >= 9999.5 else f"{number:.4g}"
 
 
 def plus_minus(mean: float | None, error: float | None, *, join: str = " ± ") -> str:

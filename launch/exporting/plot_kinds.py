@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from basinet.analysis import plots
+from basinet.analysis.plots.compared.compared_figures import KINDS, OF_RUNS
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import shown
 from basinet.sim.run.folder import Run
@@ -42,6 +43,12 @@ def plot_kind(runs: Sequence[Run], kind: str, ax: Axes | None, options: dict[str
         ExperimentError: There is no such kind, or it takes no such argument.
     """
     known = plot_kinds()
+    kind = OF_RUNS.get(kind, kind)
+    if kind not in known and kind in KINDS:
+        raise ExperimentError(
+            f"kind: {kind} is a figure of a comparison: basinet compare --plot {kind}, or in Python"
+            f" basinet.analysis.plots.comparison_figure(basinet.compare(…), {kind!r})"
+        )
     if kind not in known:
         raise ExperimentError(f"kind: got {shown(kind)}; {nearest(str(kind), sorted(known))}")
     parameters = inspect.signature(known[kind]).parameters

@@ -26,7 +26,7 @@ def curves(
         index: The runs.
         groups: Numbers of the runs of each group; those that are gone are left out.
         metric: The metric.
-        x: The horizontal axis: `step`, or another measurement.
+        x: The horizontal axis: `step`, `samples`, or another measurement.
         seconds: Time after which to stop reading; the next call goes on.
 
     Returns:

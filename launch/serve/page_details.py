@@ -1,5 +1,6 @@
 """What the page shows of single runs: who works on them, and what has been logged."""
 
+import math
 import os
 import socket
 import time
@@ -39,6 +40,7 @@ def listed(entry: Entry) -> dict[str, Any]:
         "step": status.get("step", 0),
         "steps": status.get("steps", entry.config.get("steps")),
         "replicas": entry.config.get("replicas", 1),
+        "samples": entry.samples if math.isfinite(entry.samples) else None,
         "diverged": len(entry.diverged),
         "changed": entry.changed,
         "problem": entry.problem,

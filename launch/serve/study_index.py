@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from basinet.analysis.compare.efforts import samples_a_step
 from basinet.launch.serve.growing_metrics import GrowingMetrics, Series, last_values
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import is_leftover, read_json
-from basinet.sim.run.quantity import QUANTITIES, Quantity
+from basinet.sim.run.quantity import Quantity, of_every_run
 from basinet.sim.run.records import ANALYZED, METRICS, is_begun, load_config, load_status
 
 __all__ = ["ODD", "Entry", "StudyIndex"]
@@ -48,6 +49,7 @@ class Entry:
         config: The resolved experiment.
         status: What the run says of itself.
         finals: Mean, standard deviation and number of replicas of the last values, by metric.
+        samples: The samples that all agents together draw at a step; NaN if that is not known.
         quantities: What the numbers are called.
         problem: Why it cannot be read; "" if it can.
         changed: When its status or measurements last changed, in seconds since the epoch.
@@ -63,6 +65,7 @@ class Entry:
     config: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     finals: dict[str, tuple[float, float | None, int]] = field(default_factory=dict)
+    samples: float = math.nan
     quantities: dict[str, Quantity] = field(default_factory=dict)
     problem: str = ""
     changed: float = 0.0
@@ -146,10 +149,11 @@ class StudyIndex:
         Args:
             entry: The run.
             metric: The metric.
-            x: The horizontal axis: `step`, or another measurement.
+            x: The horizontal axis: `step`, `samples`, or another measurement.
 
         Returns:
-            The curves of the replicas that did not diverge; and `every`: one in so many evaluations was kept.
+            The curves of the replicas that did not diverge, none if their places are not known; and `every`: one in so
+            many evaluations was kept.
 
         Raises:
             ExperimentError: The measurements are damaged.
@@ -158,7 +162,11 @@ class StudyIndex:
             known = self._metrics.setdefault(entry.number, GrowingMetrics(entry.path))
             if not self.has_read(entry):
                 self._read_on(known, entry)
-            return known.series(metric, x, entry.diverged), known.every
+            if x != "samples":
+                return known.series(metric, x, entry.diverged), known.every
+            found = known.series(metric, "step", entry.diverged) if math.isfinite(entry.samples) else {}
+            scaled = {replica: (steps, steps * entry.samples, values) for replica, (steps, _, values) in found.items()}
+            return scaled, known.every
 
     def _read_on(self, known: GrowingMetrics, entry: Entry) -> None:
         for attempt in range(_TRIES):
@@ -298,6 +306,7 @@ def _fill(entry: Entry, path: Path) -> None:
     begun = any((path / name).exists() for name in ("status.json", METRICS))
     entry.config = load_config(path)
     entry.status = load_status(path)
+    entry.samples = samples_a_step(entry.config, entry.status)
     replicas = int(entry.config.get("replicas") or 1)
     values = last_values(path, replicas, entry.diverged)
     finals = {name: _moments([*map(float, found.values())]) for name, found in values.items()}
@@ -306,5 +315,6 @@ def _fill(entry: Entry, path: Path) -> None:
     if (path / ANALYZED).exists():
         recorded |= read_json(path / ANALYZED).get("quantities", {})
     entry.quantities = {name: Quantity.read(known) for name, known in recorded.items()}
-    entry.quantities |= {name: known for name, known in QUANTITIES.items() if name in entry.finals}
+    usual = of_every_run(validation=entry.config.get("validation"))
+    entry.quantities |= {name: known for name, known in usual.items() if name in entry.finals}
     entry.state = str(entry.status["state"]) if begun else "waiting"

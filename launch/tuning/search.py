@@ -27,6 +27,9 @@ from basinet.sim.setup.setup import Setup
 
 __all__ = ["searched"]
 
+_MOST_NAMES = 3
+"""Number of choices up to which a message names them."""
+
 
 def searched(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Candidate]:
     """Search for the values of an experiment, unless that is done already.
@@ -215,7 +218,8 @@ class _Search:
                 continue
             self.tried, end = wider, "largest" if largest else "smallest"
             self.added[key, largest] = self.added.get((key, largest), 0) + 1
-            self.notes.append(f"{key}: {describe(value)} added, since the best of {listed(groups)} was the {end}")
+            who = listed(groups) if len(groups) <= _MOST_NAMES else f"{len(groups)} of {len(self.tuned.groups)} choices"
+            self.notes.append(f"{key}: {describe(value)} added, since the best of {who} was the {end}")
         return [one for one in combined(self.tried) if one not in before]
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from basinet.launch.progress_bar import how_many
-from basinet.sim.evaluation.measuring import main_metric, of_validation
+from basinet.sim.evaluation.measuring import main_metric
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
 from basinet.sim.experiment.tuning.tuning_request import beyond
-from basinet.sim.run.quantity import Quantity
+from basinet.sim.run.quantity import Quantity, of_validation
 from basinet.sim.run.simulation import build
 from basinet.sim.setup.setup import Setup
 
@@ -103,13 +103,16 @@ def about_search(tuned: TunedExperiment) -> str:
     rungs = [(rung_of(longest, share), keep) for share, keep in tuned.tuning.rungs(count)]
     rungs = [rung for rung, before in zip(rungs, [(0, 0), *rungs], strict=False) if before[0] < longest.num_steps]
     given = sum(keep * (end - begun) for (end, keep), (begun, _) in zip(rungs, [(0, 0), *rungs], strict=False))
-    given, further_steps = given * len(tuned.runs), (most - count) * longest.num_steps * len(tuned.runs)
     first, *further = rungs
     halved = "".join(f", {keep} of each choice to step {step:,}" for step, keep in further)
+    further_steps = ""
+    if most > count:
+        added = (most - count) * longest.num_steps
+        further_steps = f", and at most {(given + added) * len(tuned.runs):,} if the best values are at an edge"
     return (
         f"tuning: {count} candidates for each of {count_of(len(tuned.groups), 'choice')}, by the {judge.known.label} of"
         f" {count_of(tuned.tuning.replicas, 'replica')}: {how_many(len(setups))} to step {first[0]:,}{halved};"
-        f" {given:,} steps in all, and at most {given + further_steps:,} if the best values are at an edge"
+        f" {given * len(tuned.runs):,} steps in all{further_steps}"
     )
 
 

@@ -1,13 +1,14 @@
 """The record of a search in the folder of an experiment."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from basinet.launch.tuning.choosing import Score, at_edge, best_of, differences
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import importable, plain
-from basinet.sim.experiment.mistakes import count_of
+from basinet.sim.experiment.mistakes import count_of, shown
 from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment, search_seed
 from basinet.sim.run.claim import forget
 from basinet.sim.run.files import discard, is_leftover
@@ -34,9 +35,10 @@ def check_free(tuned: TunedExperiment, out: Path) -> dict[str, Any]:
         raise ExperimentError(f"--out: {out} is a file; choose a folder")
     found = load_tuning(out)
     entries = [entry.name for entry in out.iterdir() if not is_leftover(entry)] if out.exists() else []
-    if found.get("identity") != _identity(tuned) if found else set(entries) - {SEARCH}:
+    why = _first_difference(found["identity"], _identity(tuned)) if found else ""
+    if why or (not found and set(entries) - {SEARCH}):
         raise ExperimentError(
-            f"--out: {out} holds another experiment; choose another folder, or --fresh (fresh=True) to discard it"
+            f"--out: {out} holds another experiment{why}; choose another folder, or --fresh (fresh=True) to discard it"
         )
     return found
 
@@ -141,6 +143,17 @@ def _group(runs: Sequence[str], scores: Sequence[Score], known: Quantity, tried:
 
 
 def _identity(tuned: TunedExperiment) -> dict[str, Any]:
-    """Describe what the search depends on."""
+    """Describe what the search depends on, however it is written."""
+    given = asdict(tuned.tuning)
     runs = {name: steps_of(config.describe()) for name, config in tuned.runs.items()}
-    return {"tune": plain(tuned.description["tune"], importable), "runs": runs}
+    return {"tune": plain(given.pop("values") | given, importable), "runs": runs}
+
+
+def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Say in parentheses in what two searches differ; empty if in nothing."""
+    for part, said in (("tune", "tune.{} is {}, not {}"), ("runs", "of the runs, {} is not the same")):
+        before, now = old[part], new[part]
+        for key in dict.fromkeys([*now, *before]):
+            if before.get(key) != now.get(key):
+                return f" ({said.format(key, shown(before.get(key)), shown(now.get(key)))})"
+    return ""

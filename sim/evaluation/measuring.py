@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from basinet.sim.data.nests import Nest, leaves, map_nest
 from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, spread, take
 from basinet.sim.evaluation.metric import Metric, as_metric
 from basinet.sim.experiment.plugged import plugged
-from basinet.sim.run.quantity import QUANTITIES, Quantity, Where
+from basinet.sim.run.quantity import Quantity, Where, of_every_run, of_validation
 
 if TYPE_CHECKING:
     from basinet.sim.tasks.task import Task
@@ -77,19 +76,6 @@ def quantities_of(task: "Task") -> dict[str, Quantity]:
     return {name: of_validation(known) for name, known in found.items()} if task.is_validation else found
 
 
-def of_validation(quantity: Quantity) -> Quantity:
-    """Describe a number that is measured on samples that were held out, which take the place of the test data.
-
-    Args:
-        quantity: Its description on test data.
-
-    Returns:
-        The description.
-    """
-    said = {key: getattr(quantity, key).replace("test", "validation", 1) for key in ("label", "heading", "about")}
-    return replace(quantity, **said)
-
-
 def main_metric(task: "Task") -> tuple[str, Quantity]:
     """Choose the number by which a model is judged.
 
@@ -100,7 +86,7 @@ def main_metric(task: "Task") -> tuple[str, Quantity]:
         Name and quantity of its first metric; of the loss if it has none.
     """
     loss = "train_loss" if task.test is None else "test_loss"
-    known = of_validation(QUANTITIES[loss]) if task.is_validation else QUANTITIES[loss]
+    known = of_every_run(validation=task.is_validation)[loss]
     return next(iter(quantities_of(task).items()), (loss, known))
 
 

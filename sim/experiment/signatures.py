@@ -252,6 +252,6 @@ def sentence(error: ValidationError, path: str, names: Iterable[str]) -> str:
     if first["type"] in _CHOICES:  # of which a type may allow several
         complaints = (e["msg"] for e in error.errors() if e["type"] in _CHOICES and e["loc"][:1] == first["loc"][:1])
         message = "should be " + " or ".join(dict.fromkeys(msg.removeprefix("Input should be ") for msg in complaints))
-    if isinstance(first["input"], Mapping) and len(first["input"]) == 1:
-        message += f", or a range; {nearest(next(iter(first['input'])), FORMS)}"
+    if isinstance(first["input"], Mapping) and len(words := [*first["input"].keys() - {"name"}]) == 1:
+        message += f", or a range; {nearest(words[0], FORMS)}"
     return f"{where}: got {shown(first['input'])}, which {message}"

@@ -42,6 +42,7 @@ from basinet.sim.run.records import (
     FINISHED,
     METRICS,
     OF_THE_SETUP,
+    SEARCH,
     Row,
     csv_text,
     is_begun,
@@ -94,8 +95,14 @@ class Run:
     metrics: list[Row]
 
     def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self.progress})"
+
+    @property
+    def progress(self) -> str:
+        """State and step, such as "interrupted at step 4 of 20": a run that failed did so after the last known one."""
+        state, step = self.status.get("state"), self.status.get("step")
         steps = self.status.get("steps", self.config.get("steps"))
-        return f"Run({str(self.path)!r}: {self.status.get('state')} at step {self.status.get('step')} of {steps})"
+        return f"{state} {'after' if state == 'failed' else 'at'} step {step}{f' of {steps}' if steps else ''}"
 
     @property
     def diverged(self) -> dict[int, int]:
@@ -392,6 +399,8 @@ def run_folders(path: str | Path, begun: Callable[[Path], bool] = is_begun) -> d
     record = load_record(path) if (path / "experiment.yaml").exists() else {}
     found = {name: path / name for name in record.get("runs", []) if begun(path / name)}
     if not found:
+        if searched := sorted(str(file.parent) for file in (path / SEARCH).glob("*/experiment.yaml")):
+            raise FileNotFoundError(f"{path} holds no runs yet; those of its search are in {', '.join(searched)}")
         raise FileNotFoundError(f"{path} holds no runs: give a folder that `basinet run` wrote")
     return found
 

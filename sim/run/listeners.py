@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 LOGGED = "logged.json"
 
+_PATIENCE = 10.0
+
 OnEvaluate = Callable[[str, int, dict[int, dict[str, float]]], Any]
 """A function of a run's name, the step, and the metrics of each replica by name."""
 
@@ -141,7 +143,10 @@ class Feeds:
 
     Attributes:
         failed: Why loggers have failed, by name.
+        patience: Seconds after which is said which logger its runs wait for.
     """
+
+    patience = _PATIENCE
 
     def __init__(self, loggers: Sequence[Component], out: Path, *, several: bool = False, stage: str = "") -> None:
         self.out = out
@@ -233,13 +238,17 @@ class Feeds:
 
     def _attempt(self, name: str, work: Callable[[], None]) -> None:
         """Let a logger work; if it fails, say so once, and leave it alone from then on."""
-        reason = _attempt(name, work, say=name not in self.failed)
+        reason = _attempt(name, work, self.patience, say=name not in self.failed)
         if reason is not None:
             self.failed.setdefault(name, reason)
 
 
-def _attempt(name: str, work: Callable[[], None], *, say: bool = True) -> str | None:
-    """Let a logger work; if it fails, which must not end a run, warn and return why."""
+def _attempt(name: str, work: Callable[[], None], patience: float = _PATIENCE, *, say: bool = True) -> str | None:
+    """Let a logger work, and say so if it takes long; if it fails, which must not end a run, warn and return why."""
+    sentence = "loggers: %s has not returned for %g seconds, and its runs wait for it"
+    slow = threading.Timer(patience, _log.warning, (sentence, name, patience))
+    slow.daemon = True  # an interrupted process does not wait to say so
+    slow.start()
     try:
         work()
     except (Exception, SystemExit) as error:
@@ -251,6 +260,8 @@ def _attempt(name: str, work: Callable[[], None], *, say: bool = True) -> str | 
                 in_words(error),
             )
         return in_words(error)
+    finally:
+        slow.cancel()
     return None
 
 

@@ -98,6 +98,9 @@ class Progress:
         team: Its workers.
         monitor: Receives its progress.
         rhythm: Intervals at which it is attended to.
+
+    Attributes:
+        step: The last step that it has reached.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Progress:
         self.team = team
         self.monitor = monitor
         self.rhythm = rhythm
+        self.step = 0
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
         self.asked_to_stop: str | None = None
@@ -171,7 +175,7 @@ class Progress:
             taken = min(target - step, pace)
             start = time.monotonic()
             self.team.advance(step + taken)
-            step += taken
+            step = self.step = step + taken
             if stop.is_set():  # on an interruption there may be no time for an evaluation
                 self._checkpoint(looked=False)
                 return self._status(step, "interrupted")
@@ -264,7 +268,8 @@ class Progress:
         step, looked = 0, saved is not None and saved.get("looked", True)
         if saved:
             self.team.load(saved)
-            step, self.diverged = saved["step"], dict(saved["diverged"])
+            step = self.step = saved["step"]
+            self.diverged = dict(saved["diverged"])
         self.folder.begin()
         self._keep_frozen()
         files = self._files_until(saved)

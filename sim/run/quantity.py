@@ -1,10 +1,10 @@
 """Quantities: the labels of a run's numbers in plots and tables, and which direction is better."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-__all__ = ["QUANTITIES", "Direction", "Quantity", "Where"]
+__all__ = ["QUANTITIES", "Direction", "Quantity", "Where", "of_every_run", "of_validation"]
 
 Direction = Literal["smaller", "larger"]
 
@@ -89,3 +89,28 @@ QUANTITIES: dict[str, Quantity] = {
     "agent": Quantity("agent"),
 }
 """What a run measures whatever its metrics and its analysis; these names are reserved."""
+
+
+def of_validation(quantity: Quantity) -> Quantity:
+    """Describe a number that is measured on samples that were held out, which take the place of the test data.
+
+    Args:
+        quantity: Its description on test data.
+
+    Returns:
+        The description.
+    """
+    said = {key: getattr(quantity, key).replace("test", "validation", 1) for key in ("label", "heading", "about")}
+    return replace(quantity, **said)
+
+
+def of_every_run(*, validation: Any) -> dict[str, Quantity]:
+    """Describe the numbers that every run has.
+
+    Args:
+        validation: Whether samples were held out, on which the test loss is measured.
+
+    Returns:
+        Quantities by name.
+    """
+    return QUANTITIES | ({"test_loss": of_validation(QUANTITIES["test_loss"])} if validation else {})

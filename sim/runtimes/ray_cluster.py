@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 import ray
 
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import count_of, first_line
 from basinet.sim.run.interruptions import INTERRUPTIONS
 from basinet.sim.runtimes.meeting import in_time, patience
 from basinet.sim.runtimes.run_packing import Needs, Node, capacity
@@ -163,7 +163,7 @@ def check_room(needs: Needs, there: Sequence[Node]) -> None:
     if fitting < needs.workers:
         have = f"{sum(node.cpus for node in there):g} CPUs and {sum(len(node.gpus) for node in there)} GPUs"
         raise ExperimentError(
-            f"runtime.actors: {needs.workers} actors of {needs.cpus:g} CPUs and "
-            f"{needs.gpus:g} GPUs do not fit on the cluster's {len(there)} node(s) with {have}; "
-            f"at most {fitting} do: lower runtime.actors, runtime.cpus_per_actor or runtime.gpus_per_actor"
+            f"runtime.actors: got {needs.workers}, each with {needs.cpus:g} CPUs and {needs.gpus:g} GPUs; allowed on"
+            f" the cluster's {count_of(len(there), 'node')} with {have} are at most {fitting}: lower runtime.actors,"
+            " runtime.cpus_per_actor or runtime.gpus_per_actor"
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.agents.state import load_checkpoint, load_frozen, measured_parameters, weighted_mean
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.digest import digest
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.models.loading import load_values
@@ -120,8 +120,8 @@ def read_points(
         )
     if point != "centroid" and (isinstance(point, bool | float) or point not in range(agents)):
         raise ExperimentError(
-            f"{keys['point']}: got {point}, but {folder} has {agents} agent{'' if agents == 1 else 's'}; allowed are"
-            f" centroid, {_numbers(agents).partition(' ')[2]}"
+            f"{keys['point']}: got {point}, but {folder} has {agents} agent{'' if agents == 1 else 's'};"
+            f" {nearest(str(point), ['centroid', _numbers(agents).partition(' ')[2]])}"
         )
     writer = RunFolder(run.path)
     file = writer.checkpoint if step is None else writer.kept(step)

@@ -1,6 +1,8 @@
 """Measurements of runs in the forms of other tools: frames, tables, films, loggers, and the models of all agents."""
 
 import importlib.util
+import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +11,17 @@ import torch
 from PIL import Image
 
 import basinet
+from basinet.analysis.drawing.data_checks import NoDataError
+from basinet.analysis.plots.compared.compared_figures import KINDS, OF_RUNS
 from basinet.analysis.plots.graph_film import agents_over_time
 from basinet.launch.cli import main
 from basinet.launch.exporting.logged_afterwards import log_again
 from basinet.launch.exporting.plot_kinds import plot_kinds
 from basinet.launch.exporting.tidy_frames import tidy_frame, write_table
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.experiment import parse_loggers
+from basinet.sim.run.listeners import Feeds
+from basinet.sim.run.records import load_config
 from basinet.sim.run.trajectory import load_trajectory
 
 BASE = {
@@ -141,6 +148,11 @@ def test_figures_are_drawn_by_kind(results):
     assert {"curves", "consensus", "scatter"} <= {*plot_kinds()} and "panels" not in plot_kinds()
     with pytest.raises(ExperimentError, match=r"kind: got 'curve'; allowed: agents, .*did you mean 'curves'"):
         results.plot("curve")
+    with pytest.raises(ExperimentError, match=r"kind: trend is a figure of a comparison: basinet compare --plot trend"):
+        results.plot("trend")
+    with pytest.raises(NoDataError, match="no run has measured"):
+        results.plot("risk")  # as of comparisons
+    assert {*OF_RUNS.values()} <= {*plot_kinds()} and {*OF_RUNS} <= {*KINDS}
     with pytest.raises(ExperimentError, match=r"metrc: .*has no argument 'metrc'; allowed: metric, x"):
         results.plot("curves", metrc="train_loss")
 
@@ -192,14 +204,39 @@ def test_a_ready_logger_is_closed_once_whatever_a_run_holds(tmp_path):
     assert said == ["closed"]
 
 
-def test_tensorboard_reads_what_was_logged(results, tmp_path):
+def test_tensorboard_reads_what_was_logged_once_over_several_processes(results, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    from tensorboard.util.tensor_util import make_ndarray
 
-    log_again(results.folder, ["tensorboard"], tmp_path)
+    write = RecordWriter.write
+    monkeypatch.setattr(RecordWriter, "write", lambda *given: (time.sleep(0.005), write(*given)))  # a slow disk
     run = results.runs[0]
-    read = EventAccumulator(str(tmp_path / run.name / "tensorboard")).Reload()
-    steps, values = run.series("train_loss")[1]
-    found = read.Scalars("train_loss/replica_1")
-    assert [event.step for event in found] == steps
-    np.testing.assert_allclose([event.value for event in found], values, rtol=1e-6)
+    (tmp_path / "config.yaml").write_bytes((run.path / "config.yaml").read_bytes())
+    lines = (run.path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    begun = time.time()
+    # Two evaluations, of which the second is taken again, and the rest.
+    for count, evaluations in ((2, 1), (4, 2), (2, 2), (len(lines), 3)):
+        (tmp_path / "metrics.jsonl").write_bytes(b"".join(lines[:count]))
+        with Feeds(parse_loggers(["tensorboard"]), tmp_path) as feeds:
+            feeds.update("run", tmp_path)
+            read = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()  # though the process may die now
+            assert len(read.Scalars("test_loss/replica_1")) == evaluations
+    ended = time.time()
+
+    names = {name for row in run.metrics if "agent" not in row for name in row} - {"step", "replica"}
+    assert {"train_loss", "average_sharpness"} <= names
+    assert {*read.Tags()["scalars"]} == {f"{name}{end}" for name in names for end in ("", "/replica_0", "/replica_1")}
+    for name in names:
+        series = run.series(name)
+        wanted = {f"/replica_{replica}": found for replica, found in series.items()}
+        wanted[""] = series[0][0], np.mean([values for _, values in series.values()], 0)
+        for end, (steps, values) in wanted.items():
+            found = sorted(read.Scalars(name + end), key=lambda event: event.step)
+            assert [event.step for event in found] == steps, name
+            np.testing.assert_allclose([event.value for event in found], values, rtol=2**-23)  # float32
+            assert all(begun <= event.wall_time <= ended for event in found)
+    (text,) = read.Tensors("experiment/text_summary")
+    said = make_ndarray(text.tensor_proto).item().decode()
+    assert json.loads(said.removeprefix("```json").removesuffix("```")) == load_config(tmp_path)

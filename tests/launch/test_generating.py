@@ -206,7 +206,7 @@ def test_tokens_stay_with_the_run_when_its_text_changes(tmp_path, capsys):
             "seed: got 99999999999999999999; allowed are whole numbers from 0 to 9223",
         ),
         (["--seed", "-1"], "seed: got -1; allowed are whole numbers from 0"),
-        (["--agent", "2"], "has 2 agents; allowed are centroid, 0 to 1"),
+        (["--agent", "2"], "has 2 agents; allowed: centroid, 0 to 1"),
         (["--replica", "1"], "has 1 replica; allowed is 0"),
     ],
 )

@@ -98,7 +98,8 @@ def test_objects_say_what_they_are(broken):
     results = broken.results
     assert repr(results.experiment).startswith("Experiment(2 runs: diffusion-atc_")
     assert [
-        repr(run).endswith(end) for run, end in zip(results.runs, ("of 12)", "done at step 12 of 12)"), strict=True)
+        repr(run).endswith(end)
+        for run, end in zip(results.runs, (": failed after step 0 of 12)", "done at step 12 of 12)"), strict=True)
     ]
     html = results._repr_html_()
     assert html.count("<tr>") == 4 and "raises KeyError" in html
@@ -212,8 +213,12 @@ def test_a_folder_is_read_again_and_a_model_written_to_a_file(tmp_path, monkeypa
         (["out"], f"RUN: out holds several runs; give the folder of one: {NAME}, isolated"),
         ([f"out/{NAME}", "--replica", "2"], f"--replica: got 2, but out/{NAME} has 2 replicas; allowed are 0 to 1"),
         ([f"out/{NAME}", "--replica", "-1"], "--replica: got -1"),
-        ([f"out/{NAME}", "--agent", "4"], "--agent: got 4"),
-        ([f"out/{NAME}", "--agent", "centriod"], "allowed are centroid, 0 to 3"),
+        ([f"out/{NAME}", "--agent", "4"], f"--agent: got 4, but out/{NAME} has 4 agents; allowed: centroid, 0 to 3"),
+        ([f"out/{NAME}", "--agent", "centriod"], "did you mean 'centroid'?"),
+        (
+            [f"out/{NAME}", "--agent", "al"],
+            "--agent: got al; allowed: centroid, all, the number of an agent; did you mean 'all'?",
+        ),
         (["nowhere"], "nowhere holds no runs"),
     ]:
         assert main(["export", *words, "--out", "no.pt"]) == 2

@@ -10,8 +10,10 @@ import yaml
 import basinet
 from basinet.analysis.compare.comparison import compare
 from basinet.analysis.drawing.legibility import illegible
+from basinet.analysis.report import tuning_section
 from basinet.analysis.report.report import write_report
 from basinet.analysis.report.tuning_section import tuning_drawing
+from basinet.analysis.statistics.quantities import quantities, quantity_of
 from basinet.launch.cli import main
 from basinet.launch.tuning import search
 from basinet.launch.tuning.choosing import Score, at_edge, best_of, differences
@@ -19,9 +21,10 @@ from basinet.launch.tuning.search_plan import about_search
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
 from basinet.sim.run.files import sealed_json
-from basinet.sim.run.folder import RunFolder, load_run
+from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.records import lines_of, load_status, load_tuning
 from basinet.sim.run.simulation import Interrupted, RunFailed
+from tests.planted_runs import write_run
 
 LANDSCAPE = {
     "task": {"name": "quadratic", "curvature": [1.0], "noise": 0.0},
@@ -92,14 +95,25 @@ def test_a_search_that_is_finished_is_not_repeated(extended, monkeypatch):
     out, _ = extended
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.json*")}
     monkeypatch.setattr(search, "prepare", None)
-    assert tune(out, {"optimizer.lr": [0.001, 0.01, 0.1], "replicas": 2}).tuning
+    written = ({"optimizer.lr": [0.001, 0.01, 0.1]}, {"optimizer": {"lr": {"log": [0.001, 0.1, 3]}}, "halving": 3})
+    for one in written:  # the same in other words
+        assert tune(out, one | {"replicas": 2}).tuning
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json*")} == before
 
 
-@pytest.mark.parametrize("changes", [{"tune": {"optimizer.lr": [0.1, 1.0]}}, {"steps": 5}])
-def test_another_search_into_the_folder_is_an_error(extended, changes):
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"tune": {"optimizer.lr": [0.1, 1.0]}}, r"tune\.optimizer\.lr is \[0\.001, 0\.01, 0\.1\], not \[0\.1, 1\.0\]"),
+        ({"tune": {"optimizer.lr": [0.001, 0.01, 0.1]}}, r"tune\.replicas is 2, not 3"),
+        ({"steps": 5}, "of the runs, centralized is not the same"),
+        ({"strategy": ["centralized", "diffusion", "isolated"]}, "of the runs, isolated is not the same"),
+        ({"strategy": ["diffusion"]}, "of the runs, centralized is not the same"),
+    ],
+)
+def test_another_search_into_the_folder_is_an_error(extended, changes, said):
     out, _ = extended
-    with pytest.raises(ExperimentError, match="holds another experiment"):
+    with pytest.raises(ExperimentError, match=rf"holds another experiment \({said}\); choose"):
         basinet.run(
             **LANDSCAPE | {"tune": {"optimizer.lr": [0.001, 0.01, 0.1], "replicas": 2}} | changes, out=out, quiet=True
         )
@@ -129,7 +143,7 @@ def test_the_report_shows_the_sweep(extended):
     page = write_report(out).read_text()
     assert "<h2>Tuning</h2>" in page and "10 added, since the best" in page
     assert 'aria-label="Training loss over optimizer.lr. Horizontal axis: optimizer.lr.' in page
-    assert "Chosen: centralized: 1; diffusion-atc: 1." in page
+    assert "Chosen: centralized: 1; diffusion ATC: 1." in page
     assert len((out / "figures" / "tuning.csv").read_text().splitlines()) == 11
 
 
@@ -239,6 +253,8 @@ def test_a_search_that_was_stopped_ends_like_an_unbroken_one(tmp_path, halved):
         with pytest.raises(Interrupted, match=f"the progress is in {tmp_path}, and the same experiment"):
             tune(tmp_path, HALVED, **ALONE)
     assert load_tuning(tmp_path)["state"] == "searching" and not (tmp_path / "experiment.yaml").exists()
+    with pytest.raises(FileNotFoundError, match=r"holds no runs yet; those of its search are in .*tuning.1-given$"):
+        basinet.load(tmp_path)
     tune(tmp_path, HALVED, **ALONE)
     for file in sorted(
         path.relative_to(whole) for path in whole.rglob("*") if path.name in ("metrics.jsonl", "tuning.json")
@@ -318,7 +334,12 @@ def test_the_test_data_have_no_part_in_the_choice(tmp_path):
     final, tried = (load_run(tmp_path / "true" / where) for where in ("diffusion-atc", files[0].parent))
     assert final.config["seed"] == 0 != tried.config["seed"] == records[0]["seeds"][0]["search"]
     assert final.metrics[0]["train_loss"] != tried.metrics[0]["train_loss"]
-    notes = compare(tmp_path / "true" / "tuning" / "1-given", by="optimizer.lr").notes
+    found = compare(tmp_path / "true" / "tuning" / "1-given", by="optimizer.lr")
+    notes, runs = found.notes, load_runs(tmp_path / "true" / "tuning" / "1-given")
+    for name in ("test_loss", "test_accuracy"):
+        for known in (found.frame.quantity(name), quantity_of(name, runs), quantities(runs)[name]):
+            assert known.heading.startswith("validation ")
+    assert compare(tmp_path / "true").frame.quantity("test_loss").heading == "test loss"
     assert "what is called test in all runs is of training samples that were held out for validation" in notes
 
 
@@ -392,16 +413,28 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(tmp_path, capsys, word
     assert said[-1].startswith(f"basinet: {BAD[word]}") and not (tmp_path / "out").exists()
 
 
-def test_a_dry_run_says_what_the_search_takes(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        (
+            HALVED,
+            "tuning: 10 candidates for each of 2 choices, by the training loss of 1 replica: 20 runs to step 2, 4 of"
+            " each choice to step 6; 72 steps in all, and at most 144 if the best values are at an edge\n",
+        ),
+        (
+            {"optimizer.lr": [0.1, 0.2], "replicas": 1},  # too few to go on
+            "tuning: 2 candidates for each of 2 choices, by the training loss of 1 replica: 4 runs to step 6; 24 steps"
+            " in all\n",
+        ),
+    ],
+)
+def test_a_dry_run_says_what_the_search_takes(tmp_path, capsys, asked, said):
     file = tmp_path / "tuned.yaml"
-    file.write_text(yaml.safe_dump(LANDSCAPE | {"steps": 6, "tune": HALVED}))
+    file.write_text(yaml.safe_dump(LANDSCAPE | {"steps": 6, "tune": asked}))
     assert main(["run", str(file), "--dry-run", "--json", "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["centralized"]["optimizer"]["lr"] == "tuned"
-    assert (
-        "tuning: 10 candidates for each of 2 choices, by the training loss of 1 replica: 20 runs to step 2, 4 of each"
-        " choice to step 6; 72 steps in all, and at most 144 if the best values are at an edge" in err
-    )
+    assert said in err
     assert not (tmp_path / "out").exists()
 
 
@@ -445,6 +478,28 @@ def test_figures_of_searches_are_legible(keys, groups):
         assert "of 20 choices the" in drawing.caption.lower()
     if len(keys) == 1 and "optimizer.lr" in keys:
         assert drawing.figure.axes[0].get_xscale() == "log"
+
+
+def test_a_search_is_drawn_by_strategy_with_a_panel_for_each_condition(tmp_path, monkeypatch):
+    pairs = [*itertools.product(("consensus", "diffusion"), ("ring", "star"))]
+    for strategy, topology in pairs:
+        write_run(tmp_path, f"{strategy} {topology}", {"a": [1.0]}, strategy=strategy, topology__name=topology)
+    record = made_record({"optimizer.lr": RATE}, 4)
+    record["groups"] = {
+        f"{strategy} {topology}": found | {"runs": [f"{strategy} {topology}"]}
+        for (strategy, topology), found in zip(pairs, record["groups"].values(), strict=True)
+    }
+    drawn = []
+    monkeypatch.setattr(tuning_section, "figure_html", lambda drawing, folder: drawn.append(drawing) or "")
+    page = tuning_section.tuning_html(record, [load_run(tmp_path / " ".join(pair)) for pair in pairs], tmp_path)
+    assert ">diffusion, topology=star<" in page and "diffusion star" not in page
+    panels = drawn[0].figure.axes
+    assert [ax.get_title() for ax in panels] == ["topology=ring", "topology=star"]
+    assert illegible(drawn[0].figure) == []
+    for place, ax in enumerate(panels):
+        lines = {text: bars.lines[0].get_ydata() for bars, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+        wanted = {"consensus": 0.9 - 0.01 * place, "diffusion": 0.88 - 0.01 * place}
+        assert {text: max(values) for text, values in lines.items()} == pytest.approx(wanted, abs=1e-12)
 
 
 def test_a_damaged_record_is_named(extended, tmp_path):

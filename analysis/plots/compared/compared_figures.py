@@ -25,14 +25,22 @@ from basinet.analysis.plots.compared.compared_series import (
     require_comparison,
     without_others,
 )
-from basinet.analysis.plots.compared.heat_map import NARROW, add_scale, best_maps, over_keys, plot_heat_map, sides
+from basinet.analysis.plots.compared.heat_map import (
+    NARROW,
+    add_scale,
+    best_maps,
+    empty_cells,
+    over_keys,
+    plot_heat_map,
+    sides,
+)
 from basinet.analysis.plots.compared.parallel_coordinates import plot_parallel
 from basinet.analysis.plots.compared.trends import plot_trend, trend_series
 from basinet.analysis.statistics.run_labels import listed
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.run.files import write_atomically
 
-__all__ = ["KINDS", "WIDTHS", "check_file", "comparison_figure", "parse_width", "save_figure"]
+__all__ = ["KINDS", "OF_RUNS", "WIDTHS", "check_file", "comparison_figure", "parse_width", "save_figure"]
 
 KINDS = {
     "flatness": "accuracy against flatness, a mark per replica and means with intervals",
@@ -44,6 +52,9 @@ KINDS = {
     "parallel": "parallel coordinates of keys and --metrics",
 }
 """Kinds of figures, and what they show."""
+
+OF_RUNS = {"flatness": "flatness_accuracy", "risk": "risk_flatness"}
+"""What figures of single runs are called, as of `Results.plot`, where they have other names."""
 
 WIDTHS = {"column": 3.3, "page": 6.9}
 """Widths of papers in inches."""
@@ -60,6 +71,7 @@ _PAPER: dict[Any, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 4.5,
     "legend.fontsize": 7.5,
+    "legend.columnspacing": 1.2,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
 }
@@ -118,6 +130,7 @@ def comparison_figure(
         ExperimentError: There is no such kind, or it cannot be drawn of these runs.
     """
     require_comparison(found)
+    kind = next((name for name, same in OF_RUNS.items() if same == kind), kind)
     if kind not in KINDS:
         raise ExperimentError(f"--plot: got {kind}; {nearest(kind, KINDS)}")
     if interval not in _BARS:
@@ -162,7 +175,10 @@ def _draw(
         needed = [across, up]
         kept, note = chosen(found, up)
         plot = partial(plot_compared_points, x=across, y=up, interval=interval)
-    bars = "" if kind == "heatmap" else f"bars and bands around means over replicas: {_BARS[interval]}"
+    if kind == "heatmap":
+        bars = empty_cells(kept, metric)
+    else:
+        bars = f"bars and bands around means over replicas: {_BARS[interval]}"
     figure = panels_of_conditions(kept, plot, width=width, most=1 if narrow else 3, finish=finish)
     return figure, [*filter(None, [bars, *kept.notes, note, _lacking(kept, needed)])]
 

@@ -17,7 +17,7 @@ from basinet.analysis.compare.fairness import Group, order_of
 from basinet.analysis.drawing.axes import choose_scale, new_axes
 from basinet.analysis.drawing.data_checks import require
 from basinet.analysis.drawing.sizes import cell_of, shorten
-from basinet.analysis.drawing.style import axis_label, contrast
+from basinet.analysis.drawing.style import GREY, axis_label, contrast
 from basinet.analysis.plots.compared.compared_series import (
     best_names,
     ranking_metric,
@@ -34,6 +34,7 @@ __all__ = [
     "add_scale",
     "best_maps",
     "color_scale",
+    "empty_cells",
     "group_mean",
     "over_keys",
     "plot_heat_map",
@@ -132,6 +133,23 @@ def color_scale(found: Comparison, metric: str) -> Normalize:
     return kind(min(means), max(means))
 
 
+def empty_cells(found: Comparison, metric: str) -> str:
+    """Say what the empty cells of maps are.
+
+    Args:
+        found: The comparison by two keys.
+        metric: The metric of the maps.
+
+    Returns:
+        A sentence; empty if there are no such cells.
+    """
+    shown = [group for group in found.groups if np.isfinite(group_mean(found, group, metric))]
+    conditions = {group.condition for group in found.groups}
+    sides = [{describe(group.values[side]) for group in found.groups} for side in (0, 1)]
+    empty = len(conditions) * len(sides[0]) * len(sides[1]) - len(shown)
+    return f"cells without a colour ({empty}): there is no run, or no replica has {metric}" if empty else ""
+
+
 def add_scale(found: Comparison, metric: str, figure: Figure, axes: Sequence[Axes]) -> None:
     """Add the scale of colours beside panels, or below narrow ones.
 
@@ -190,9 +208,9 @@ def plot_heat_map(
     ax.imshow(heights, cmap=COLORS, norm=norm, aspect="auto", origin="lower")
     if heights.size <= 150:  # more would not fit
         for (i, j), height in np.ndenumerate(heights):
-            if np.isfinite(height):
-                color = contrast(COLORS(norm(height)))
-                ax.text(j, i, f"{height:#.3g}".rstrip("."), ha="center", va="center", color=color, fontsize="small")
+            said = f"{height:#.3g}".rstrip(".") if np.isfinite(height) else "–"
+            color = contrast(COLORS(norm(height))) if np.isfinite(height) else GREY
+            ax.text(j, i, said, ha="center", va="center", color=color, fontsize="small")
     ax.set_xticks(range(len(across)), across)
     size = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
     ax.set_yticks(range(len(up)), [shorten(value, 0.3 * 72 * cell_of(ax)[0], size) for value in up])

@@ -50,7 +50,8 @@ def trend_series(found: Comparison, metric: str, x: str) -> tuple[Comparison, st
 def _regrouped(found: Comparison, x: str) -> tuple[Comparison, int]:
     """Regroup a comparison unless it is; return the number of the keys of its lines, too."""
     keys = ["topology", *_of_graphs(found.frame.runs)] if x in GRAPH else [x]
-    lines = [key for key in found.by if key not in keys]
+    across = found.frame.axis_of(x)  # whose keys go along with what is across
+    lines = [key for key in found.by if key not in keys and (across is None or found.frame.axis_of(key) != across)]
     by = (*lines, *keys)
     return found if found.by == by else regrouped(found, by), len(lines)
 

@@ -55,7 +55,13 @@ def candidate_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def plot_tuning(
-    rows: Sequence[Mapping[str, Any]], key: str, metric: Quantity, *, ax: Axes | None = None, legend: bool = True
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    metric: Quantity,
+    *,
+    series: Sequence[str] = (),
+    ax: Axes | None = None,
+    legend: bool = True,
 ) -> Axes:
     """Draw a metric against the values of a key, a line for each group: means with bars of one standard error.
 
@@ -63,6 +69,7 @@ def plot_tuning(
         rows: Rows of `candidate_rows`. Of several with the same value, as where other keys are tuned, too, the best.
         key: The key.
         metric: The metric.
+        series: Groups of all panels, of which each has its own colour and mark; by default those of the rows.
         ax: Where to draw; new axes if None.
         legend: Whether to draw a legend.
 
@@ -86,7 +93,9 @@ def plot_tuning(
     else:
         ax.set_xticks(range(len(texts)), texts)
     ax.set_yscale(choose_scale(metric, [row["mean"] for row in rows if _is_drawn(row)]))
-    for group, style in styles(row["group"] for row in rows).items():
+    looks = styles(series or (row["group"] for row in rows))
+    for group in dict.fromkeys(row["group"] for row in rows):
+        style = looks[group]
         mine = sorted(_best(rows, group, key, metric), key=place)
         ended = [row for row in mine if _is_drawn(row) and row["ended"]]
         usual: dict[str, Any] = {"color": style.color, "marker": style.marker, "markersize": _INNER}

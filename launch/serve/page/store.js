@@ -122,6 +122,8 @@ export function chosen() {
   return some.length ? some : runs;
 }
 
+const textOf = (run, key) => String(run.config[key] ?? "");
+
 // Keys that differ between runs with the same component around them: a ring has no rows in which a torus could differ.
 export function varying(runs) {
   const values = new Map();
@@ -134,7 +136,7 @@ export function varying(runs) {
     for (const run of runs) {
       const around = parts.length > 1 && owners.length ? owners.map((owner) => run.config[owner]).join("\n") : "";
       if (!found.has(around)) found.set(around, new Set());
-      found.get(around).add(String(run.config[key]));
+      found.get(around).add(textOf(run, key));
     }
     if ([...found.values()].some((different) => different.size > 1)) values.set(key, values.size);
   }
@@ -145,7 +147,8 @@ export function varying(runs) {
   return [...values.keys()].sort((x, y) => rank(x) - rank(y));
 }
 
-const MOST_BY_DEFAULT = 12;
+export const MOST_GROUPS = 24; // that can be told apart in a figure
+const MOST_ALONE = 12;
 
 export function keysOfGroups(runs) {
   const asked = choices.get("by");
@@ -153,12 +156,12 @@ export function keysOfGroups(runs) {
   const found = [];
   let parts = 1;
   for (const key of varying(runs).filter((name) => !LAST.some((word) => name.startsWith(word)))) {
-    const names = new Set(runs.map((run) => [...found, key].map((name) => String(run.config[name])).join("\n")));
-    if (names.size <= parts || names.size > MOST_BY_DEFAULT) continue; // it tells nothing more, or too much
+    const names = new Set(runs.map((run) => [...found, key].map((name) => textOf(run, name)).join("\n")));
+    if (names.size <= parts || names.size > MOST_GROUPS) continue; // it tells nothing more, or too much
     found.push(key);
     parts = names.size;
   }
-  if (!found.length && runs.length <= MOST_BY_DEFAULT) return null;
+  if (!found.length && runs.length <= MOST_ALONE) return null;
   return found;
 }
 
@@ -180,6 +183,24 @@ export function groups(runs) {
   }
   return [...found].map(([label, members]) => ({ label, runs: members }));
 }
+
+// The keys in which runs of the same group differ, in words; keys that go together, as those of a named axis, count as one.
+export function mixed(found) {
+  const several = found.filter((group) => group.runs.length > 1);
+  const together = new Map();
+  for (const key of new Set(several.flatMap((group) => varying(group.runs)))) {
+    const split = several.map((group) => {
+      const values = group.runs.map((run) => textOf(run, key));
+      return values.map((value) => values.indexOf(value)).join();
+    }).join(";");
+    together.set(split, [...(together.get(split) ?? []), key]);
+  }
+  const words = [...together.values()].map(([first, ...others]) => (others.length ? `${first} (with ${shortened(others).join(", ")})` : first));
+  return shortened(words).join(", ");
+}
+
+const MOST_NAMED = 6;
+const shortened = (words) => (words.length > MOST_NAMED ? [...words.slice(0, MOST_NAMED), `${words.length - MOST_NAMED} more`] : words);
 
 export function ranges(runs) {
   const numbers = runs.map((run) => run.number).sort((a, b) => a - b);

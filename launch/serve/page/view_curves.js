@@ -2,9 +2,8 @@
 
 import { choice, make, replace, tick } from "./dom.js";
 import { colorOf, curves, dashOf, sample } from "./chart.js";
-import { arrow, ask, choices, choose, chosen, groups, known, labelOf, mainMetric, metricsOf, ranges } from "./store.js";
+import { arrow, ask, choices, choose, chosen, groups, known, labelOf, mainMetric, metricsOf, mixed, MOST_GROUPS, ranges } from "./store.js";
 
-const MOST = 24;
 const BETWEEN = 3000;
 let figure, legend, controls, note, asked, timer, busy, waiting;
 
@@ -21,7 +20,7 @@ export function open(main) {
 
 // With many groups, the best by their last values are drawn, or those with the most runs.
 function selected(found, metric) {
-  if (found.length <= MOST) return found;
+  if (found.length <= MOST_GROUPS) return found;
   const direction = known.quantities[metric]?.direction;
   const score = (group) => {
     const values = group.runs.map((run) => run.finals[metric]?.[0]).filter(Number.isFinite);
@@ -29,13 +28,14 @@ function selected(found, metric) {
     const mean = values.reduce((a, b) => a + b, 0) / values.length;
     return direction === "smaller" ? mean : -mean;
   };
-  return [...found].sort((a, b) => score(a) - score(b) || b.runs.length - a.runs.length).slice(0, MOST);
+  return [...found].sort((a, b) => score(a) - score(b) || b.runs.length - a.runs.length).slice(0, MOST_GROUPS);
 }
 
 const settings = (runs) => {
   const names = metricsOf(runs).filter((name) => name !== "epoch");
   const metric = names.includes(choices.get("metric")) ? choices.get("metric") : mainMetric(names);
-  const places = ["step", ...["epoch", "communicated_bytes"].filter((name) => runs.some((run) => name in run.finals))];
+  const places = ["step", ...(runs.some((run) => run.samples) ? ["samples"] : []),
+    ...["epoch", "communicated_bytes"].filter((name) => runs.some((run) => name in run.finals))];
   const x = places.includes(choices.get("x")) ? choices.get("x") : "step";
   return { names, metric, places, x, spread: choices.get("spread") ?? "se", xLog: choices.has("xlog"), yLog: choices.has("ylog") };
 };
@@ -115,11 +115,13 @@ function show() {
   }
   replace(legend, some.map((one) => make("li", {}, sample(one.color, one.dash), `${one.label}`,
     one.runs > 1 ? make("span", { class: "soft" }, `(${one.runs} runs)`) : null)));
+  const differing = mixed(drawn);
   const every = Math.max(1, ...last.curves.map((curve) => curve.every));
   replace(note, [
     pending ? `Reading ${pending.toLocaleString("en")} more runs … ` : "",
     left ? `${known.quantities[metric]?.direction ? "The best" : "Only"} ${drawn.length} of ${drawn.length + left} groups; group by fewer keys for fewer curves. ` : "",
     every > 1 ? `Of long runs, one in ${every} evaluations. ` : "",
+    differing ? `Each line averages runs that differ in ${differing}; to part them, group by these keys. ` : "",
     "Diverged replicas are left out.",
   ].join(""), problems.slice(0, 5).map((problem) => make("span", { class: "problem" }, ` ${problem}`)));
 }

@@ -2,7 +2,7 @@
 
 import { choice, make, number, replace, spread, tick } from "./dom.js";
 import { colorOf, dot, points } from "./chart.js";
-import { arrow, choices, choose, chosen, groups, idOf, labelOf, link, mainMetric, metricsOf } from "./store.js";
+import { arrow, choices, choose, chosen, groups, idOf, labelOf, link, mainMetric, metricsOf, mixed } from "./store.js";
 
 const FLAT = ["hessian_trace", "hessian_top_eigenvalue", "consensus_distance", "generalization_gap", "train_loss"];
 const MOST_NAMED = 40;
@@ -62,9 +62,11 @@ export function update(what) {
     const place = found.indexOf(group);
     return make("li", {}, dot(place, colorOf(place)), group.label);
   }), shown.length > MOST_NAMED ? make("li", { class: "soft" }, `and ${shown.length - MOST_NAMED} more groups`) : null);
+  const differing = mixed(shown);
   const lacking = runs.length - marks.length;
   note.textContent = [
     "A point is a run: the mean of its replicas at its last step, with standard errors. Choose one to open it. ",
+    differing ? `Runs of one colour differ in ${differing}; to part them, group by these keys. ` : "",
     lacking ? `${lacking.toLocaleString("en")} of ${runs.length.toLocaleString("en")} runs lack one of the numbers. ` : "",
     left ? `${left} points have no place on a logarithmic axis.` : "",
   ].join("");

@@ -12,7 +12,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import shown
 
-__all__ = ["distinct_texts", "run_name", "strategy_name"]
+__all__ = ["distinct_texts", "point_of", "run_name", "strategy_name"]
 
 _LONGEST_VALUE = 40
 """Most characters of a value in a name."""
@@ -56,6 +56,23 @@ def run_name(config: Config, axes: Mapping[str, str]) -> str:
     ]
     name = "_".join(parts).encode()[:_LONGEST_NAME].decode(errors="ignore")
     return _safe(name).strip("-.") or "run"
+
+
+def point_of(name: str, axis: str, texts: Sequence[str]) -> str | None:
+    """Find which point of an axis a run is at.
+
+    Args:
+        name: The name that `run_name` gave it.
+        axis: The axis.
+        texts: Names of its points.
+
+    Returns:
+        The name of the point; None if that of the run says none.
+    """
+    for text in sorted(texts, key=len, reverse=True):
+        if re.search(rf"_{re.escape(_safe(f'{axis}={text}'))}(_|-\d+$|$)", name):
+            return text
+    return None
 
 
 def distinct_texts(values: Sequence[Any]) -> list[str]:

@@ -130,7 +130,7 @@ class TunedExperiment(Experiment):
         return ", ".join(distinct_texts([known.get(key, look_up(described, key))])[0] for key in per) or "all runs"
 
     def _check_apart(self) -> None:
-        """Raise if a key that is tuned is set otherwise, too."""
+        """Raise if a key that is tuned is set otherwise, too, or no run has a key that is to tell runs apart."""
         if "validation" in self.description:
             raise ExperimentError("validation: the search holds samples out by itself; tune.share says how many")
         for key in self.tuning.values:
@@ -146,6 +146,10 @@ class TunedExperiment(Experiment):
             for who, keys in overlays.items():
                 if key in keys or look_up(keys, key) is not None:
                     raise ExperimentError(f"tune.{key}: {who} sets {key}, too; allowed is one of both")
+        for key in self.tuning.per or ():
+            described = (plain(config.describe(), importable) for config in self.runs.values())
+            if "." in key and all(look_up(run, key) is None for run in described):
+                raise ExperimentError(f"tune.per: got '{key}', a key that no run has; allowed are keys of the runs")
 
 
 def search_seed(seed: int) -> int:

@@ -21,6 +21,7 @@ _NOT_TUNED = (
     *("case", "strategy_keys", "tuned", "validation", "task", "topology", "strategy", "seed", "replicas", "runtime"),
     *("evaluate_every", "evaluate_samples", "metrics", "metrics_on", "keep_every", "escape", "trajectory"),
 )
+_WITH_PARTS = ("topology", "strategy")  # which are not tuned themselves
 _DIGITS = 6
 
 
@@ -65,11 +66,15 @@ class Tuning:
                 f"tune: got {shown(given)}; allowed is a mapping such as {{optimizer.lr: [0.1, 0.3], on: validation}}"
             )
         settings = {key: given[key] for key in _SETTINGS if key in given}
+        roots = [key for key in Config.model_fields if key in _WITH_PARTS or _is_trained(key)]
+        for word in given:
+            if word not in _SETTINGS and (first := str(word).split(".")[0]) not in Config.model_fields:
+                raise ExperimentError(f"tune: got '{first}'; {nearest(first, [*_SETTINGS, *roots])}")
         values = dict(axis_columns("tune", {key: value for key, value in given.items() if key not in _SETTINGS}))
         if not values:
             raise ExperimentError("tune: no key is left to be tuned; give one with its values, such as optimizer.lr")
         for key, several in values.items():
-            if key in _NOT_TUNED or key.split(".")[0] in ("task", "runtime") or key.startswith("analysis"):
+            if not _is_trained(key):
                 raise ExperimentError(
                     f"tune.{key}: it is no part of the training; allowed are keys such as optimizer.lr"
                 )
@@ -90,7 +95,10 @@ class Tuning:
             raise ExperimentError(f"tune.halving: got {shown(halving)}; allowed are integers from 2 on, and false")
         if not isinstance(settings.get("by", ""), str):
             raise ExperimentError(f"tune.by: got {shown(settings['by'])}; allowed is the name of a metric")
-        return cls(values, share, settings.get("by"), replicas, _per(settings.get("per", "run"), axes), halving or None)
+        per = _per(settings.get("per", "run"), axes)
+        if found := [key for key in per or () if key in values]:
+            raise ExperimentError(f"tune.per: got '{found[0]}', which is tuned; allowed are keys that tell runs apart")
+        return cls(values, share, settings.get("by"), replicas, per, halving or None)
 
     def rungs(self, count: int) -> list[tuple[float, int]]:
         """Plan successive halving.
@@ -111,16 +119,22 @@ class Tuning:
 
 def _per(given: Any, axes: Iterable[str]) -> tuple[str, ...] | None:
     """Read what tells apart the groups that have a choice of their own."""
-    if given == "run":
+    if given in ("run", ["run"]):
         return None
-    known = [*(key for key in Config.model_fields if key not in ("strategy_keys", "tuned", "validation")), *axes]
+    fields = (key for key in Config.model_fields if key not in ("strategy_keys", "tuned", "validation"))
+    known = list(dict.fromkeys([*fields, *axes]))
     listed = [given] if isinstance(given, str) else given
     if not isinstance(listed, list | tuple) or not all(isinstance(key, str) for key in listed):
         raise ExperimentError(f"tune.per: got {shown(given)}; allowed are run, and a list of keys such as [strategy]")
     for key in listed:
         if key not in known and key.split(".")[0] not in known:
-            raise ExperimentError(f"tune.per: an experiment has no key '{key}'; {nearest(key, ['run', *known])}")
+            raise ExperimentError(f"tune.per: an experiment has no key '{key}'; {nearest(key, known)}")
     return tuple(listed)
+
+
+def _is_trained(key: str) -> bool:
+    """Return whether a dotted key says how a run is trained."""
+    return key not in _NOT_TUNED and key.split(".")[0] not in ("task", "runtime") and not key.startswith("analysis")
 
 
 def _is_number(value: Any) -> bool:

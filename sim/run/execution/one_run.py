@@ -105,6 +105,7 @@ class _Execution:
         self.until = until
         self.status: dict[str, Any] = {}
         self.is_known = False
+        self.progress: Progress | None = None
 
     def to_the_end(self, source: RunFolder | None) -> tuple[str, str]:
         """Execute the run; if a worker dies, go on from the last checkpoint with other workers.
@@ -139,13 +140,18 @@ class _Execution:
 
     def _record(self, lost: WorkerLost) -> None:
         """Record that a worker was lost, and say so."""
+        status = self._status()
+        known = [*status.get("lost_workers", []), {"step": status["step"], "reason": str(lost)}]
+        self.folder.write_status(**status | {"lost_workers": known})
+        self.given.monitor.restarted(self.name, str(lost))
+
+    def _status(self) -> dict[str, Any]:
+        """Return the recorded status with the last step that the run has reached, which no checkpoint need hold."""
         try:
             status = load_status(self.folder.path)
         except Damaged:
             status = {"state": "running", "step": 0}
-        known = [*status.get("lost_workers", []), {"step": status["step"], "reason": str(lost)}]
-        self.folder.write_status(**status | {"lost_workers": known})
-        self.given.monitor.restarted(self.name, str(lost))
+        return status | {"step": max(status["step"], self.progress.step if self.progress is not None else 0)}
 
     def _attempt(self, source: RunFolder | None) -> tuple[str, str]:
         """Execute the run as long as its workers live."""
@@ -171,7 +177,7 @@ class _Execution:
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         before = str(status.get("engine", ""))
         with self._team(saved, before) as team:
-            progress = Progress(self.name, setup, folder, team, given.monitor, given.rhythm)
+            progress = self.progress = Progress(self.name, setup, folder, team, given.monitor, given.rhythm)
             if progress.engine.partition(" ")[0] == before.partition(" ")[0]:
                 progress.engine = before  # with the original reason for its choice
             if "lost_workers" in status:
@@ -236,11 +242,7 @@ class _Execution:
         reason = first_line(error)
         failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
         try:
-            status = load_status(self.folder.path)
-        except Damaged:
-            status = {"step": 0}
-        try:
-            self.folder.write_status(**status | failure)
+            self.folder.write_status(**self._status() | failure)
         except OSError as unwritten:  # if the disk is full, this may fail, too
             reason += f"; its status could not be written either: {first_line(unwritten)}"
         return reason

@@ -292,6 +292,7 @@ def test_powers_and_letters_in_latex():
     text = table.latex()
     assert r"50 \% \& \#1 & \textbf{(1.23 $\pm$ 0.46)$\,\times 10^{-4}$} \\" in text
     assert r"x & 1$\,\times 10^{5}$ \\" in text and r"a\_b & $\lambda$ $\downarrow$ \\" in text
+    assert r"Hessian $\lambda_{\max}$ $\downarrow$ \\" in TextTable(["Hessian λ_max ↓"], {}).latex()
     # brackets and asterisks at the beginning of a row would belong to the end of the row before
     odd = TextTable(["[a]"], {"": [[Cell("[6]")], [Cell("*")]]}).latex()
     assert "{}[a] \\\\" in odd and "{}[6] \\\\" in odd and "{}* \\\\" in odd
@@ -323,6 +324,10 @@ def test_everything_odd_is_named_and_the_rest_compared(tmp_path, capsys):
     assert "2/3" in out and "task=spirals" in out and "0.750" in out
     assert main(["compare", str(tmp_path / "going"), str(tmp_path / "none")]) == 2
     assert "no run has finished" in capsys.readouterr().err
+    many = [write_run(tmp_path, f"going-{k}", {"test_accuracy": [0.1]}, state="paused", step=40) for k in range(9)]
+    assert main(["compare", *(str(tmp_path / f"going-{k}") for k in range(len(many)))]) == 2
+    said = capsys.readouterr().err
+    assert said.count("paused at step 40 of 100") == 4 and said.endswith("; and 5 more\n")
     assert main(["compare", str(tmp_path)]) == 2
     assert f"a folder that `basinet run` wrote, such as {tmp_path / 'alone'} in it" in capsys.readouterr().err
     write_run(tmp_path, "gone", {"test_accuracy": [0.1, 0.1]}, state="diverged", diverged={0: 3, 1: 4})

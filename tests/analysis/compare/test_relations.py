@@ -36,24 +36,24 @@ def test_relations_are_those_of_scipy_and_statsmodels(planted):
     data = planted.frame.frame()
     y, x, z = (data[name] for name in ("test_accuracy", "hessian_trace", "excess_risk"))
     rho, tau = stats.spearmanr(y, x), stats.kendalltau(y, x)
-    spearman = by_name["Spearman's ρ with hessian_trace"]
+    spearman = by_name["test accuracy with Hessian trace: Spearman's ρ"]
     assert (spearman.value, spearman.p, spearman.n) == (pytest.approx(rho.statistic), pytest.approx(rho.pvalue), 48)
     assert spearman.lower < spearman.value < spearman.upper
-    kendall = by_name["Kendall's τ with hessian_trace"]
+    kendall = by_name["test accuracy with Hessian trace: Kendall's τ"]
     assert (kendall.value, kendall.p) == pytest.approx((tau.statistic, tau.pvalue))
     # the partial correlation by the formula of three correlations, and its p-value by the regression of ranks
     xy, xz, yz = (stats.spearmanr(a, b).statistic for a, b in ((x, y), (x, z), (y, z)))
-    partial = by_name["Spearman's ρ with hessian_trace given excess_risk"]
+    partial = by_name["test accuracy with Hessian trace given excess risk: Spearman's ρ"]
     assert partial.value == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
     ranked = data[["test_accuracy", "hessian_trace", "excess_risk"]].rank()
     fit = smf.ols("test_accuracy ~ hessian_trace + excess_risk", ranked).fit()
     assert partial.p == pytest.approx(fit.pvalues["hessian_trace"])
     scaled = data[["test_accuracy", "hessian_trace", "excess_risk"]].apply(stats.zscore, ddof=1)
     fit = smf.ols("test_accuracy ~ hessian_trace + excess_risk", scaled).fit(cov_type="HC3", use_t=True)
-    line = by_name["least squares: hessian_trace"]
+    line = by_name["test accuracy with Hessian trace: least squares"]
     assert line.value == pytest.approx(fit.params["hessian_trace"])
     assert (line.lower, line.upper) == pytest.approx(tuple(fit.conf_int().loc["hessian_trace"]))
-    mixed = by_name["mixed model: hessian_trace"]
+    mixed = by_name["test accuracy with Hessian trace: mixed model"]
     slope = mixed.value * y.std() / x.std()
     half = (mixed.upper - mixed.lower) / 2 * y.std() / x.std()
     assert abs(slope - -0.02) < 2 * half and half < 0.01  # as planted, whatever the strategies add
@@ -83,7 +83,7 @@ def test_relations_of_the_command(planted, capsys):
     folders = [str(run.path) for run in planted.frame.runs]
     assert main(["compare", *folders, "--y", "test_accuracy", "--x", "hessian_trace"]) == 0
     out = capsys.readouterr().out
-    assert "given excess_risk" in out and "mixed model" in out
+    assert "given excess risk" in out and "mixed model" in out
     assert main(["compare", *folders, "--y", "test_accuracy"]) == 2
     assert "give --x, too" in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """Figures of comparisons: what they show, at the widths of papers, with few and with many runs."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -205,6 +206,30 @@ def test_maps_are_means_over_two_keys(study):
     assert [text.get_text() for text in ax.get_yticklabels()] == ["diffusion", "consensus", "exact diffusion"]
 
 
+def test_empty_cells_of_maps_are_explained(study):
+    found = compare(study, where=["batch_size=8"], by=["strategy", "topology"])
+    fewer = replace(found, groups=found.groups[1:], means=found.means[1:])
+    figure, notes = comparison_figure(fewer, "heatmap", metrics=["test_accuracy"])
+    assert [text.get_text() for text in figure.axes[0].texts].count("–") == 1
+    assert notes[0] == "cells without a colour (1): there is no run, or no replica has test_accuracy"
+    assert "colour" not in " ".join(comparison_figure(found, "heatmap")[1])
+
+
+def test_series_that_coincide_in_one_panel_are_in_the_legend_once(tmp_path):
+    ends = {("diffusion", 8): 0.5, ("consensus", 8): 0.5, ("diffusion", 64): 0.5, ("consensus", 64): 0.9}
+    ends |= {("isolated", 8): 0.7, ("isolated", 64): 0.7, ("d2", 8): 0.7, ("d2", 64): 0.7}
+    for (strategy, size), end in ends.items():
+        for lr in (0.1, 0.2):
+            own = {"strategy": strategy, "batch_size": size, "optimizer__lr": lr}
+            write_run(tmp_path, f"{strategy}{size}{lr}", {"test_accuracy": [end - lr] * 2}, **own)
+    figure, _ = comparison_figure(compare(*sorted(tmp_path.iterdir())), "trend", x="optimizer.lr")
+    (legend,) = figure.legends
+    said = [" ".join(text.get_text().split()) for text in legend.get_texts()]
+    assert sorted(said) == ["D² ≈ isolated", "consensus", "diffusion"]
+    colors = {line.get_color() for line in legend.get_lines()}
+    assert len(colors) == 3
+
+
 def test_a_map_never_shows_one_strategy_in_the_place_of_others(study):
     two = compare(study, where=["strategy=diffusion,consensus"])
     found, _ = comparison_figure(two, "heatmap", x="topology", y="batch_size")
@@ -248,6 +273,7 @@ def test_the_command_writes_figures(study, tmp_path, capsys, suffix):
     ("words", "sentence"),
     [
         (["--plot", "flatnes", "--out", "a.pdf"], "did you mean 'flatness'"),
+        (["--plot", "curves", "--out", "a.pdf", "--x", "byts"], "did you mean 'bytes'"),
         (["--plot", "flatness"], "a figure needs a file with .pdf, .svg, .png"),
         (["--plot", "flatness", "--out", "a.docx"], "got a.docx"),
         (["--plot", "flatness", "--out", "a.pdf", "--width", "wide"], "allowed are column (3.3 in), page (6.9 in)"),

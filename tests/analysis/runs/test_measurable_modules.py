@@ -111,7 +111,7 @@ def make_setup(name: str, measures: tuple[str, ...], **keys: Any) -> Setup:
         "runtime": {"dtype": "float64", "device": "cpu"},
         "analysis": [{"name": measure, **SETTINGS.get(measure, {})} for measure in measures],
     }
-    return build_setup(Config.parse(description | keys))
+    return build_setup(Config.parse(description | keys), trial=False)  # which tests of trainable modules try out
 
 
 class Exact:

@@ -26,7 +26,10 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
 from basinet.sim.tasks import supervised
 
-KEYS = {"topology": {"name": "star", "agents": 3}, "task": {"name": "digits", "partition": "dirichlet"}}
+KEYS = {
+    "topology": {"name": "star", "agents": 3},
+    "task": {"name": "digits", "train_size": 300, "partition": "dirichlet"},
+}
 SHARED = ["hessian_trace", "hessian_top_eigenvalue", "hessian_density", "adaptive_trace", "gauss_newton_trace"]
 SHARED += ["noise_curvature", "noise_alignment", "fisher_top_eigenvalue", "m_sharpness"]
 SHARED += ["consensus_sharpness", "disagreement_alignment", "agent_barriers", "relative_flatness"]
@@ -78,13 +81,13 @@ def measured(rank, workers, **keys):
         "model": {"name": "mlp", "hidden": [3], "norm": "batch"},
         "strategy": "diffusion",
         "batch_size": 8,
-        "steps": 150,
+        "steps": 40,
         "replicas": 1,
         "runtime": {"dtype": "float64", "device": "cpu"},
     }
     setup = build_setup(Config.parse(description))
     block = Block(setup, Placement.split(1, 3), torch.device("cpu"))
-    block.advance(150)
+    block.advance(40)
     return measure_replica(setup, block.state_dict(), 0, rank, workers)
 
 
@@ -202,6 +205,7 @@ def test_equal_points_have_equal_estimates(make_block):
 
 def test_memory_divides_agents_and_samples_and_changes_nothing_else(make_block):
     keys = {"analysis": ["hessian_top_eigenvalue", "gauss_newton_top_eigenvalue"], "analysis_points": ["agents"]}
+    keys["task"] = {"name": "digits", "partition": "dirichlet"}  # all of them, which need more memory
     (setup, state), (small, _) = (trained(make_block, **keys, analysis_memory=memory) for memory in (1024, 1))
     assert AnalysisContext(small).group(setup.task.num_outputs * 1000) == 1
     assert not AnalysisContext(small).objective(3).samples.is_one_chunk

@@ -215,7 +215,7 @@ def test_every_number_of_steps(make_setup, strategy, keys, period, schedule):
     setup = make_setup(
         **{
             "task": "quadratic", "topology": {"name": "ring", "agents": 4}, "strategy": "diffusion", "steps": 40,
-            "optimizer": {"name": "sgd", "lr": LR}, "schedule": schedule,
+            "optimizer": {"name": "sgd", "lr": LR}, "schedule": schedule, "trial": False,
         } | keys
     )  # fmt: skip
     rng = np.random.default_rng(0)

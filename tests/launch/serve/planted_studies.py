@@ -32,7 +32,7 @@ def rows_of(evaluations, replicas=2, every=10, seed=0):
     ]
 
 
-def plant(folder, rows=(), *, state="done", strategy="diffusion", lr=0.1, agents=3, **status):
+def plant(folder, rows=(), *, state="done", strategy="diffusion", lr=0.1, batch_size=16, agents=3, **status):
     """Write the folder of a run without training."""
     folder.mkdir(parents=True)
     replicas = len({row["replica"] for row in rows}) or 1
@@ -41,6 +41,7 @@ def plant(folder, rows=(), *, state="done", strategy="diffusion", lr=0.1, agents
         "strategy": {"name": strategy},
         "optimizer": {"name": "sgd", "lr": lr},
         "topology": {"name": "ring", "agents": agents},
+        "batch_size": batch_size,
         "steps": 50,
         "replicas": replicas,
     }

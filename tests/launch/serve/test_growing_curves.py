@@ -4,11 +4,13 @@ import os
 from statistics import fmean, stdev
 
 import pytest
+import yaml
 
+from basinet.analysis.compare.efforts import spent
 from basinet.launch.serve.growing_metrics import GrowingMetrics, last_values
 from basinet.launch.serve.page_curves import curves
 from basinet.launch.serve.study_index import StudyIndex
-from basinet.sim.run.files import Damaged, GrowingFile, sealed_json
+from basinet.sim.run.files import Damaged, GrowingFile, sealed_json, sealed_yaml
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.records import lines_of
 from tests.launch.serve.planted_studies import ask, listing, plant, rows_of, serving
@@ -178,3 +180,17 @@ def test_values_that_overflow_are_left_out(tmp_path):
         (curve,) = ask(server, "/api/curves?metric=train_loss&groups=0").content["curves"]
     assert [*run["finals"]] == ["gap"] and run["finals"]["gap"] == [0.5, pytest.approx(0.7071, abs=1e-4), 2]
     assert curve["mean"] == [1.0, None] and curve["n"] == [2, 2]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_samples_are_those_of_comparisons_where_they_are_known(tmp_path, known):
+    folder = plant(tmp_path / "run", rows_of(3), batch_size=8, agents=5)
+    if not known:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(sealed_yaml({key: config[key] for key in config if key != "batch_size"}))
+    with serving(tmp_path) as server:
+        (run,) = listing(server)["runs"]
+        assert run["samples"] == (40 if known else None)
+        (curve,) = ask(server, "/api/curves?metric=train_loss&groups=0&x=samples").content["curves"]
+    assert curve["x"] == ([0, 400, 800] if known else [])
+    assert not known or curve["x"] == spent(load_run(folder), {"step": [0, 10, 20]}, "samples").tolist()

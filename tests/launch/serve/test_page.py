@@ -55,6 +55,36 @@ def test_curves_are_drawn_in_light_and_dark_on_screens_and_phones(page, width, d
     assert page.browser.run("document.documentElement.dataset.theme") == "light"
 
 
+def test_runs_are_grouped_by_all_keys_that_differ_or_those_that_they_are_averaged_over_are_named(page):
+    for strategy in (f"s{k}" for k in range(1, 14)):
+        for lr, batch_size in ((0.1, 16), (0.2, 32)):
+            folder = page.runs / "pairs" / f"{strategy}-{batch_size}"
+            plant(folder, rows_of(2), strategy=strategy, lr=lr, batch_size=batch_size)
+    page.browser.look()
+    said = "document.querySelector('#main')?.textContent"
+    differing = "differ in optimizer.lr (with batch_size);"
+    page.open("#view=curves&study=pairs")  # 26 groups are too many
+    page.browser.wait(f"{CURVES} === 13 && {said}?.includes('Each line averages runs that {differing}')")
+    page.open("#view=curves&study=pairs&filter=s1")
+    page.browser.wait(f"{CURVES} === 10 && {said}?.includes('s12, lr 0.2')")
+    assert not page.browser.run(f"{said}?.includes('differ in')")
+    page.open("#view=scatter&study=pairs&by=strategy.name")
+    page.browser.wait(f"{said}?.includes('Runs of one colour {differing}')")
+
+
+def test_words_in_the_column_of_studies_are_whole_whatever_its_width(page):
+    plant(page.runs / "first" / "bad", state="failed")
+    page.browser.look()
+    page.open("#view=runs")
+    page.browser.wait("document.querySelector('.studies')?.textContent.includes('All6, 1 failed')")
+    tallest = """Math.max(...Array.from({ length: 16 }, (_, i) => {
+      document.querySelector('#side').style.width = `${i + 6}rem`;
+      return document.querySelector('.studies span').getBoundingClientRect().height;
+    }))"""
+    assert page.browser.run("document.querySelector('.studies span').textContent") == "All"
+    assert page.browser.run(tallest) < 30  # one line of "All"
+
+
 def test_curves_grow_while_a_run_writes(page):
     page.browser.look()
     page.open("#view=curves&metric=train_loss&study=second")

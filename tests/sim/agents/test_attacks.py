@@ -243,7 +243,8 @@ AVERAGING = ["centralized", "local_sgd", "gossip_pga", "slowmo", *(s for s in ST
 @pytest.mark.parametrize("strategy", [*STRATEGIES, {"name": "subspace_diffusion", "average": False}], ids=str)
 def test_every_strategy_is_attacked_or_refused(make_block, strategy):
     topology = PLACES.get(str(strategy), {"name": "wheel", "agents": 6, "policy": "lazy"})
-    keys = {"task": "logistic", "model": "linear", "strategy": strategy, "topology": topology}
+    keys = {"task": "logistic", "model": "linear", "strategy": strategy, "topology": topology, "replicas": 1}
+    keys["runtime"] = {"dtype": "float64", "device": "cpu", "engine": "loop"}  # the cheapest to set up
     if "subspace" in str(strategy):
         golore = {"name": "golore", "lr": 0.1, "rank": 2, "period": 7, "shared": True}
         keys |= {"task": "digits", "model": {"name": "mlp", "hidden": [4]}, "optimizer": golore}

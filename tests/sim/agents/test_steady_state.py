@@ -196,7 +196,7 @@ def test_exact_methods_converge_at_the_rate_of_their_iteration_matrix(make_block
     sizes = np.abs(np.linalg.eigvals(F))
     wanted = np.log(sizes[sizes < 1 - 1e-6].max()) / period
     block = make(make_block, name_of(strategy), 1, noise=0 * NOISE, start=3.0)
-    steps = np.arange(240, 385, 12)  # multiples of every period
+    steps = np.arange(192, 301, 12)  # multiples of every period
     errors = []
     for step in steps:
         block.advance(step)

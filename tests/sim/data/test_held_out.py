@@ -120,7 +120,7 @@ def test_what_cannot_be_held_out_is_said(make, share, said):
 
 @pytest.mark.parametrize("kind", [SuperResolution, QualityPretraining, VideoLanguage])
 def test_tasks_whose_tests_have_another_form_refuse(kind):
-    with pytest.raises(ValueError, match=r"none can be held out, since .* test"):
+    with pytest.raises(ValueError, match=r"no training samples can be held out, since .* test"):
         kind.hold_out(None, 0.2, 0)
 
 

@@ -66,6 +66,7 @@ def test_rungs_shrink_by_the_factor_to_some_at_the_end(count, halving, rungs):
     "per, groups",
     [
         ("run", ["relay_name=ring", "diffusion-atc_name=ring", "relay_name=star", "diffusion-atc_name=star"]),
+        (["run"], ["relay_name=ring", "diffusion-atc_name=ring", "relay_name=star", "diffusion-atc_name=star"]),
         (["strategy"], ["relay", "diffusion-atc"]),
         ("topology.name", ["ring", "star"]),
         (["seed", "strategy"], ["0, relay", "1, relay", "0, diffusion-atc", "1, diffusion-atc"]),
@@ -76,7 +77,7 @@ def test_runs_that_agree_in_the_keys_share_a_choice(per, groups):
     found = tuned(RATES | {"per": per})
     assert set(found.groups) == set(groups)
     assert sorted(name for names in found.groups.values() for name in names) == sorted(found.runs)
-    if per == "run":
+    if "run" in per:
         assert all(len({found.runs[name].seed for name in names}) == 2 for names in found.groups.values())
 
 
@@ -113,7 +114,10 @@ def test_what_was_chosen_belongs_to_the_run():
     [
         ([1], {}, r"tune: got \[1\]; allowed is a mapping"),
         ({"on": "validation"}, {}, r"tune: no key is left to be tuned"),
-        ({"optimizr.lr": [1, 2]}, {}, r"tune: an experiment has no key 'optimizr'; .*did you mean 'optimizer'"),
+        ({"optimizr.lr": [1, 2]}, {}, r"tune: got 'optimizr'; .*did you mean 'optimizer'"),
+        (RATES | {"halvng": 2}, {}, r"tune: got 'halvng'; allowed: on, share, .*; did you mean 'halving'"),
+        (RATES | {"extend": 2}, {}, r"tune: got 'extend'; allowed: on, (?!.*\b(seed|runtime|metrics|analysis)\b)"),
+        ({"optimizer.lr": {"lin": [1, 2, 3]}}, {}, r"optimizer\.lr: got {'lin': 1.*, or a range; .*mean 'linear'"),
         ({"optimizer.speed": [1, 2]}, {}, r"optimizer\.speed: sgd has no setting 'speed'"),
         ({"optimizer.lr": 0.1}, {}, r"tune\.optimizer\.lr: got 0\.1; allowed are lists and ranges"),
         ({"optimizer.lr": [0.1]}, {}, r"tune\.optimizer\.lr: got \[0\.1\]; allowed are two or more different values"),
@@ -129,6 +133,9 @@ def test_what_was_chosen_belongs_to_the_run():
         (RATES | {"halving": True}, {}, r"tune\.halving: got True;"),
         (RATES | {"by": 3}, {}, r"tune\.by: got 3; allowed is the name of a metric"),
         (RATES | {"per": "sed"}, {}, r"tune\.per: an experiment has no key 'sed'; .*did you mean 'seed'"),
+        (RATES | {"per": ["case", "sed"]}, {}, r"tune\.per: an experiment has no key 'sed'; (?!.*\b(\w+), .*\b\1,)"),
+        (RATES | {"per": ["optimizer.lr"]}, {}, r"tune\.per: got 'optimizer\.lr', which is tuned"),
+        (RATES | {"per": ["topology.nam"]}, {}, r"tune\.per: got 'topology\.nam', a key that no run has"),
         (RATES | {"per": 3}, {}, r"tune\.per: got 3; allowed are run, and a list of keys"),
         (
             RATES,

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import ClassVar
@@ -16,6 +17,7 @@ from basinet.sim.experiment.words import override
 from basinet.sim.loggers import LOGGERS, Logger
 from basinet.sim.run.listeners import Feeds, Listeners, readings
 from basinet.sim.run.records import lines_of
+from tests.processes import HANGS
 
 TINY = {
     "task": {"name": "digits", "train_size": 32},
@@ -157,6 +159,33 @@ def test_a_logger_that_fails_says_so_once_and_is_made_up_for(tmp_path, kept, sil
     assert [step for (run, _), got in kept.items() if run == "a" for step in steps_of(got)] == [
         *(0, "closed", 5, 10, "closed")
     ]
+
+
+def test_a_logger_that_is_waited_for_is_named(tmp_path, silent):
+    journal(tmp_path / "a", ROWS[:2])
+    said = threading.Event()
+
+    class Heard(logging.Handler):
+        def emit(self, record):
+            if "Hanging has not returned for 0 seconds, and its runs wait" in record.getMessage():
+                said.set()
+
+    class Hanging:
+        def log(self, metrics, step):
+            assert said.wait(HANGS)
+
+        def close(self):
+            pass
+
+    heard, root = Heard(), logging.getLogger()
+    root.addHandler(heard)
+    try:
+        with listening(silent, tmp_path, Hanging()) as listener:
+            listener.feeds.patience = 0.0
+            listener.finished("a", "done")
+    finally:
+        root.removeHandler(heard)
+    assert said.is_set() and not listener.feeds.failed
 
 
 def test_a_logger_that_would_end_the_process_does_not_and_a_monitor_still_stops_a_run(tmp_path, silent):

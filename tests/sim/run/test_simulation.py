@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from basinet.algorithms.strategies.baselines.isolated import Isolated
+from basinet.analysis.compare.frame_reading import read
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
@@ -190,7 +191,7 @@ def test_a_run_that_begins_again_keeps_its_engine_if_it_can(tmp_path, state, los
     assert final_state(folder)["engine"] == engine.split()[0]
 
 
-LONG = {"steps": 800}
+LONG = {"steps": 400}
 
 
 def go_on_to_be_killed(out):
@@ -198,7 +199,7 @@ def go_on_to_be_killed(out):
 
     class Waiting(Silent):
         def advanced(self, run, step, rows):
-            if step >= 700:
+            if step >= 350:
                 threading.Event().wait()
 
     setups = prepare(Experiment(BASE | LONG), out)
@@ -212,7 +213,7 @@ def test_a_process_killed_in_its_tracks_is_resumed(tmp_path, processes):
     process = processes.start(go_on_to_be_killed, tmp_path / "killed")
     metrics = run / "metrics.jsonl"
     saved = run / "checkpoint" / "state.pt"
-    processes.wait_until(lambda: saved.exists() and len(metrics.read_text().splitlines()) > 60)
+    processes.wait_until(lambda: saved.exists() and len(metrics.read_text().splitlines()) > 30)
     process.kill()
     process.join()
     assert load_run(run).status["state"] == "running"
@@ -470,6 +471,23 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     assert status["error"] == "on purpose" and "ZeroDivisionError" in status["traceback"]
 
 
+def test_a_failure_is_recorded_at_the_step_that_was_reached_and_resumes_from_the_checkpoint(tmp_path):
+    begun, saves = [], Rhythm(checkpoint=0.0, first_checkpoint=0.0)
+    for fails_at, rhythm in ((8, USUAL), (24, saves), (None, USUAL)):
+
+        def advanced(run, step, rows, fails_at=fails_at):
+            if step == fails_at:
+                raise OSError("no room")
+
+        monitor = Silent()
+        monitor.advanced, monitor.started = advanced, lambda run, step, *_: begun.append(step)
+        setups = prepare(Experiment(BASE), tmp_path)
+        states = simulate(setups, tmp_path, monitor, threading.Event(), rhythm=rhythm)
+        assert states == {"diffusion-atc": "failed" if fails_at else "done"}
+        assert load_run(tmp_path / "diffusion-atc").status["step"] == (fails_at or 40)
+    assert begun[:2] == [0, 0] and 0 < begun[2] < 24
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [(KeyError("a"), "KeyError: 'a'"), (AssertionError(), "AssertionError"), (ValueError("a\n  b"), "a")],
@@ -545,7 +563,7 @@ GRAPHS = {
     "steps": 16,
     "keep_every": 8,
     "trajectory": "centroid",
-    "analysis": ["stability_limit", "average_sharpness"],
+    "analysis": ["stability_limit", "hessian_trace"],
     "runtime": BASE["runtime"] | {"engine": "stacked"},
 }
 
@@ -592,6 +610,7 @@ def test_a_run_that_does_not_use_its_graph_takes_over_what_another_has_found(tmp
     ring, star = load_runs(tmp_path / "grid")
     assert contents(star.path) == contents(own.path)
     assert_same(final_state(star.path), final_state(own.path))
+    assert read([tmp_path / "grid"]).samples.tolist() == [*range(ring.config["replicas"])] * 2
     assert (ring.path / "topology.csv").read_text() != (star.path / "topology.csv").read_text()
     limits = [run.final("consensus_stability_limit")[0] for run in (ring, star)]
     assert limits[0] != limits[1]
@@ -621,7 +640,7 @@ def test_what_is_taken_over_survives_a_crash_on_the_way(tmp_path, measured, lost
     ring, star = load_runs(tmp_path)
     assert star.status == ring.status | {"run": star.status["run"]}
     assert star.final("train_loss") == ring.final("train_loss")
-    assert star.final("average_sharpness") == ring.final("average_sharpness")
+    assert star.final("hessian_trace") == ring.final("hessian_trace")
     assert (star.path / "trajectory.bin").read_bytes() == (ring.path / "trajectory.bin").read_bytes()
 
 
@@ -637,7 +656,7 @@ def test_what_is_taken_over_survives_a_crash_on_the_way(tmp_path, measured, lost
 )
 def test_runs_that_differ_in_more_than_the_graph_are_their_own(changes):
     setups = {
-        name: build_setup(config)
+        name: build_setup(config, trial=False)
         for name, config in Experiment(BASE | {"strategy": "isolated"} | GRAPHS | changes).runs.items()
     }
     found = twins.groups(setups)
@@ -654,7 +673,7 @@ class Mixing(Isolated):
 def test_a_strategy_of_ones_own_does_not_inherit_that_it_ignores_the_graph():
     for strategy, together in ((Isolated, 2), (Mixing, 1)):
         runs = Experiment(BASE | GRAPHS | {"strategy": strategy()}).runs
-        found = twins.groups({name: build_setup(config) for name, config in runs.items()})
+        found = twins.groups({name: build_setup(config, trial=False) for name, config in runs.items()})
         assert max(map(len, found)) == together
 
 

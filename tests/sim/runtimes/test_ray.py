@@ -325,7 +325,7 @@ def test_a_run_that_starts_from_another_one_ends_when_all_have_escaped_as_it_doe
 
 def test_what_does_not_fit_is_refused_with_the_numbers(kept_actors, tmp_path):
     runtime = BASE["runtime"] | {"name": "ray", "actors": 10}
-    with pytest.raises(ExperimentError, match=r"runtime.actors: 10 actors of 1 CPUs .* 4 CPUs .*at most 4"):
+    with pytest.raises(ExperimentError, match=r"runtime.actors: got 10, each with 1 CPUs .* 4 CPUs .*at most 4: lower"):
         carry_out(tmp_path, BASE | {"runtime": runtime})
 
 

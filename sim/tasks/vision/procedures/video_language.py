@@ -107,7 +107,9 @@ class VideoLanguage(Task):
 
     def hold_out(self, share: float, seed: int) -> Self:
         """Raise ValueError: training data have another form than test data."""
-        raise ValueError("none can be held out, since videos with texts are trained on, but frames with phases tested")
+        raise ValueError(
+            "no training samples can be held out, since videos with texts are trained on, but frames with phases tested"
+        )
 
     @property
     def kept(self) -> dict[str, Kept]:

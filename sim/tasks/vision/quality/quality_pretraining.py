@@ -79,9 +79,7 @@ class QualityPretraining(Regression):
 
     def hold_out(self, share: float, seed: int) -> Self:
         """Raise ValueError: training data have another form than test data."""
-        raise ValueError(
-            "none can be held out, since the crops that are tested are made otherwise than those trained on"
-        )
+        raise ValueError("no training samples can be held out, since the crops that are tested are made in another way")
 
     def curated(self) -> list[dict[str, Any]]:
         """Return what curation has kept of each image.

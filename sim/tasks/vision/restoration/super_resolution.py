@@ -79,7 +79,9 @@ class SuperResolution(Regression):
 
     def hold_out(self, share: float, seed: int) -> Self:
         """Raise ValueError: training data have another form than test data."""
-        raise ValueError("none can be held out, since whole images are tested, and parts of them trained on")
+        raise ValueError(
+            "no training samples can be held out, since whole images are tested, and parts of them trained on"
+        )
 
     def bicubic(self, batch: Batch) -> Tensor:
         """Enlarge images by bicubic interpolation.
