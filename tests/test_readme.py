@@ -25,7 +25,7 @@ PAGES = {
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         *(ROOT / "docs").glob("*.md"),
-        *(ROOT / "docs/howto").glob("*.md"),
+        *(page for page in (ROOT / "docs").glob("*/*.md") if page.parent.name != "generated"),
     ]
 }
 SMALL = {
