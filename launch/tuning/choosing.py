@@ -7,7 +7,7 @@ from typing import Any
 
 from basinet.analysis.statistics.replica_values import moments, t_interval
 from basinet.sim.experiment.tuning.tuned_experiment import Candidate
-from basinet.sim.experiment.tuning.tuning_request import beyond
+from basinet.sim.experiment.tuning.tuning_request import is_number
 from basinet.sim.run.quantity import Direction
 
 __all__ = ["Draw", "Score", "at_edge", "best_of", "differences"]
@@ -115,11 +115,10 @@ def at_edge(values: Candidate, tried: Mapping[str, Sequence[Any]]) -> dict[str, 
         tried: The values tried of each key.
 
     Returns:
-        By key, whether it is the largest; of keys with at least three numbers at about equal steps.
+        By key, whether it is the largest; of keys whose values are numbers.
     """
-    found = {}
-    for key, several in tried.items():
-        series = beyond(several, up=True) is not None or beyond(several, up=False) is not None
-        if series and values[key] in (min(several), max(several)):
-            found[key] = values[key] == max(several)
-    return found
+    return {
+        key: values[key] == max(several)
+        for key, several in tried.items()
+        if all(map(is_number, several)) and values[key] in (min(several), max(several))
+    }

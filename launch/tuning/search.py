@@ -89,6 +89,7 @@ class _Search:
             found[group] = scores[best].values
             if scores[best].moments[0] is None:
                 self.notes.append(f"{group}: all candidates diverged; of them, the one that went furthest is taken")
+                continue
             for key, largest in at_edge(found[group], self.tried).items():
                 end = "largest" if largest else "smallest"
                 self.notes.append(f"{group}: the best {key}, {describe(found[group][key])}, is the {end} tried")

@@ -384,12 +384,13 @@ def test_a_diverged_replica_is_worst_and_equal_candidates_are_not_distinguished(
     found = differences(score({}, [0.7, 0.8]), scores[1])
     assert found["difference"] == pytest.approx(0.2) and found["indistinguishable"] is False
     assert at_edge({"a": 1, "b": "x"}, {"a": [1, 2, 3], "b": ["x", "y", "z"]}) == {"a": False}
-    assert at_edge({"a": 1}, {"a": [1, 2]}) == {}
+    assert at_edge({"a": 1}, {"a": [1, 2]}) == {"a": False} and at_edge({"a": 9}, {"a": [1, 9, 10**9]}) == {}
 
 
 BAD = {
     "tune.on=test": "tune.on: got 'test'; allowed is validation",
     "tune.by=beauty": "tune: by: got beauty; allowed: ",
+    "tune.steps=[5,10]": "tune.steps: it is no part of the training",
     "tune.share=0.01": "tune: digits: a share of 0.01 is none of the",
     "tune.share=0.9": "tune: task.partition: ",
     "tune.optimizer.speed=[1,2]": "optimizer.speed: sgd has no setting 'speed'",

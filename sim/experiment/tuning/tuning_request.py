@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.config import LENGTHS, Config
 from basinet.sim.experiment.grids.named_axes import axis_columns
 from basinet.sim.experiment.mistakes import shown
 
-__all__ = ["MANY", "Tuning", "beyond"]
+__all__ = ["MANY", "Tuning", "beyond", "is_number"]
 
 MANY = 9
 """Most candidates that are all trained to the end, without successive halving."""
@@ -19,6 +19,7 @@ MANY = 9
 _SETTINGS = ("on", "share", "by", "replicas", "per", "halving")
 _NOT_TUNED = (
     *("case", "strategy_keys", "tuned", "validation", "task", "topology", "strategy", "seed", "replicas", "runtime"),
+    *LENGTHS,  # all candidates are trained alike
     *("evaluate_every", "evaluate_samples", "metrics", "metrics_on", "keep_every", "escape", "trajectory"),
 )
 _WITH_PARTS = ("topology", "strategy")  # which are not tuned themselves
@@ -87,7 +88,7 @@ class Tuning:
                 " would say nothing about what was chosen by them"
             )
         share, replicas, halving = (settings.get(key, getattr(cls, key)) for key in ("share", "replicas", "halving"))
-        if not _is_number(share) or not 0 < share < 1:
+        if not is_number(share) or not 0 < share < 1:
             raise ExperimentError(f"tune.share: got {shown(share)}; allowed are numbers between 0 and 1")
         if type(replicas) is not int or replicas < 1:
             raise ExperimentError(f"tune.replicas: got {shown(replicas)}; allowed are integers from 1 on")
@@ -137,7 +138,15 @@ def _is_trained(key: str) -> bool:
     return key not in _NOT_TUNED and key.split(".")[0] not in ("task", "runtime") and not key.startswith("analysis")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number.
+
+    Args:
+        value: The value.
+
+    Returns:
+        Whether it is one; a truth value is none.
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -156,7 +165,7 @@ def beyond(values: Sequence[Any], *, up: bool) -> Any:
         >>> beyond([0.01, 0.03, 0.1], up=True), beyond([1, 2, 3], up=True), beyond([1, 2, 4], up=False)
         (0.3, 4, None)
     """
-    if len(values) < 3 or not all(map(_is_number, values)):
+    if len(values) < 3 or not all(map(is_number, values)):
         return None
     series = sorted(values, reverse=not up)
     steps = [after - before for before, after in itertools.pairwise(series)]
