@@ -7,6 +7,7 @@ import shlex
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
+from socketserver import BaseServer
 
 import pytest
 import yaml
@@ -77,6 +78,7 @@ def test_the_experiments_of_a_page_are_valid(page):
 @pages_with("bash")
 def test_the_commands_of_a_page_work(page, tmp_path, monkeypatch, capsys, no_reports):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(BaseServer, "serve_forever", lambda server: None)
     own = next((found for block in blocks(page, "yaml") if "task" in (found := yaml.safe_load(block))), BASE)
     Path("experiment.yaml").write_text(yaml.safe_dump(own | SMALL, sort_keys=False))
     commands = [shlex.split(line, comments=True) for block in blocks(page, "bash") for line in block.splitlines()]
@@ -93,6 +95,8 @@ def test_the_commands_of_a_page_work(page, tmp_path, monkeypatch, capsys, no_rep
             continue
         if program == "-m":
             words = words[1:]
+        if words[0] == "serve":
+            words = [*words, "--port", "0"]  # any that is free
         results = words[words.index("--out") + 1] if "--out" in words else None
         later = [pair for command in commands[place + 1 :] for pair in pairwise(command)]
         used_later = any(word.startswith(f"{results}") and before != "--out" for before, word in later)

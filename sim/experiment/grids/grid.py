@@ -45,7 +45,7 @@ def expand(description: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], dic
     Raises:
         ExperimentError: There are too many points, or none.
     """
-    laid, axes = _cases(description), named_axes(description.get("axes"))
+    laid, axes = _cases(description), named_axes(description.get("axes"), Config.model_fields)
     _check_apart(description.get("cases"), axes)
     _check_size(len(laid) * math.prod(len(axis.points) for axis in axes))
     starts = [

@@ -1,11 +1,10 @@
 """Named axes of a grid: keys that go together from value to value."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from basinet.sim.experiment.component import ExperimentError, nearest
-from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.grids.ranges import choices, is_range
 from basinet.sim.experiment.grids.run_names import distinct_texts
 from basinet.sim.experiment.mistakes import shown
@@ -30,11 +29,12 @@ class NamedAxis:
     texts: list[str]
 
 
-def named_axes(given: Any) -> list[NamedAxis]:
+def named_axes(given: Any, fields: Collection[str] = ()) -> list[NamedAxis]:
     """Read the named axes of an experiment.
 
     Args:
         given: The value of its key `axes`.
+        fields: The keys of an experiment; by default, those of a record that have been checked are not again.
 
     Returns:
         The axes.
@@ -48,8 +48,8 @@ def named_axes(given: Any) -> list[NamedAxis]:
         raise ExperimentError(f"axes: got {shown(given)}; {_FORM}")
     found, owners = [], dict[str, str]()
     for name, keys in given.items():
-        columns = dict(axis_columns(f"axes.{name}", keys))
-        if not str(name) or "." in str(name) or str(name) in Config.model_fields:
+        columns = dict(axis_columns(f"axes.{name}", keys, fields))
+        if not str(name) or "." in str(name) or str(name) in fields:
             raise ExperimentError(
                 f"axes: got the name {shown(name)}; an axis needs one without dots that is no key of an experiment,"
                 " such as size"
@@ -68,12 +68,15 @@ def named_axes(given: Any) -> list[NamedAxis]:
     return found
 
 
-def axis_columns(place: str, keys: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
+def axis_columns(
+    place: str, keys: Mapping[Any, Any], fields: Collection[str], prefix: str = ""
+) -> Iterator[tuple[str, list[Any]]]:
     """Read keys with several values each.
 
     Args:
         place: The dotted key of the mapping.
         keys: A mapping, possibly nested, from keys to lists or ranges.
+        fields: The keys of an experiment; empty if they have been checked.
         prefix: What precedes the keys.
 
     Yields:
@@ -85,10 +88,10 @@ def axis_columns(place: str, keys: Mapping[Any, Any], prefix: str = "") -> Itera
     for word, given in keys.items():
         key = f"{prefix}{word}"
         if isinstance(given, Mapping) and not is_range(given):
-            yield from axis_columns(place, given, f"{key}.")
+            yield from axis_columns(place, given, fields, f"{key}.")
             continue
-        known = [name for name in Config.model_fields if name not in ("case", "strategy_keys", "tuned")]
-        if (first := key.split(".")[0]) not in known:
+        known = [name for name in fields if name not in ("case", "strategy_keys", "tuned")]
+        if known and (first := key.split(".")[0]) not in known:
             raise ExperimentError(f"{place}: an experiment has no key '{first}'; {nearest(first, known)}")
         values = choices(f"{place}.{key}", given)
         if values is None:

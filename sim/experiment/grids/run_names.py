@@ -4,13 +4,15 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import shown
+
+if TYPE_CHECKING:  # imports torch, which readers of names do without
+    from basinet.sim.experiment.config import Config
 
 __all__ = ["distinct_texts", "point_of", "run_name", "strategy_name"]
 
@@ -21,7 +23,7 @@ _LONGEST_NAME = 160
 """Most bytes of a name in UTF-8: file systems allow 255, and a number may be appended."""
 
 
-def strategy_name(config: Config) -> str:
+def strategy_name(config: "Config") -> str:
     """Name a run's strategy, with its order if it has one, and the settings that differ from their defaults.
 
     Args:
@@ -37,7 +39,7 @@ def strategy_name(config: Config) -> str:
     return "-".join([name, *words])
 
 
-def run_name(config: Config, axes: Mapping[str, str]) -> str:
+def run_name(config: "Config", axes: Mapping[str, str]) -> str:
     """Name a run by its strategy, its case, and the values on the other axes of the grid.
 
     Args:

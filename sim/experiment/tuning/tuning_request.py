@@ -71,7 +71,11 @@ class Tuning:
         for word in given:
             if word not in _SETTINGS and (first := str(word).split(".")[0]) not in Config.model_fields:
                 raise ExperimentError(f"tune: got '{first}'; {nearest(first, [*_SETTINGS, *roots])}")
-        values = dict(axis_columns("tune", {key: value for key, value in given.items() if key not in _SETTINGS}))
+        values = dict(
+            axis_columns(
+                "tune", {key: value for key, value in given.items() if key not in _SETTINGS}, Config.model_fields
+            )
+        )
         if not values:
             raise ExperimentError("tune: no key is left to be tuned; give one with its values, such as optimizer.lr")
         for key, several in values.items():

@@ -553,5 +553,6 @@ def test_what_was_measured_and_how_is_told(tmp_path, settings, data):
 
 
 def test_needs_no_torch():
-    code = "import sys, basinet.analysis.report.report; sys.exit('torch' in sys.modules)"
+    modules = "basinet.analysis.report.report, basinet.analysis.compare.comparison"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert run_process([sys.executable, "-c", code], check=False).returncode == 0
