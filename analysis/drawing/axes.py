@@ -21,12 +21,14 @@ from basinet.analysis.drawing.layout import Fitted, Sheet, fit_figure
 from basinet.analysis.drawing.legends import merge_marks, outside_legend
 from basinet.analysis.drawing.style import axis_label, described
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.folder import Run
 from basinet.sim.run.quantity import Quantity
 
 __all__ = [
     "AxisScale",
     "choose_scale",
     "finish",
+    "finish_labelled",
     "label_log_axes",
     "limit_scores",
     "new_axes",
@@ -146,6 +148,27 @@ def finish(ax: Axes, *, legend: bool = True, **kwargs: Any) -> Axes:
         merge_marks(ax)
         outside_legend(ax, **kwargs)
     return ax
+
+
+def finish_labelled(
+    ax: Axes, x: str | Quantity, y: str | Quantity, runs: Sequence[Run] = (), *, legend: bool = True
+) -> Axes:
+    """Finish a plot of one quantity against another: name its axes, and see `finish`.
+
+    Args:
+        ax: The axes.
+        x: The quantity across, or its name.
+        y: The quantity up, or its name.
+        runs: Runs that have recorded what these are.
+        legend: Whether to draw a legend outside the axes, if anything is labelled.
+
+    Returns:
+        The axes.
+    """
+    ax.set_xlabel(axis_label(x, runs))
+    ax.set_ylabel(axis_label(y, runs, wrap=True))
+    ax.grid(alpha=0.25)
+    return finish(ax, legend=legend)
 
 
 def whole_numbers() -> MaxNLocator:

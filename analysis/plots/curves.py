@@ -5,10 +5,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, limit_scores, new_axes
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish_labelled, limit_scores, new_axes
 from basinet.analysis.drawing.data_checks import require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
-from basinet.analysis.drawing.style import axis_label, baseline_lines, baseline_style, styles
+from basinet.analysis.drawing.style import baseline_lines, baseline_style, styles
 from basinet.analysis.statistics.replica_values import curve_rows
 from basinet.analysis.statistics.run_labels import labels
 from basinet.sim.run.folder import Run
@@ -95,11 +95,8 @@ def plot_curves(
             ax.axhline(value, label=name, **baseline_style(place))
     for text in missing:
         ax.plot([], [], linestyle="none", label=text)
-    ax.set_xlabel(axis_label(x, runs))
-    ax.set_ylabel(axis_label(metric, runs, wrap=True))
     limit_scores(ax, x=x, y=metric)
-    ax.grid(alpha=0.25)
-    return finish(ax, legend=legend)
+    return finish_labelled(ax, x, metric, runs, legend=legend)
 
 
 def baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:

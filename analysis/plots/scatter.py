@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, limit_scores, new_axes
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish_labelled, limit_scores, new_axes
 from basinet.analysis.drawing.data_checks import require, require_measured, require_runs
 from basinet.analysis.drawing.legends import companion
 from basinet.analysis.drawing.style import GREY, axis_label, ink, styles
@@ -90,11 +90,8 @@ def plot_scatter(
             elinewidth=1.5,
             **looks,
         )
-    ax.set_xlabel(axis_label(x, runs))
     limit_scores(ax, x=x, y=y)
-    ax.set_ylabel(axis_label(y, runs, wrap=True))
-    ax.grid(alpha=0.25)
-    return finish(ax, legend=legend)
+    return finish_labelled(ax, x, y, runs, legend=legend)
 
 
 def plot_flatness_accuracy(

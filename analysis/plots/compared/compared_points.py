@@ -7,10 +7,10 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 
 from basinet.analysis.compare.comparison import Comparison
-from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, limit_scores, new_axes
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish_labelled, limit_scores, new_axes
 from basinet.analysis.drawing.data_checks import require
 from basinet.analysis.drawing.legends import companion
-from basinet.analysis.drawing.style import axis_label, ink
+from basinet.analysis.drawing.style import ink
 from basinet.analysis.plots.compared.compared_series import (
     Bars,
     mean_with_bars,
@@ -83,8 +83,5 @@ def plot_compared_points(
             elinewidth=0.2 * size,
             **looks,
         )
-    ax.set_xlabel(axis_label(across))
-    ax.set_ylabel(axis_label(up, wrap=True))
     limit_scores(ax, x=across, y=up)
-    ax.grid(alpha=0.25)
-    return finish(ax, legend=legend)
+    return finish_labelled(ax, across, up, legend=legend)

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from basinet.analysis.compare.comparison import Comparison
 from basinet.analysis.compare.fairness import Group
 from basinet.analysis.compare.graph_columns import GRAPH
-from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish, limit_scores, new_axes
+from basinet.analysis.drawing.axes import AxisScale, choose_scale, finish_labelled, limit_scores, new_axes
 from basinet.analysis.drawing.data_checks import require
-from basinet.analysis.drawing.style import GREY, MAIN, axis_label, ink, styles
+from basinet.analysis.drawing.style import GREY, MAIN, ink, styles
 from basinet.analysis.plots.compared.compared_series import (
     Bars,
     chosen,
@@ -141,8 +141,5 @@ def plot_trend(
             ax.plot([place], [mean], marker=marks[graph], color=color, markersize=size, markeredgecolor=ink())
     for graph, mark in marks.items():
         ax.plot([], [], linestyle="none", marker=mark, color=GREY, markersize=size, label=graph)
-    ax.set_xlabel(axis_label(across))
-    ax.set_ylabel(axis_label(up, wrap=True))
     limit_scores(ax, y=up)
-    ax.grid(alpha=0.25)
-    return finish(ax, legend=legend)
+    return finish_labelled(ax, across, up, legend=legend)
