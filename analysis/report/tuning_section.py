@@ -118,8 +118,8 @@ def tuning_drawing(record: Mapping[str, Any]) -> Drawing:
         The figure.
     """
     rows, metric, keys = candidate_rows(record), tuned_metric(record), list(record["keys"])
-    groups = _best_groups(record)
-    shown = _shown(groups, record, len(keys))
+    groups, titles = _best_groups(record), _titles(record)
+    shown = _shown(groups, titles, len(keys))
     drawn = [row for row in rows if row["group"] in shown]
     caption = f"{capital(metric.label)} over the candidates: mean over the replicas"
     if len(keys) == 2:
@@ -131,18 +131,11 @@ def tuning_drawing(record: Mapping[str, Any]) -> Drawing:
         if len(axes) > 1:
             caption += " Each panel has colours of its own."
     else:
-        by = {
-            group: record["groups"][group].get("title", (group, "")) if len(keys) == 1 else (group, "")
-            for group in shown
-        }
-        conditions, series = (
-            [*dict.fromkeys(c for _, c in by.values())],
-            [*dict.fromkeys(name for name, _ in by.values())],
-        )
-        parts = list(itertools.product(keys, conditions))
-        figure, axes = grid(len(parts), share_x=len(keys) == 1, share_y=True)
-        for ax, (key, condition) in zip(axes, parts, strict=True):
-            mine = [{**row, "group": by[row["group"]][0]} for row in drawn if by[row["group"]][1] == condition]
+        series, conditions = ([*dict.fromkeys(part)] for part in zip(*(titles[group] for group in shown), strict=True))
+        panels = list(itertools.product(keys, conditions))
+        figure, axes = grid(len(panels), share_x=len(keys) == 1, share_y=True)
+        for ax, (key, condition) in zip(axes, panels, strict=True):
+            mine = [{**row, "group": titles[row["group"]][0]} for row in drawn if titles[row["group"]][1] == condition]
             plot_tuning(mine, key, metric, series=series, ax=ax, legend=len(axes) == 1)
             ax.set_title(condition, fontsize="medium")
         if len(axes) > 1:
@@ -160,14 +153,22 @@ def tuning_drawing(record: Mapping[str, Any]) -> Drawing:
     return Drawing("tuning", f"{capital(metric.label)} over {' and '.join(keys)}", caption, figure, rows, finding)
 
 
-def _shown(groups: Sequence[str], record: Mapping[str, Any], keys: int) -> list[str]:
+def _titles(record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Name the line and the panel of each group: with several keys, of which each has a panel, all in one."""
+    if len(record["keys"]) > 1:
+        return {group: (group, "") for group in record["groups"]}
+    return {group: found.get("title", (group, "")) for group, found in record["groups"].items()}
+
+
+def _shown(groups: Sequence[str], titles: Mapping[str, tuple[str, str]], keys: int) -> list[str]:
     """Choose what is drawn: the best groups, as maps, or as lines; with one key in a panel for each condition."""
     if keys != 1:
         return list(groups[: _MOST_MAPS if keys == 2 else _MOST_LINES])
-    condition = {group: record["groups"][group].get("title", (group, ""))[1] for group in groups}
-    panels = list(dict.fromkeys(condition.values()))[:_MOST_MAPS]
-    lines = {panel: [group for group in groups if condition[group] == panel][:_MOST_LINES] for panel in panels}
-    return [group for group in record["groups"] if group in lines.get(condition[group], ())]
+    panels = dict[str, list[str]]()
+    for group in groups:
+        panels.setdefault(titles[group][1], []).append(group)
+    best = {group for members in [*panels.values()][:_MOST_MAPS] for group in members[:_MOST_LINES]}
+    return [group for group in titles if group in best]
 
 
 def _best_groups(record: Mapping[str, Any]) -> list[str]:
