@@ -16,11 +16,11 @@ from basinet.analysis.statistics.summary import summarize
 from basinet.launch.exporting.plot_kinds import plot_kind
 from basinet.launch.exporting.tidy_frames import tidy_frame
 from basinet.launch.finished.finished_models import check_made, model_of, setup_of
-from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.models.model import OfTransformers
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import Run, RunFolder, load_run, load_runs
 from basinet.sim.run.records import load_record, load_tuning, stages_of
 from basinet.sim.setup.setup import Setup

@@ -7,11 +7,12 @@ from typing import Any
 
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_replica
-from basinet.sim.agents.state import load_checkpoint, take_rows
+from basinet.sim.agents.state import take_rows
 from basinet.sim.agents.worker import measure_some
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import RunFolder, load_runs
 from basinet.sim.run.lock import alone
 from basinet.sim.run.records import FINISHED

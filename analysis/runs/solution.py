@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from basinet.analysis.runs.context import AnalysisContext
-from basinet.sim.agents.state import load_checkpoint, load_vector, take_rows
+from basinet.sim.agents.state import load_vector, take_rows
 from basinet.sim.experiment.config import Config
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import Run, RunFolder, load_run
 from basinet.sim.run.records import FINISHED
 from basinet.sim.setup.build import build_setup

@@ -12,12 +12,13 @@ from basinet.analysis.measures.surface import barriers, path_losses
 from basinet.analysis.runs.context import AnalysisContext
 from basinet.analysis.statistics.run_labels import labels
 from basinet.analysis.statistics.summary import write_csv
-from basinet.sim.agents.state import load_checkpoint, take_rows
+from basinet.sim.agents.state import take_rows
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
 from basinet.sim.models.freezing import model_of
 from basinet.sim.run.analyzed import analysis_settings, checkpoint_digest
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import RunFolder, load_runs
 from basinet.sim.run.lock import alone
 from basinet.sim.run.records import FINISHED, Row, read_table

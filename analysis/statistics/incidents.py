@@ -32,7 +32,7 @@ def provenance(run: Run) -> list[str]:
     otherwise: dict[str, dict[str, None]] = {}
     asked = {part["name"]: part for part in run.config.get("analysis", []) if isinstance(part, dict)}
     data: dict[str, dict[str, None]] = {}
-    for name, _, entry, place in _taken(load_journal(run.path).get("state.pt", {})):
+    for name, _, entry, place in _taken(load_journal(run.path).get("state", {})):
         if "failed" in entry:
             continue
         settings, configured = _UNSAID | entry["settings"], _UNSAID | run.config
@@ -72,7 +72,7 @@ def failures(run: Run) -> list[str]:
                 replicas.add(replica)
     sentences = []
     for (state, reason), (names, replicas) in found.items():
-        step = "" if state == "state.pt" else f"at step {state.removeprefix('step-').removesuffix('.pt')} "
+        step = "" if state == "state" else f"at step {state.removeprefix('step-')} "
         many = f"in {len(replicas)} of {run.status.get('replicas', len(replicas))} replicas"
         sentences.append(f"{', '.join(names)} could not be measured {step}{many}: {reason}")
     return sentences

@@ -26,10 +26,11 @@ from basinet.analysis.theory import (
     stability_limit,
 )
 from basinet.analysis.theory.local_quadratic import LocalQuadratic, local_quadratic
-from basinet.sim.agents.state import load_checkpoint, load_vector
+from basinet.sim.agents.state import load_vector
 from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import RunFolder, load_run
 from basinet.sim.run.records import FINISHED
 from basinet.sim.runtimes.runtime import runtime_of

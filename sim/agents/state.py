@@ -1,10 +1,7 @@
 """The stacked state: one row per agent, and each layer's parameters as views into it."""
 
 import copy
-import io
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,22 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from basinet.sim.data.generators import restored_generators, seed_all
-from basinet.sim.experiment.digest import digest
-from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.models.freezing import held_parameters
 from basinet.sim.models.modules import copy_model
 from basinet.sim.models.patterns import trained_names
-from basinet.sim.run.files import Damaged, not_a_link, plain_file
-from basinet.sim.run.records import FINISHED, load_config, load_status, steps_of
 
 __all__ = [
     "StackedState",
-    "checkpoint_bytes",
     "instantiate",
     "interchangeable",
     "join_rows",
-    "load_checkpoint",
-    "load_frozen",
     "load_vector",
     "measured_parameters",
     "take_rows",
@@ -225,94 +215,6 @@ def weighted_mean(rows: Tensor, weights: Tensor) -> Tensor:
     shares = weights.view(-1, *(1 for _ in rows.shape[1:]))
     mean = values[:1] + ((values - values[0]) * shares).sum(0, keepdim=True)
     return mean if rows.is_floating_point() else mean.round().to(rows.dtype)
-
-
-def checkpoint_bytes(state: dict[str, Any]) -> memoryview:
-    """Serialise a checkpoint.
-
-    Args:
-        state: Nested plain values and tensors.
-
-    Returns:
-        The content of the file.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getbuffer()
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint from its run folder.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The state of all rows.
-
-    Raises:
-        Damaged: The file is missing, corrupt, or from another run or step.
-    """
-    state: dict[str, Any] = _load(path)
-    rows = state.get("rows") if isinstance(state, dict) else None
-    if not (isinstance(rows, dict) and isinstance(rows.get("parameters"), Tensor) and "diverged" in state):
-        raise Damaged(path, "it does not hold the state of a run")
-    _check_origin(path, state)
-    return state
-
-
-def load_frozen(path: Path, expected: str | None = None) -> dict[str, Tensor] | None:
-    """Read the frozen parameters of a run, which its checkpoints do not hold.
-
-    Args:
-        path: The file.
-        expected: Their digest, which every checkpoint records; None if it is not known.
-
-    Returns:
-        Tensors by name; None if the file does not hold them.
-    """
-    if expected == digest({}):
-        return {}
-    try:
-        values: dict[str, Tensor] = _load(path)
-    except Damaged:
-        return None
-    return values if expected in (None, digest(values)) else None
-
-
-def _load(path: Path) -> Any:
-    """Read a file written by `checkpoint_bytes`; raise `Damaged` if it does not hold what was written."""
-    not_a_link(path.parent)
-    if not plain_file(path).exists():
-        raise Damaged(path, "it is missing")
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch writes checksums but does not verify them
-            wrong = archive.testzip()
-        state = {} if wrong else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file may raise anything
-        if isinstance(error, PermissionError | MemoryError):
-            raise
-        raise Damaged(path, first_line(error)) from error
-    if wrong:
-        raise Damaged(path, f"the checksum of {wrong} is wrong")
-    return state
-
-
-def _check_origin(path: Path, state: dict[str, Any]) -> None:
-    """Raise if the state is from another run or another step."""
-    run = path.parents[1]
-    if "run" in state and state["run"] != steps_of(load_config(run)):
-        raise Damaged(path, "it is from another run")
-    if path.stem.startswith("step-"):
-        expected = int(path.stem.removeprefix("step-"))
-    else:
-        try:
-            status = load_status(run)
-        except Damaged:  # says nothing about the checkpoint
-            return
-        expected = status["step"] if path.stem == "state" and status["state"] in FINISHED else state["step"]
-    if state["step"] != expected:
-        raise Damaged(path, f"it is from step {state['step']}, not {expected}")
 
 
 def measured_parameters(state: dict[str, Any]) -> Tensor:

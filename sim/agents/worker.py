@@ -307,4 +307,4 @@ def _on_cpu(state: Any) -> Any:
         return {name: _on_cpu(value) for name, value in state.items()}
     if isinstance(state, list):
         return [_on_cpu(value) for value in state]
-    return state.detach().cpu().clone() if isinstance(state, Tensor) else state
+    return state.detach().to("cpu", copy=True) if isinstance(state, Tensor) else state

@@ -132,7 +132,7 @@ class Analyzed:
     @cached_property
     def _record(self) -> dict[str, Any]:
         empty: dict[str, Any] = {"checkpoint": checkpoint_digest(self.checkpoint), "basinet": version("basinet")}
-        found: dict[str, Any] = load_journal(self.run).get(self.checkpoint.name, {})
+        found: dict[str, Any] = load_journal(self.run).get(self.checkpoint.stem, {})
         known = all(found.get(key) == value for key, value in empty.items())
         return {**empty, "measured": found.get("measured", {}) if known else {}}
 
@@ -202,7 +202,7 @@ class Analyzed:
             replicas[str(replica)] = _added(replicas.get(str(replica), []), entry)
         values = {value: known for name in measures for value, known in config.measures[name].values.items()}
         quantities = journal.get("quantities", {}) | {value: asdict(known) for value, known in values.items()}
-        self._write(folder, journal | {self.checkpoint.name: self._record, "quantities": quantities}, files)
+        self._write(folder, journal | {self.checkpoint.stem: self._record, "quantities": quantities}, files)
 
     def _write(self, folder: RunFolder, journal: dict[str, Any], files: dict[str, Any]) -> None:
         states = {name: state for name, state in journal.items() if name != "files"}

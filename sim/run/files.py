@@ -10,18 +10,21 @@ import re
 import shutil
 import stat
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from basinet.sim.experiment import yaml_files
 from basinet.sim.experiment.mistakes import ExperimentError, naming
+from basinet.sim.run.checkpoints.checkpoint_names import EARLIER, SUFFIX
 
 __all__ = [
     "ANEW",
     "LOCKS",
     "LOST",
     "NOTHING",
+    "Content",
     "Damaged",
     "GrowingFile",
     "Vouched",
@@ -45,6 +48,9 @@ __all__ = [
 
 Vouched = Mapping[str, Any]
 """The recorded beginning of a file: its number of `bytes` and their `crc32`."""
+
+Content = str | bytes | memoryview | Iterable[bytes | memoryview]
+"""What is written to a file, as a whole or in parts."""
 
 NOTHING: Vouched = {"bytes": 0, "crc32": "00000000"}
 
@@ -75,7 +81,7 @@ class Damaged(ExperimentError):
     def __init__(
         self, path: Path, reason: str, cure: str = "the same experiment into the same folder makes it anew"
     ) -> None:
-        kind = "checkpoint" if path.suffix == ".pt" else "file"
+        kind = "checkpoint" if path.suffix in (SUFFIX, EARLIER) else "file"
         super().__init__(f"{path}: the {kind} is damaged ({reason}); {cure}")
         self.parts = path, reason, cure
 
@@ -155,12 +161,12 @@ def plain_file(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool = True) -> None:
+def write_atomically(path: Path, data: Content, *, sync: bool = True) -> None:
     """Write a file so that readers, and crashes, see the old content or the new one, never a mixture.
 
     Args:
         path: The file.
-        data: Its new content.
+        data: Its new content, or the parts of it.
         sync: Whether it must also survive a power failure.
 
     Raises:
@@ -173,13 +179,16 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, sync: bool =
     partial = path.with_name(f".{path.name}.partial")
     try:
         with naming(path), open(partial, "wb", opener=_open_no_link) as file:
-            file.write(data.encode(errors="replace") if isinstance(data, str) else data)  # folder names may be odd
+            if isinstance(data, str):
+                data = data.encode(errors="replace")  # folder names may be odd
+            file.writelines([data] if isinstance(data, bytes | memoryview) else data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError:
-        partial.unlink(missing_ok=True)  # frees space on a full disk for the error to be recorded
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)  # frees space on a full disk for the error to be recorded
         raise
 
 

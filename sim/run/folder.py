@@ -13,11 +13,13 @@ RUN/standards.json   how a task of video quality standardises its features, if i
 RUN/analyzed.json    what has already been measured; see `basinet.sim.run.analyzed`
 RUN/density.csv      and other tables of the analysis: spectral densities, slices, surfaces, barriers
 RUN/trajectory.bin   the recorded trajectory, if any; see `basinet.sim.run.trajectory`
-RUN/checkpoint/      state.pt, replaced atomically; before.pt, the previous one, during the run; step-N.pt,
-                     those that the experiment keeps; frozen.pt, the frozen parameters, if any
+RUN/checkpoint/      state.safetensors, replaced atomically; before.safetensors, the previous one, during the run;
+                     step-N.safetensors, those that the experiment keeps; frozen.safetensors, the frozen parameters, if
+                     any; under the same names with .pt, what earlier versions wrote
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,8 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from basinet.sim.experiment.component import ExperimentError, look_in
+from basinet.sim.run.checkpoints.checkpoint_names import CHECKPOINTS, EARLIER, SUFFIX, on_disk
 from basinet.sim.run.files import (
     ANEW,
+    Content,
     Damaged,
     GrowingFile,
     Vouched,
@@ -68,6 +72,8 @@ __all__ = [
     "recorded_lines",
     "run_folders",
 ]
+
+_KEPT = re.compile(rf"step-(\d+)(?:{re.escape(SUFFIX)}|{re.escape(EARLIER)})", re.ASCII)
 
 _TRIES = 3
 """Number of attempts to read a run in progress, whose files may change between two reads."""
@@ -171,15 +177,30 @@ class RunFolder:
     def __init__(self, path: Path, config: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.config = config
-        self.checkpoint = path / "checkpoint" / "state.pt"
-        self.before = self.checkpoint.with_name("before.pt")
-        self.frozen = self.checkpoint.with_name("frozen.pt")
         self.metrics = GrowingFile(path / METRICS)
 
     @cached_property
     def identity(self) -> str:
         """A digest that distinguishes the run from those that take other steps."""
         return steps_of(self.config or load_config(self.path))
+
+    @property
+    def checkpoint(self) -> Path:
+        """The path of the last checkpoint; the file may not exist."""
+        return self._state("state")
+
+    @property
+    def before(self) -> Path:
+        """The path of the checkpoint before the last; the file may not exist."""
+        return self._state("before")
+
+    @property
+    def frozen(self) -> Path:
+        """The path of the frozen parameters; the file may not exist."""
+        return self._state("frozen")
+
+    def _state(self, name: str) -> Path:
+        return on_disk(self.path / CHECKPOINTS / f"{name}{SUFFIX}")
 
     def kept(self, step: int) -> Path:
         """Return the path of the kept checkpoint of a step.
@@ -190,7 +211,7 @@ class RunFolder:
         Returns:
             The path; the file may not exist.
         """
-        return self.checkpoint.with_name(f"step-{step}.pt")
+        return self._state(f"step-{step}")
 
     def kept_of_task(self, setting: str) -> Path:
         """Return the path of what is kept of the data; see `basinet.sim.tasks.kept.Kept`.
@@ -209,10 +230,41 @@ class RunFolder:
         Returns:
             The kept ones by step, then the last one.
         """
-        found = {path.stem.removeprefix("step-"): path for path in self.checkpoint.parent.glob("step-*.pt")}
-        return [*(found[step] for step in sorted(filter(str.isdecimal, found), key=int)), self.checkpoint]
+        found = {name[1] for file in (self.path / CHECKPOINTS).glob("*") if (name := _KEPT.fullmatch(file.name))}
+        return [*map(self.kept, sorted(map(int, found))), self.checkpoint]
 
-    def write(self, path: Path, data: str | bytes | memoryview) -> None:
+    def write_checkpoint(self, path: Path, content: Content) -> None:
+        """Write a checkpoint, or the frozen parameters.
+
+        Args:
+            path: The file, which an earlier version may have written.
+            content: Its new content.
+        """
+        self.write(path.with_suffix(SUFFIX), content)
+        if path.suffix == EARLIER:
+            path.unlink(missing_ok=True)
+
+    def replace_checkpoint(self, content: Content) -> None:
+        """Write the last checkpoint; if it turns out to be damaged, the run goes on from the one before.
+
+        Args:
+            content: Its content.
+        """
+        if (last := self.checkpoint).exists():
+            os.replace(last, last.with_stem("before"))
+        self.write(self.checkpoint, content)
+
+    def take_before(self) -> None:
+        """Put the checkpoint before the last in the place of the last."""
+        self.checkpoint.unlink(missing_ok=True)  # it may have another suffix
+        os.replace(self.before, self.before.with_stem("state"))
+
+    def forget_before(self) -> None:
+        """Remove the checkpoint before the last."""
+        for path in (self.path / CHECKPOINTS).glob("before.*"):
+            path.unlink(missing_ok=True)
+
+    def write(self, path: Path, data: Content) -> None:
         """Write a file of the run.
 
         Args:

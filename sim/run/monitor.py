@@ -1,7 +1,6 @@
 """A run in progress: it takes its steps, and is measured, recorded and analysed."""
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint, load_frozen, take_rows
+from basinet.sim.agents.state import take_rows
 from basinet.sim.agents.worker import measure_some
 from basinet.sim.data.rows import length
 from basinet.sim.evaluation.measuring import quantities_of
@@ -19,6 +18,9 @@ from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.mistakes import user_code
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
+from basinet.sim.run.checkpoints.background import WRITING_SHARE, CheckpointWriter
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint, load_frozen
+from basinet.sim.run.checkpoints.tensor_files import TensorFile
 from basinet.sim.run.early_stopping import EarlyStop
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
@@ -34,9 +36,6 @@ __all__ = ["USUAL", "Monitor", "Progress", "Rhythm", "write_tables"]
 
 _BYTES_A_SECOND = 1e8
 """Assumed speed of writing the first checkpoint, before any has been timed."""
-
-_CHECKPOINT_SHARE = 0.05
-"""Largest share of the time spent on checkpoints."""
 
 _ESCAPE = "escape_step"
 
@@ -129,9 +128,9 @@ class Progress:
         self.about["quantities"] = {metric: asdict(known) for metric, known in quantities_of(setup.task).items()}
         with user_code(setup.config.task.component):
             self.about["baselines"] = {name: _finite(row) for name, row in setup.task.baselines().items()}
-        self.saved_at = self.told_at = time.monotonic()
-        expected = max(rhythm.first_checkpoint, state_bytes(setup) / _BYTES_A_SECOND / _CHECKPOINT_SHARE)
-        self.pause = min(rhythm.checkpoint, expected)
+        self.told_at = time.monotonic()
+        expected = max(rhythm.first_checkpoint, state_bytes(setup) / _BYTES_A_SECOND / WRITING_SHARE)
+        self.checkpoints = CheckpointWriter(folder, rhythm.checkpoint, min(rhythm.checkpoint, expected))
 
     def restore(self, saved: dict[str, Any], state: str) -> str:
         """Restore the last state of a run that has taken all of its steps.
@@ -163,13 +162,16 @@ class Progress:
         Returns:
             The state in which the run ends, or "paused".
         """
-        step = self._begin(saved)
+        with self.checkpoints:
+            return self._advance(self._begin(saved), stop, until)
+
+    def _advance(self, step: int, stop: threading.Event, until: int | None) -> str:
         setup, pace = self.setup, 1
         keep, end = setup.config.keep_every, setup.num_steps if until is None else min(until, setup.num_steps)
         periods = [setup.evaluate_every, *([keep] if keep else [])]
         while step < end and not self._is_over():
             if stop.is_set():
-                self._checkpoint()
+                self._save()
                 return self._status(step, "interrupted")
             target = min(end, *((step // every + 1) * every for every in periods))
             taken = min(target - step, pace)
@@ -177,19 +179,19 @@ class Progress:
             self.team.advance(step + taken)
             step = self.step = step + taken
             if stop.is_set():  # on an interruption there may be no time for an evaluation
-                self._checkpoint(looked=False)
+                self._save(looked=False)
                 return self._status(step, "interrupted")
             # Slices of about the same duration, whatever the cost of a step.
             pace = max(1, min(2 * pace, round(taken * self.rhythm.slice / max(time.monotonic() - start, 1e-6))))
             self._look(step)
-            if step < setup.num_steps and time.monotonic() - self.saved_at > self.pause:
-                self._checkpoint()
+            if step < setup.num_steps and self.checkpoints.is_due():
+                self.checkpoints.replace(self._state)
             if time.monotonic() - self.told_at >= self.rhythm.slice:
                 self._status(step, "running")
-        self._checkpoint()
+        self._save()
         if step < setup.num_steps and not self._is_over():
             return self._status(step, "paused")
-        self.folder.before.unlink(missing_ok=True)
+        self.folder.forget_before()
         return self._status(step, "diverged" if self.diverged else "done")
 
     def _look(self, step: int) -> None:
@@ -199,13 +201,13 @@ class Progress:
             before = self.best_step
             self._measure(step)
             if before is not None and before != self.best_step and not (keep and before % keep == 0):
-                self.folder.kept(before).unlink(missing_ok=True)
+                self.checkpoints.drop(before)
             if step == self.best_step and not last:
-                self.folder.write(self.folder.kept(step), self._state())
+                self.checkpoints.keep(step, self._state)
         else:
             self.monitor.advanced(self.name, step, [])
         if keep and step % keep == 0 and not last:
-            self.folder.write(self.folder.kept(step), self._state())
+            self.checkpoints.keep(step, self._state)
 
     def _is_over(self) -> bool:
         """Return whether no replica remains for which the run would have to continue."""
@@ -294,7 +296,7 @@ class Progress:
         """Write the frozen parameters, which no checkpoint holds, unless they are there."""
         values = frozen_parameters(self.setup.template())
         if values and load_frozen(self.folder.frozen, digest(values)) is None:
-            self.folder.write(self.folder.frozen, checkpoint_bytes(values))
+            self.folder.write_checkpoint(self.folder.frozen, TensorFile(values))
 
     def _files(self) -> dict[str, GrowingFile]:
         """Return the files that grow during the run, by name."""
@@ -328,20 +330,16 @@ class Progress:
             self.trajectory.add(*self.team.points())
         self.asked_to_stop = self.monitor.advanced(self.name, step, rows)
 
-    def _checkpoint(self, *, looked: bool = True) -> None:
-        begun = time.monotonic()
-        content = self._state(looked=looked)
-        if self.folder.checkpoint.exists():  # if the new one is damaged, the run continues from the previous one
-            os.replace(self.folder.checkpoint, self.folder.before)
-        self.folder.write(self.folder.checkpoint, content)
-        self.saved_at = time.monotonic()
-        self.pause = max(self.rhythm.checkpoint, (self.saved_at - begun) / _CHECKPOINT_SHARE)
+    def _save(self, *, looked: bool = True) -> None:
+        """Write the state at which the run ends or pauses."""
+        self.checkpoints.replace(partial(self._state, looked=looked))
+        self.checkpoints.wait()
 
-    def _state(self, *, looked: bool = True) -> memoryview:
+    def _state(self, *, looked: bool = True) -> dict[str, Any]:
         """Collect the state, and whether what is due at its step has been done."""
         vouched = {name: file.vouch() for name, file in self._files().items()}
         own = {"diverged": self.diverged, "run": self.folder.identity, "files": vouched, "looked": looked}
-        return checkpoint_bytes({**self.team.state(), **own})
+        return {**self.team.state(), **own}
 
     def _status(self, step: int, state: str, files: Mapping[str, Vouched] | None = None) -> str:
         early = state in FINISHED and step < self.setup.num_steps

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from basinet.sim.experiment.mistakes import in_words
+from basinet.sim.run.checkpoints.checkpoint_names import CHECKPOINTS, EARLIER, SUFFIX, on_disk
 from basinet.sim.run.files import (
     ANEW,
     LOST,
@@ -195,7 +196,7 @@ def load_status(folder: Path) -> dict[str, Any]:
     """
     path = folder / "status.json"
     if not path.exists():
-        if any((folder / name).exists() for name in (METRICS, "checkpoint/state.pt")):
+        if (folder / METRICS).exists() or on_disk(folder / CHECKPOINTS / f"state{SUFFIX}").exists():
             raise Damaged(path, "it is missing")
         return {"state": "running", "step": 0}
     status = read_json(path)
@@ -219,7 +220,8 @@ def load_journal(folder: Path) -> dict[str, Any]:
         folder: The run's folder.
 
     Returns:
-        The measures of each state by the name of its checkpoint, and the checksums of files under "files".
+        The measures of each state by the name of its checkpoint, without the suffix that earlier versions wrote, and
+        the checksums of files under "files".
 
     Raises:
         Damaged: It, or a table of the analysis, does not hold what was written.
@@ -233,7 +235,7 @@ def load_journal(folder: Path) -> dict[str, Any]:
     for name, allowed in found.get("files", {}).items():
         if name != METRICS and file_checksum(inside(folder, name)) not in allowed:
             raise Damaged(folder / name, LOST)
-    return found
+    return {name.removesuffix(EARLIER): entry for name, entry in found.items()}
 
 
 def file_checksum(path: Path) -> str | None:

@@ -1,12 +1,11 @@
 """Resumption from the intact contents of a run's folder; damaged files that can be recreated are."""
 
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.files import Damaged, check_vouched, inside
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.records import FINISHED, METRICS, load_journal, load_status, read_lines
@@ -148,7 +147,7 @@ def latest(folder: RunFolder, before: int | None = None) -> dict[str, Any] | Non
             _log.warning("%s", error)
         else:
             if path == folder.before:
-                os.replace(path, folder.checkpoint)
+                folder.take_before()
             if damaged or before is not None:
                 _log.warning("%s: the run continues from step %d", folder.path, saved["step"])
             return saved

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basinet.sim.agents.state import load_checkpoint, load_frozen, measured_parameters, weighted_mean
+from basinet.sim.agents.state import measured_parameters, weighted_mean
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.digest import digest
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.modules import copy_model, move_model
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint, load_frozen
 from basinet.sim.run.folder import RunFolder, load_run
 from basinet.sim.run.records import FINISHED
 

@@ -17,7 +17,7 @@ from basinet.algorithms.attacks import NoAttack
 from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
 from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy
-from basinet.sim.agents.state import StackedState, instantiate, load_frozen
+from basinet.sim.agents.state import StackedState, instantiate
 from basinet.sim.data.nests import map_nest
 from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.component import Component, ExperimentError
@@ -27,6 +27,7 @@ from basinet.sim.experiment.optimizer_groups import RATE_FACTOR, divide_paramete
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.modules import copy_model, move_model
+from basinet.sim.run.checkpoints.checkpoint_files import load_frozen
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.quantity import QUANTITIES, Direction, Quantity
 from basinet.sim.setup.reached import Reached, layout_of

@@ -182,7 +182,7 @@ def test_damaged_folders_are_named(folder, capsys, no_reports):
         assert main(["report", "out"]) == 2
         assert f"{path}: the file is damaged" in capsys.readouterr().err
         path.write_text(kept)
-    (Path("out") / "centralized" / "checkpoint" / "state.pt").write_bytes(b"nothing")
+    (Path("out") / "centralized" / "checkpoint" / "state.safetensors").write_bytes(b"nothing")
     assert main(["analyze", "out", "--only", "hessian_trace"]) == 2
     assert "the checkpoint is damaged" in capsys.readouterr().err
 
@@ -620,4 +620,4 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(folder, processes):
     assert "To go on: basinet run " + " ".join(words[1:]) in said and "Traceback" not in said
     status = json.loads((folder / "out" / "diffusion-atc" / "status.json").read_text())
     assert status["state"] == "interrupted" and status["step"] > 0
-    assert (folder / "out" / "diffusion-atc" / "checkpoint" / "state.pt").exists()
+    assert (folder / "out" / "diffusion-atc" / "checkpoint" / "state.safetensors").exists()

@@ -353,12 +353,12 @@ def test_runs_with_other_images_in_low_resolution_are_refused(runs, tmp_path):
 
 
 def test_damaged_runs_are_refused(place, runs, tmp_path):
-    for name, lost in (("damaged", "checkpoint/state.pt"), ("no_status", "status.json")):
+    for name, lost in (("damaged", "checkpoint/state.safetensors"), ("no_status", "status.json")):
         shutil.copytree(runs / "one" / "isolated", tmp_path / name)
         (tmp_path / name / lost).unlink()
     board = basinet.challenge(
         "super-resolution", tmp_path / "damaged", tmp_path / "no_status", place / "bicubic", truth=place / "truth"
     )
     assert [entry.name for entry in board.entries] == ["bicubic"]
-    assert "state.pt" in board.refused["damaged"][0]
+    assert "state.safetensors" in board.refused["damaged"][0]
     assert "status.json: the file is damaged" in board.refused["no_status"][0]

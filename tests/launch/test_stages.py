@@ -3,13 +3,13 @@
 import json
 
 import pytest
-import torch
 import yaml
 
 import basinet
 from basinet.launch.cli import main
 from basinet.launch.progress_bar import TerminalMonitor
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run
 
 NAME = "diffusion-atc"
@@ -42,7 +42,7 @@ def numbers(out):
     """All measurements and states on disk."""
     found = {}
     for run in basinet.load(out).runs:
-        rows = torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["rows"]
+        rows = load_checkpoint(run.path / "checkpoint" / "state.safetensors")["rows"]
         found[run.name] = run.metrics, rows["parameters"].tolist()
     return found
 

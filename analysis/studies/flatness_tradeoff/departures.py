@@ -15,8 +15,9 @@ from basinet.analysis.studies.flatness_tradeoff.controls import control_checks
 from basinet.analysis.studies.flatness_tradeoff.settings import Departure, Setting
 from basinet.analysis.studies.flatness_tradeoff.trainings import Array, Outcomes, carry_out, log
 from basinet.analysis.studies.study import Check, Progress
-from basinet.sim.agents.state import load_checkpoint, load_vector
+from basinet.sim.agents.state import load_vector
 from basinet.sim.experiment.config import Config
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import Run, RunFolder
 from basinet.sim.setup.build import build_setup
 

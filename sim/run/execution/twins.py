@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from basinet.algorithms.strategies import StrategyTraits
-from basinet.sim.agents.state import checkpoint_bytes, load_checkpoint
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.analyzed import checkpoint_digest
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
+from basinet.sim.run.checkpoints.checkpoint_names import SUFFIX
+from basinet.sim.run.checkpoints.tensor_files import TensorFile
 from basinet.sim.run.files import plain_file, sealed_json
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.records import ANALYZED, METRICS, OF_THE_SETUP, lines_of, load_journal, load_status, read_lines
@@ -73,13 +75,13 @@ def take_over(source: Path, folder: RunFolder, config: Config) -> None:
     if "files" in journal:
         journal["files"][METRICS] = folder.metrics.vouch()
     if donor.frozen.exists():
-        folder.write(folder.frozen, plain_file(donor.frozen).read_bytes())
+        folder.write(folder.frozen.with_suffix(donor.frozen.suffix), plain_file(donor.frozen).read_bytes())
     for path in donor.checkpoints():
-        content = checkpoint_bytes({**load_checkpoint(path), "run": folder.identity})
-        folder.write(folder.checkpoint.with_name(path.name), content)
-        if path.name in journal:
-            state = journal[path.name]
-            state["checkpoint"] = checkpoint_digest(folder.checkpoint.with_name(path.name))
+        copy = folder.path / path.relative_to(source).with_suffix(SUFFIX)
+        folder.write(copy, TensorFile({**load_checkpoint(path), "run": folder.identity}))
+        if path.stem in journal:
+            state = journal[path.stem]
+            state["checkpoint"] = checkpoint_digest(copy)
             state["measured"] = {k: v for k, v in state["measured"].items() if k not in own}
     if journal:
         folder.write(folder.path / ANALYZED, sealed_json(journal))

@@ -25,6 +25,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.models import Point
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.monitor import Monitor
 from basinet.sim.run.records import load_journal, read_table
@@ -134,7 +135,7 @@ def mine(tmp_path, monkeypatch):
 def gradient_norm(run, replica, agent):
     """The norm at an agent after the last step, from scratch."""
     setup = build_setup(Config.parse({**run.config, "analysis": []}))
-    state = torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["rows"]["parameters"]
+    state = load_checkpoint(run.path / "checkpoint" / "state.safetensors")["rows"]["parameters"]
     model = setup.plain_model().double()
     rows = state[3 * replica : 3 * replica + 3]
     point = rows.double().mean(0) if agent is None else rows[agent].double()
@@ -191,7 +192,7 @@ def test_finished_runs_are_measured_with_it_and_again_with_other_settings_or_cod
     )
     assert taken("{name: worst_sharpness, radius: 0.05}") == 2  # which is the default
     assert taken("worst_sharpness") == 0 and taken("{name: worst_sharpness, radius: 0.1}") == 2
-    (entry, *_) = load_journal(run)["state.pt"]["measured"]["worst_sharpness"]["0"]
+    (entry, *_) = load_journal(run)["state"]["measured"]["worst_sharpness"]["0"]
     assert entry["settings"]["measure"] == {"radius": 0.1}
     assert taken(f"{mine}:Steepness") == 2
     Path(f"{mine}.py").write_text(CODE.replace("** self.power", "** self.power + 1"))

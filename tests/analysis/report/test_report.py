@@ -540,7 +540,7 @@ def test_what_was_measured_and_how_is_told(tmp_path, settings, data):
     (tmp_path / "one" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {"train": "0123", "analysis_mode": "evaluation", "analysis_dtype": "float64"} | settings
     measured = {name: {"0": [{"settings": settings, "places": ["centroid all"]}]} for name in named}
-    journal = {"state.pt": {"measured": measured}, "quantities": named}
+    journal = {"state": {"measured": measured}, "quantities": named}
     (tmp_path / "one" / "analyzed.json").write_text(json.dumps(journal))
     status = json.loads((tmp_path / "one" / "status.json").read_text())
     (tmp_path / "one" / "status.json").write_text(json.dumps(status | {"loss": "that of Pairs"}))

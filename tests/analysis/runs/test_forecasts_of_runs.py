@@ -14,8 +14,8 @@ from basinet.analysis.report.series import forecast_drawing
 from basinet.analysis.runs.forecasts_of_runs import forecast_rows
 from basinet.launch.api import run
 from basinet.launch.cli import main
-from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import RunFolder, load_runs
 
 

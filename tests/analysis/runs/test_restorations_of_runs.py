@@ -16,9 +16,9 @@ from basinet.analysis.report.page import figure_html
 from basinet.analysis.report.vision.restored import restoration_drawing
 from basinet.analysis.runs.restorations_of_runs import ALL, gains, restoration_rows, restored_images
 from basinet.launch.api import run
-from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models import MODELS
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import RunFolder, load_runs
 from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.picture_files import Pixels, read_pixels, write_pixels

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from basinet.analysis.measures import risk
 from basinet.analysis.report.landscapes import landscape_drawings
@@ -20,6 +19,9 @@ from basinet.analysis.runs.solution_barriers import measure_between
 from basinet.analysis.statistics.incidents import incidents
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
+from basinet.sim.run.checkpoints.tensor_files import TensorFile
+from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.records import lines_of, read_table
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
@@ -205,9 +207,9 @@ def test_nothing_is_measured_twice(tmp_path, monkeypatch):
     assert len(again("newton_decrement", analysis_points=["centroid", "agents"])) == 2
     assert again("newton_decrement", analysis_points=["agents"]) == again("newton_decrement") == []
     # Another state is another one.
-    state = torch.load(run / "checkpoint" / "state.pt", weights_only=True)
+    state = load_checkpoint(run / "checkpoint" / "state.safetensors")
     state["rows"]["parameters"] += 1e-3
-    torch.save(state, run / "checkpoint" / "state.pt")
+    write_atomically(run / "checkpoint" / "state.safetensors", TensorFile(state))
     assert len(again("newton_decrement")) == 2
 
 
@@ -285,10 +287,10 @@ def test_solutions_are_compared_once(tmp_path, monkeypatch):
     for settings in ({"analysis_dtype": "float32"}, {"analysis_samples": 30}):
         with pytest.raises(TypeError):
             measure_between(tmp_path, settings)
-    (path,) = tmp_path.glob("consensus/checkpoint/state.pt")
-    state = torch.load(path, weights_only=True)
+    (path,) = tmp_path.glob("consensus/checkpoint/state.safetensors")
+    state = load_checkpoint(path)
     state["rows"]["parameters"] += 1e-3
-    torch.save(state, path)
+    write_atomically(path, TensorFile(state))
     with pytest.raises(TypeError):
         measure_between(tmp_path)
 
@@ -356,7 +358,7 @@ def test_states_on_the_way_are_kept_and_measured(tmp_path: Path) -> None:
     carry_out(tmp_path / "shorter", steps=8, **keys)
     run, shorter = (load_run(tmp_path / name / "consensus") for name in ("whole", "shorter"))
     assert [path.name for path in RunFolder(run.path).checkpoints()] == [
-        "step-0.pt", "step-8.pt", "step-16.pt", "state.pt"
+        "step-0.safetensors", "step-8.safetensors", "step-16.safetensors", "state.safetensors"
     ]  # fmt: skip
     assert watching.seen[-1] == ("consensus", 7, 8)
     for replica, (steps, values) in run.series("hessian_trace").items():
@@ -365,7 +367,7 @@ def test_states_on_the_way_are_kept_and_measured(tmp_path: Path) -> None:
         assert values[3] == run.final("hessian_trace")[replica]
     assert {row["step"] for row in read_table(run.path / "density.csv")} == {"20"}
     before = {path.name: path.read_bytes() for path in RunFolder(run.path).checkpoints()}
-    (run.path / "checkpoint" / "state.pt").unlink()  # as if it had been killed before
+    (run.path / "checkpoint" / "state.safetensors").unlink()  # as if it had been killed before
     (run.path / "status.json").unlink()
     carry_out(tmp_path / "whole", keep_every=8, **keys)
     assert load_run(run.path).metrics == run.metrics

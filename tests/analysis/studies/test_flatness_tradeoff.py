@@ -345,7 +345,7 @@ def test_the_full_scale_runs_on_small_files_of_the_same_form(tmp_path, offline):
 
     with pytest.raises(KeyboardInterrupt):
         find_out(interrupted, out, setting, None)
-    done = {path: path.read_bytes() for path in (out / "trainings").rglob("state.pt")}
+    done = {path: path.read_bytes() for path in (out / "trainings").rglob("state.safetensors")}
     assert done
     findings = find_out(lambda done, what: None, out, setting, None)
     runs = load_runs(out / "trainings" / "starting_cross-entropy")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import threading
 from functools import partial
@@ -17,11 +18,12 @@ import basinet
 from basinet.analysis.report.report import write_report
 from basinet.analysis.runs import measure_again as analysis
 from basinet.analysis.runs.measure_again import measure_again
-from basinet.sim.agents.state import load_checkpoint
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run import records, simulation
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
+from basinet.sim.run.checkpoints.tensor_files import TensorFile
 from basinet.sim.run.files import GrowingFile, write_atomically
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.monitor import Rhythm
@@ -176,7 +178,7 @@ FILES = (
         f"{RUN}/{name}"
         for name in (
             "config.yaml", "metrics.jsonl", "status.json", "analyzed.json", "density.csv", "trajectory.bin",
-            "checkpoint/state.pt", "checkpoint/step-0.pt", "checkpoint/step-2.pt",
+            "checkpoint/state.safetensors", "checkpoint/step-0.safetensors", "checkpoint/step-2.safetensors",
         )
     ),
 )  # fmt: skip
@@ -391,10 +393,10 @@ def test_a_configuration_that_was_lost_before_the_run_began_is_written_again(car
 
 
 def test_a_checkpoint_of_another_run_or_step_is_not_taken(carry_out, alone, tmp_path):
-    """Nor is one that would run code, or that holds something else."""
-    whole, place = view(alone), alone / RUN / "checkpoint" / "state.pt"
+    """Nor is one of an earlier version that would run code, or one that holds something else."""
+    whole, place = view(alone), alone / RUN / "checkpoint" / "state.safetensors"
     state = load_checkpoint(place)
-    kept = load_checkpoint(place.with_name("step-2.pt"))
+    kept = load_checkpoint(place.with_name("step-2.safetensors"))
     for number, other in enumerate(
         [
             {**state, "run": "00000000"},
@@ -403,15 +405,20 @@ def test_a_checkpoint_of_another_run_or_step_is_not_taken(carry_out, alone, tmp_
             [1, 2],
             torch.zeros(3),
             {**state, "rows": None},
-            Harmful(tmp_path),
         ]
     ):
-        torch.save(other, place)
-        with pytest.raises(ExperimentError, match=r"state\.pt: the checkpoint is damaged \("):
+        write_atomically(place, TensorFile(other))
+        with pytest.raises(ExperimentError, match=r"state\.safetensors: the checkpoint is damaged \("):
             load_checkpoint(place)
         assert carry_out(alone) == {RUN: "done"} and view(alone) == whole, number
         assert load_checkpoint(place)["step"] == 4, number
-    assert not (tmp_path / "harm").exists()
+    earlier = place.with_suffix(".pt")
+    torch.save(Harmful(tmp_path), earlier)
+    place.unlink()
+    with pytest.raises(ExperimentError, match=r"state\.pt: the checkpoint is damaged \("):
+        load_checkpoint(earlier)
+    assert carry_out(alone) == {RUN: "done"} and view(alone) == whole
+    assert load_checkpoint(place)["step"] == 4 and not (tmp_path / "harm").exists()
 
 
 class Harmful:
@@ -424,7 +431,7 @@ class Harmful:
 
 def test_the_checkpoint_before_is_taken_if_the_last_one_is_damaged(carry_out, alone, tmp_path, caplog):
     whole, out, steps = contents(alone), tmp_path / "killed", []
-    found = [out / RUN / "checkpoint" / name for name in ("state.pt", "before.pt")]
+    found = [out / RUN / "checkpoint" / name for name in ("state.safetensors", "before.safetensors")]
     number = next(n for n in range(1, 99) if kill(carry_out, out, n) and all(path.exists() for path in found))
     newest, before = map(load_checkpoint, found)
     assert (newest["step"], before["step"]) == (4, 1), number
@@ -447,10 +454,19 @@ def as_earlier(out):
         path.write_bytes(without_lines(path.read_bytes(), 0))
     for path in (out / RUN / "status.json", out / RUN / "analyzed.json"):
         known = json.loads(path.read_text())
-        path.write_text(json.dumps({key: known[key] for key in known if key not in ("run", "files", "crc32")}))
+        kept = {key: known[key] for key in known if key not in ("run", "files", "crc32")}
+        path.write_text(
+            json.dumps(
+                {
+                    f"{key}.pt" if re.match("state$|step-", key) and path.stem == "analyzed" else key: kept[key]
+                    for key in kept
+                }
+            )
+        )
     for path in (out / RUN / "checkpoint").iterdir():
         state = load_checkpoint(path)
-        torch.save({key: state[key] for key in state if key not in ("run", "files")}, path)
+        torch.save({key: state[key] for key in state if key not in ("run", "files")}, path.with_suffix(".pt"))
+        path.unlink()
 
 
 def test_folders_of_earlier_versions_are_read_and_go_on(carry_out, alone, tmp_path):

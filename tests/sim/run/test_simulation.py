@@ -18,6 +18,7 @@ from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.execution import twins
 from basinet.sim.run.files import Damaged, sealed_json
 from basinet.sim.run.folder import RunFolder, load_run, load_runs
@@ -74,7 +75,7 @@ def carry_out(out: Path, at=None, rhythm=USUAL, **changes):
 
 
 def final_state(folder: Path):
-    return torch.load(folder / "checkpoint" / "state.pt", weights_only=True)
+    return load_checkpoint(folder / "checkpoint" / "state.safetensors")
 
 
 def assert_same(a, b):
@@ -133,8 +134,8 @@ def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path):
     # As a process leaves it that dies at step 30: the checkpoint of step 24, later lines, half a line.
     with pytest.raises(Interrupted):
         carry_out(tmp_path / "other", rhythm=SAVES_AT_EVERY_CHANCE, at=24)
-    (run / "checkpoint" / "state.pt").write_bytes(
-        (tmp_path / "other" / "diffusion-atc" / "checkpoint" / "state.pt").read_bytes()
+    (run / "checkpoint" / "state.safetensors").write_bytes(
+        (tmp_path / "other" / "diffusion-atc" / "checkpoint" / "state.safetensors").read_bytes()
     )
     lines = (run / "metrics.jsonl").read_text()
     (run / "metrics.jsonl").write_text(lines[:-20])
@@ -151,10 +152,13 @@ def test_a_run_killed_before_its_first_checkpoint_measures_its_start_once(tmp_pa
     folder = tmp_path / "killed" / "diffusion-atc"
     status = json.loads((folder / "status.json").read_text())
     (folder / "status.json").write_text(sealed_json(status | {"state": "running", "step": 16}))
-    next(folder.glob("checkpoint/*.pt")).unlink()
+    next(folder.glob("checkpoint/*")).unlink()
     carry_out(tmp_path / "killed")
     name = "diffusion-atc/metrics.jsonl"
     assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+STATE = "checkpoint/state.safetensors"
 
 
 class Branching(torch.nn.Linear):
@@ -171,11 +175,11 @@ class Branching(torch.nn.Linear):
 @pytest.mark.parametrize(
     ("state", "lost", "model", "begun", "used"),
     [
-        ("running", "checkpoint/state.pt", "linear", "loop (0.1 ms a step)", "loop (0.1 ms a step)"),
-        ("running", "checkpoint/state.pt", "linear", "vectorized (0.1 ms a step)", "vectorized (0.1 ms a step)"),
+        ("running", STATE, "linear", "loop (0.1 ms a step)", "loop (0.1 ms a step)"),
+        ("running", STATE, "linear", "vectorized (0.1 ms a step)", "vectorized (0.1 ms a step)"),
         ("done", "metrics.jsonl", "linear", "loop (0.1 ms a step)", "loop (0.1 ms a step)"),
-        ("running", "checkpoint/state.pt", Branching, "stacked (0.1 ms a step)", "loop (not stacked"),
-        ("running", "checkpoint/state.pt", "linear", "renamed (0.1 ms a step)", ""),
+        ("running", STATE, Branching, "stacked (0.1 ms a step)", "loop (not stacked"),
+        ("running", STATE, "linear", "renamed (0.1 ms a step)", ""),
     ],
 )
 def test_a_run_that_begins_again_keeps_its_engine_if_it_can(tmp_path, state, lost, model, begun, used):
@@ -212,7 +216,7 @@ def test_a_process_killed_in_its_tracks_is_resumed(tmp_path, processes):
     run = tmp_path / "killed" / "diffusion-atc"
     process = processes.start(go_on_to_be_killed, tmp_path / "killed")
     metrics = run / "metrics.jsonl"
-    saved = run / "checkpoint" / "state.pt"
+    saved = run / "checkpoint" / "state.safetensors"
     processes.wait_until(lambda: saved.exists() and len(metrics.read_text().splitlines()) > 30)
     process.kill()
     process.join()
@@ -226,9 +230,9 @@ def test_a_process_killed_in_its_tracks_is_resumed(tmp_path, processes):
 def test_a_finished_run_is_skipped_and_another_experiment_refused(tmp_path):
     carry_out(tmp_path / "e")
     before = final_state(tmp_path / "e" / "diffusion-atc")
-    stamp = (tmp_path / "e" / "diffusion-atc" / "checkpoint" / "state.pt").stat().st_mtime_ns
+    stamp = (tmp_path / "e" / "diffusion-atc" / "checkpoint" / "state.safetensors").stat().st_mtime_ns
     carry_out(tmp_path / "e")
-    assert (tmp_path / "e" / "diffusion-atc" / "checkpoint" / "state.pt").stat().st_mtime_ns == stamp
+    assert (tmp_path / "e" / "diffusion-atc" / "checkpoint" / "state.safetensors").stat().st_mtime_ns == stamp
     for others, reason in (
         ({"batch_size": 6}, "batch_size is 5, not 6"),
         ({"optimizer": {"name": "adam", "lr": 0.02}}, "optimizer.lr is 0.01, not 0.02"),
@@ -248,12 +252,12 @@ def test_a_grid_may_grow_in_its_folder_and_not_shrink(tmp_path):
     small = {"steps": 8, "evaluate_every": 4, "replicas": 1}
     carry_out(tmp_path, strategy=["diffusion"], **small)
     first = tmp_path / "diffusion-atc"
-    stamp = (first / "checkpoint" / "state.pt").stat().st_mtime_ns
+    stamp = (first / "checkpoint" / "state.safetensors").stat().st_mtime_ns
     assert carry_out(tmp_path, strategy=["isolated", "diffusion"], **small) == {
         "isolated": "done",
         "diffusion-atc": "done",
     }
-    assert (first / "checkpoint" / "state.pt").stat().st_mtime_ns == stamp
+    assert (first / "checkpoint" / "state.safetensors").stat().st_mtime_ns == stamp
     assert [run.name for run in load_runs(tmp_path)] == ["isolated", "diffusion-atc"]
     with pytest.raises(ExperimentError, match="this one has no run isolated"):
         carry_out(tmp_path, strategy=["diffusion"], **small)
@@ -737,7 +741,9 @@ def test_an_interruption_waits_for_no_evaluation_which_is_made_up_for(look, tmp_
         assert (a.path / "trajectory.bin").read_bytes() == (b.path / "trajectory.bin").read_bytes()
         names = {path.name for path in (a.path / "checkpoint").iterdir()}
         assert (
-            names == {path.name for path in (b.path / "checkpoint").iterdir()} == {"state.pt", "step-0.pt", "step-2.pt"}
+            names
+            == {path.name for path in (b.path / "checkpoint").iterdir()}
+            == {f"{name}.safetensors" for name in ("state", "step-0", "step-2")}
         )
 
 

@@ -110,7 +110,7 @@ def test_the_state_of_the_best_evaluation_is_kept(tmp_path, keep_every):
         accuracy[row["step"]] = accuracy.get(row["step"], 0) + row["test_accuracy"] / 2
     best = max(accuracy, key=accuracy.get)
     assert 0 < best < 40 and run.status["best_step"] == best
-    kept = {f"step-{step}.pt" for step in [best, *range(0, 40, keep_every or 40)][: None if keep_every else 1]}
-    assert {file.name for file in (run.path / "checkpoint").glob("step-*.pt")} == kept
+    kept = {f"step-{step}.safetensors" for step in [best, *range(0, 40, keep_every or 40)][: None if keep_every else 1]}
+    assert {file.name for file in (run.path / "checkpoint").glob("step-*.safetensors")} == kept
     found = read_points(run.path, 1, "centroid", best, keys=KEYS)
     assert found.parameters.shape[0] == 1

@@ -17,6 +17,7 @@ import yaml
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run, load_runs
 from basinet.sim.run.listeners import Feeds, Listeners
 from basinet.sim.run.monitor import Rhythm
@@ -264,7 +265,7 @@ def test_actors_give_the_metrics_of_one_process(actors, strategy, inline, kept_a
             for key in a:
                 assert b[key] == pytest.approx(a[key], rel=1e-10, abs=1e-12), key
         x, y = (
-            torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["rows"]["parameters"]
+            load_checkpoint(run.path / "checkpoint" / "state.safetensors")["rows"]["parameters"]
             for run in (here, there)
         )
         torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-12)
@@ -362,7 +363,7 @@ def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path
         shutil.rmtree(place)
     if number == signal.SIGTERM:
         assert process.returncode == 130 and "To go on: basinet run e.yaml" in said
-        assert load_run(run).status["state"] == "interrupted" and (run / "checkpoint" / "state.pt").exists()
+        assert load_run(run).status["state"] == "interrupted" and (run / "checkpoint" / "state.safetensors").exists()
 
 
 def test_actors_share_the_analysis(kept_actors, tmp_path):

@@ -21,6 +21,7 @@ from basinet.launch import api
 from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run, load_runs
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError, Ranks
@@ -178,8 +179,7 @@ def assert_same(here, there):
             if not key.endswith("_error"):
                 assert b[key] == pytest.approx(a[key], **tolerance), key
     x, y = (
-        torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)["rows"]["parameters"]
-        for run in (here, there)
+        load_checkpoint(run.path / "checkpoint" / "state.safetensors")["rows"]["parameters"] for run in (here, there)
     )
     torch.testing.assert_close(x, y, rtol=1e-8, atol=1e-10)
 
@@ -272,7 +272,7 @@ def test_an_interruption_of_any_rank_stops_all(tmp_path, processes, monkeypatch)
     again = "To go on: torchrun --standalone --nproc_per_node=2 -m basinet run e.yaml runtime.name=torchrun --out"
     assert again in said[0][1] and "Traceback" not in said[0][1] and said[1] == ("", "")
     status = load_run(run).status
-    assert status["state"] == "interrupted" and (run / "checkpoint" / "state.pt").exists()
+    assert status["state"] == "interrupted" and (run / "checkpoint" / "state.safetensors").exists()
 
 
 @pytest.mark.slow
@@ -315,7 +315,7 @@ def test_ranks_whose_launcher_is_killed_stop_with_a_checkpoint_and_leave_no_fold
     processes.wait_until(
         lambda: load_run(run).status["state"] == "interrupted" and not list(logs.glob("torchelastic_*"))
     )
-    assert (run / "checkpoint" / "state.pt").exists()
+    assert (run / "checkpoint" / "state.safetensors").exists()
 
 
 def test_errors_of_the_leader_come_as_they_are(monkeypatch):

@@ -18,6 +18,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.engines import ENGINES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 
@@ -49,7 +50,7 @@ def source(tmp_path_factory):
 
 
 def state_of(folder):
-    return torch.load(folder / "checkpoint" / "state.pt", weights_only=True)
+    return load_checkpoint(folder / "checkpoint" / "state.safetensors")
 
 
 def numbers(block, steps=3):

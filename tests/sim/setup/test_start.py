@@ -16,7 +16,9 @@ from basinet.launch.api import run
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
-from basinet.sim.run.files import sealed_json
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
+from basinet.sim.run.checkpoints.tensor_files import TensorFile
+from basinet.sim.run.files import sealed_json, write_atomically
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare
 
@@ -44,7 +46,7 @@ def source(tmp_path_factory):
 
 
 def saved(folder):
-    return torch.load(folder / "checkpoint" / "state.pt", weights_only=True)
+    return load_checkpoint(folder / "checkpoint" / "state.safetensors")
 
 
 def losses(folder, step):
@@ -81,7 +83,7 @@ def test_the_first_evaluation_is_the_last_of_the_source(source, tmp_path):
 def test_it_goes_on_from_a_state_that_was_kept(tmp_path, make_block):
     kept = run(**NETWORK | {"keep_every": 2}, out=tmp_path / "out", quiet=True).runs[0].path
     block = make_block(**NETWORK | {"start": {"run": str(kept), "step": 2, "point": 0}})
-    there = torch.load(kept / "checkpoint" / "step-2.pt", weights_only=True)["rows"]["parameters"]
+    there = load_checkpoint(kept / "checkpoint" / "step-2.safetensors")["rows"]["parameters"]
     assert torch.equal(block.x, there[[0, 3]].repeat_interleave(3, 0))
     with pytest.raises(ExperimentError, match=r"start.step: got 3, but .* kept 0, 2, 4"):
         make_block(**NETWORK | {"start": {"run": str(kept), "step": 3}})
@@ -119,7 +121,7 @@ def test_the_experiment_is_another_one_where_the_start_has_other_content(source,
     prepare(Experiment(keys), tmp_path / "out")
     state = saved(copied)
     state["rows"]["parameters"][0, 0] += 1e-9
-    torch.save(state, copied / "checkpoint" / "state.pt")
+    write_atomically(copied / "checkpoint" / "state.safetensors", TensorFile(state))
     with pytest.raises(ExperimentError, match=r"start: .* has changed"):
         prepare(Experiment(keys), tmp_path / "out")
 

@@ -21,6 +21,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.digest import digest
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.models import Llama
+from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
@@ -385,7 +386,7 @@ def test_a_run_of_streamed_text_is_resumed_exactly(notes: Path, tmp_path: Path) 
     carry_out("broken")
     whole, broken = (load_run(tmp_path / name / "diffusion-atc") for name in ("whole", "broken"))
     assert whole.metrics == broken.metrics
-    states = [torch.load(run.path / "checkpoint" / "state.pt", weights_only=True) for run in (whole, broken)]
+    states = [load_checkpoint(run.path / "checkpoint" / "state.safetensors") for run in (whole, broken)]
     assert digest(states[0]) == digest(states[1])
     assert [*whole.baselines] == ["uniform", "unigram", "bigram"]
     last = whole.metrics[-1]
