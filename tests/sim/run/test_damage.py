@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import threading
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run import records, simulation
+from basinet.sim.run.checkpoints import background
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.checkpoints.tensor_files import TensorFile
 from basinet.sim.run.files import GrowingFile, write_atomically
@@ -110,13 +113,35 @@ def killed(number, work):
     return False
 
 
+class AtOnce:
+    """In the place of the thread of the checkpoints: it has written before the training goes on."""
+
+    def __init__(self, *_):
+        pass
+
+    def submit(self, write, *arguments):
+        work = Future()
+        work.set_result(write(*arguments))
+        return work
+
+    def shutdown(self):
+        pass
+
+
+class AtLast(AtOnce):
+    """Another: it begins to write when it is waited for."""
+
+    def submit(self, write, *arguments):
+        return SimpleNamespace(done=lambda: False, result=lambda: write(*arguments))
+
+
 def kill_at(monkeypatch, number):
     """Let the process die at its so-manieth write; a file that grows has then half of its new end."""
     left = [number]
 
     def count():
         left[0] -= 1
-        if left[0] == 0:
+        if left[0] <= 0:  # nor does anything happen after it
             raise Killed
 
     def dying(owner, name):
@@ -144,11 +169,12 @@ def kill_at(monkeypatch, number):
     monkeypatch.setattr(GrowingFile, "append", half)
 
 
-def test_a_run_that_is_killed_at_any_write_ends_like_an_unbroken_one(carry_out, finished, tmp_path):
+def test_a_run_that_is_killed_at_any_write_ends_like_an_unbroken_one(carry_out, finished, tmp_path, monkeypatch):
     whole, number, ended, out = contents(finished), 0, False, tmp_path / "killed"
     while not ended:
         number += 1
         shutil.rmtree(out, ignore_errors=True)
+        monkeypatch.setattr(background, "ThreadPoolExecutor", (AtOnce, AtLast)[number % 2])
         ended = not killed(number, lambda: carry_out(out))
         carry_out(out)
         assert contents(out) == whole, number
@@ -429,7 +455,8 @@ class Harmful:
         return os.mkdir, (str(self.folder / "harm"),)
 
 
-def test_the_checkpoint_before_is_taken_if_the_last_one_is_damaged(carry_out, alone, tmp_path, caplog):
+def test_the_checkpoint_before_is_taken_if_the_last_one_is_damaged(carry_out, alone, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(background, "ThreadPoolExecutor", AtOnce)
     whole, out, steps = contents(alone), tmp_path / "killed", []
     found = [out / RUN / "checkpoint" / name for name in ("state.safetensors", "before.safetensors")]
     number = next(n for n in range(1, 99) if kill(carry_out, out, n) and all(path.exists() for path in found))
@@ -455,15 +482,10 @@ def as_earlier(out):
     for path in (out / RUN / "status.json", out / RUN / "analyzed.json"):
         known = json.loads(path.read_text())
         kept = {key: known[key] for key in known if key not in ("run", "files", "crc32")}
-        path.write_text(
-            json.dumps(
-                {
-                    f"{key}.pt" if re.match("state$|step-", key) and path.stem == "analyzed" else key: kept[key]
-                    for key in kept
-                }
-            )
-        )
-    for path in (out / RUN / "checkpoint").iterdir():
+        if path.stem == "analyzed":
+            kept = {f"{key}.pt" if re.match("state$|step-", key) else key: kept[key] for key in kept}
+        path.write_text(json.dumps(kept))
+    for path in sorted((out / RUN / "checkpoint").iterdir()):
         state = load_checkpoint(path)
         torch.save({key: state[key] for key in state if key not in ("run", "files")}, path.with_suffix(".pt"))
         path.unlink()
