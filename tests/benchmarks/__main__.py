@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.benchmarks import (
     bandwidth,
+    checkpointing,
     curvature,
     engines,
     gpu,
@@ -39,6 +40,7 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "optimizers": [bandwidth.optimizers, bandwidth.normalised],
     "subspaces": [optimizers.stacked],
     "two losses": [optimizers.two_losses],
+    "checkpoints": [checkpointing.rows],
     "evaluation": [runs.evaluation],
     "replicas": [runs.replicas],
     "scaling": [scaling.series, scaling.memory],

@@ -20,7 +20,7 @@ _WAITING_SHARE = 0.02
 """Largest share of the time that training waits for checkpoints, unless the experiment asks to keep many."""
 
 WRITING_SHARE = 0.2
-"""Largest share of the time in which one is written."""
+"""Largest share of the time in which the last checkpoint is written."""
 
 
 class CheckpointWriter:
@@ -67,7 +67,7 @@ class CheckpointWriter:
             collect: Returns a copy of the state.
         """
         begun = time.monotonic()
-        self._write(self.folder.replace_checkpoint, collect)
+        self._write(self._replace, collect)
         self._begun = time.monotonic()
         self._pause = max(self.every, (self._begun - begun) / _WAITING_SHARE)
 
@@ -97,9 +97,9 @@ class CheckpointWriter:
 
     def _write(self, write: Callable[[TensorFile], None], collect: Callable[[], dict[str, Any]]) -> None:
         self.wait()  # before there is a second copy in memory
-        self._last = self._thread.submit(self._timed, write, TensorFile(collect()))
+        self._last = self._thread.submit(write, TensorFile(collect()))
 
-    def _timed(self, write: Callable[[TensorFile], None], content: TensorFile) -> None:
+    def _replace(self, content: TensorFile) -> None:
         begun = time.monotonic()
-        write(content)
+        self.folder.replace_checkpoint(content)
         self._took = time.monotonic() - begun
