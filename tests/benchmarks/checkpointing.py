@@ -22,6 +22,7 @@ KEYS: dict[str, Any] = {
     "topology": {"name": "ring", "agents": 16},
     "strategy": "diffusion",
     "batch_size": 16,
+    "replicas": 1,
     "steps": 10**6,
     "runtime": {"threads": 1},
 }
@@ -30,13 +31,11 @@ EVERY = 3.0
 
 
 def rows(repeats: int = 3) -> Iterator[Row]:
-    """Measure the share of the training's time for which it waits, and the same for files that torch writes meanwhile."""
+    """Measure the share of the training's time for which it waits, also if torch writes the files in that time."""
     team = InlineTeam(build_setup(Config.parse(KEYS)), "auto")
     numbers = team.worker.block.x.shape[1]
     row = Row("checkpoints", f"16 agents, {numbers:,} parameters, a checkpoint every {EVERY:g} s", ("<=", 0.02))
-    row.base = (
-        "the training's processor time; beside: that of the thread which writes; by torch: with torch.save instead"
-    )
+    row.base = "the training's processor time; beside: that of the thread which writes; by torch: with torch.save"
     beside, torchs = [], []
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "checkpoint").mkdir()
