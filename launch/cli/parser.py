@@ -39,6 +39,9 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
     run.add_argument("--fresh", action="store_true", help="discard what the folder holds")
     run.add_argument(
+        "--part", metavar="K/N", help="execute each N-th run from the K-th, beside jobs that execute the others"
+    )
+    run.add_argument(
         "--dry-run",
         action="store_const",
         dest="command",

@@ -12,6 +12,7 @@ from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some
 from basinet.launch.cli.tables import write_summary
 from basinet.launch.recipes import Machines, launcher
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.run.simulation import Interrupted, RunFailed
 from basinet.sim.runtimes.runtime import runtimes_of
@@ -34,17 +35,21 @@ def execute(options: argparse.Namespace) -> int:
         )
     status = DONE
     try:
-        results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet)
+        results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet, part=options.part)
     except RunFailed as error:
         results, status = error.results, FAILED
     except Interrupted:
         if any(runtime.follows() for runtime in runtimes):
             return INTERRUPTED
-        place = ["--out", str(options.out)] if options.out else []
-        again = shlex.join(["run", *options.words, *place])
+        given = {"--out": options.out, "--part": options.part}
+        again = shlex.join(["run", *options.words, *(str(w) for pair in given.items() if pair[1] for w in pair)])
         say(f"interrupted; everything reached is in {out}. To go on: {_launcher() if on_ranks else 'basinet'} {again}")
         return INTERRUPTED
     if any(runtime.follows() for runtime in runtimes):
+        return status
+    if results.left:
+        say_some(results.failures)
+        say(f"part {options.part} has ended; {count_of(len(results.left), 'run')} left to others, who write the report")
         return status
     runs = results.runs
     try:
