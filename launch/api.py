@@ -84,7 +84,9 @@ def run(
     listening = _Listening(parse_loggers(loggers), on_evaluate)
     stages = experiment.stages.values() if isinstance(experiment, Pipeline) else [experiment]
     try:
-        mine = None if part is None else _part(part, experiment, fresh=fresh)
+        mine = None if part is None else Part.parse(part, experiment)
+        if mine is not None and fresh:
+            raise ExperimentError(f"--fresh: with --part {part} it would discard the runs of other jobs; leave it out")
         if isinstance(experiment, Pipeline):
             return _run_stages(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
         if isinstance(experiment, TunedExperiment):
@@ -92,16 +94,6 @@ def run(
         return _run(experiment, Path(out), listening, mine, fresh=fresh, quiet=quiet)
     finally:
         close_ready([*listening.loggers, *(logger for stage in stages for logger in stage.loggers)])
-
-
-def _part(given: str, experiment: Experiment | Pipeline, *, fresh: bool) -> Part:
-    """Read the part of an experiment that this job executes."""
-    if fresh:
-        raise ExperimentError(f"--fresh: with --part {given} it would discard the runs of the other jobs; leave it out")
-    if isinstance(experiment, Pipeline | TunedExperiment):
-        what = "stages follow one another" if isinstance(experiment, Pipeline) else "what is tuned is chosen first"
-        raise ExperimentError(f"--part: got {given}, but {what}; allowed are experiments with neither stages nor tune")
-    return Part.parse(given)
 
 
 class _Listening(NamedTuple):

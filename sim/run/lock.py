@@ -21,6 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Place = TypeVar("Place", Path, str | Path)
 
+
 class AtWork(ExperimentError):
     """Another process is at work in a folder."""
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -59,12 +60,20 @@ class Ray(Runtime):
         from basinet.sim.runtimes.ray_crews import kept_crews
 
         needs = [_needs(part) for part in parts]
-        with cluster():
+        with cluster(_env(parts)):
             there = nodes()
             for need in dict.fromkeys(needs):
                 check_room(need, there)
             with kept_crews():
                 spread(work, needs, nodes)
+
+
+def _env(parts: Sequence[RuntimePart]) -> dict[str, Any]:
+    """Return what Ray sets up for all actors of an experiment."""
+    first, *others = [{} if part.env is None else part.env.given() for part in parts]
+    if any(env != first for env in others):
+        raise ExperimentError("runtime.env: it differs among the runs; allowed is one environment for all of them")
+    return first
 
 
 def _needs(part: RuntimePart) -> Needs:

@@ -10,7 +10,8 @@ from basinet.launch.api import run
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some
 from basinet.launch.cli.tables import write_summary
-from basinet.launch.recipes import Machines, launcher
+from basinet.launch.clusters.machines import Machines, SameMachines
+from basinet.launch.clusters.torchrun_script import launcher
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.pipeline import read_experiment
@@ -65,6 +66,8 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _launcher() -> str:
-    """Return the command with which torchrun started this process."""
+    """Return the command that started this process on a rank, without its arguments."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return "on the ranks again, basinet"
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
-    return launcher(Machines(nodes=nodes, workers=num_ranks() // nodes))
+    return launcher(Machines((SameMachines(nodes, num_ranks() // nodes),)))

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.experiment.pipeline import Pipeline
+from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
 from basinet.sim.run.execution.twins import groups
 from basinet.sim.run.records import FINISHED, load_record, load_status
 from basinet.sim.setup.setup import Setup
@@ -27,18 +30,24 @@ class Part:
     of: int
 
     @classmethod
-    def parse(cls, given: str) -> Self:
+    def parse(cls, given: str, experiment: Experiment | Pipeline) -> Self:
         """Read a part.
 
         Args:
             given: K/N, the K-th of N.
+            experiment: What it is a part of.
 
         Returns:
             The part.
 
         Raises:
-            ExperimentError: It is none.
+            ExperimentError: It is none, or the experiment has no parts.
         """
+        if isinstance(experiment, Pipeline | TunedExperiment):
+            what = "stages follow one another" if isinstance(experiment, Pipeline) else "what is tuned is chosen first"
+            raise ExperimentError(
+                f"--part: got {given}, but {what}; allowed are experiments with neither stages nor tune"
+            )
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", given)
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
             raise ExperimentError(f"--part: got {given}; allowed are 1/N, 2/N, …, N/N for N jobs")
