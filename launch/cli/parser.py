@@ -283,8 +283,7 @@ def make_parser() -> argparse.ArgumentParser:
     launch.add_argument("--array", type=_positive, metavar="N", help="deal the runs out to N jobs (slurm)")
     launch.add_argument(
         "--requeue",
-        type=int,
-        choices=range(1001),
+        type=_count,
         metavar="N",
         help="queue the job again when its time is over, at most N times (slurm; default 20)",
     )
@@ -318,6 +317,12 @@ def _add_afresh(parser: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}; allowed are 1, 2, …")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text}; allowed are 0, 1, 2, …")
     return int(text)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from basinet.launch.clusters.machines import Job, SameMachines
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import ExperimentError, own_modules
 
 __all__ = ["kuberay_manifest"]
 
@@ -66,7 +66,21 @@ def kuberay_manifest(job: Job) -> str:
         "rayClusterSpec": cluster,
     }
     documents.append(_meta("ray.io/v1", "RayJob", name) | {"spec": spec})
-    return yaml.safe_dump_all(documents, sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as such, and everything in full."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return whether a value is written again where it occurs again."""
+        return True
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
 
 
 def _meta(version: str, kind: str, name: str) -> dict[str, Any]:
@@ -77,7 +91,9 @@ def _files(job: Job) -> dict[str, str]:
     """Read the experiment, and the modules beside it."""
     if job.is_built_in:
         return {}
-    found = [job.file, *sorted(job.file.resolve().parent.glob("*.py"))]
+    found = [job.file, *(module for module in own_modules() if module.parent == job.file.resolve().parent)]
+    if packages := [file.name for file in found if file.is_dir()]:
+        raise ExperimentError(f"{job.file}: it uses the package {packages[0]}, a folder; put that into the image")
     if sum(file.stat().st_size for file in found) > _MOST_BYTES:
         raise ExperimentError(
             f"{job.file}: with the modules beside it, it has more than the {_MOST_BYTES:,} bytes that fit into a"

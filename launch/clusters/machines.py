@@ -96,9 +96,7 @@ class Machines:
         """
         if len(self.groups) > 1:
             kinds = " and ".join(group.gpu for group in self.groups)
-            raise ExperimentError(
-                f"--gpus: got machines with {kinds}, which slurm and kuberay take; allowed is one kind"
-            )
+            raise ExperimentError(f"--gpus: got {kinds}; allowed is one kind (slurm and kuberay take several)")
         return self.groups[0]
 
 

@@ -38,9 +38,7 @@ def slurm_options(words: Iterable[str]) -> dict[str, str]:
         key, _, value = word.partition("=")
         key = key.removeprefix("--")
         if not re.fullmatch(r"[a-z][a-z-]*", key) or not re.fullmatch(r"[^\s\"'#\\]+", value):
-            raise ExperimentError(
-                f"--slurm: got {word}; allowed are KEY=VALUE as in partition=gpu, without blanks or quotes"
-            )
+            raise ExperimentError(f"--slurm: got {word}; allowed are KEY=VALUE, as in partition=gpu, without blanks")
         if key in _OPTIONS:
             raise ExperimentError(f"--slurm: got {word}; give {_OPTIONS[key]} instead")
         found[key] = value
@@ -113,7 +111,7 @@ def _again(job: Job) -> list[str]:
     if not job.requeue:
         return []
     return [
-        f"# Interrupted, as by the time limit: queued again, at most {job.requeue} times, to go on from the checkpoints.",
+        f"# Interrupted, as by the time limit: queued again, at most {job.requeue} times, to go on from checkpoints.",
         f'if [ $status = 130 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.requeue} ]; then',
         '    scontrol requeue "$SLURM_JOB_ID" && exit',
         "fi",

@@ -35,7 +35,7 @@ def torchrun_script(job: Job) -> str:
     if job.machines.nodes > 1:
         head = ': "${HEAD:?name the first machine, such as HEAD=node1}"'
         lines = [
-            f"# The same on each of {job.machines.nodes} machines; PORT is one that is free on the first.",
+            f"# The same on each of {job.machines.nodes} machines; PORT is free on the first.",
             head,
             *lines,
         ]
