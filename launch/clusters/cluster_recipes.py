@@ -1,7 +1,9 @@
 """The ways to start an experiment on several machines, and the checks of what is asked of them."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,7 +87,8 @@ def script(name: str, job: Job, **options: Any) -> str:
     settings = recipe.settings(machines)
     decided = {_key(word) for word in settings}
     words = [*(word for word in job.words if _key(word) not in decided), *settings]
-    env = _check(job, words, given.get("array"))
+    with redirect_stdout(sys.stderr):  # of the user's code; standard output is for the script
+        env = _check(job, words, given.get("array"))
     if recipe.prepares and env:
         words, given["env"] = [*words, "runtime.env=null"], env
     return recipe.write(replace(job, words=tuple(words), **given))

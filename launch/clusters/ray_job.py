@@ -36,7 +36,7 @@ def ray_job(job: Job) -> str:
     if env:
         words += ["--runtime-env-json", json.dumps(env)]
     return bash(
-        "# Submits the experiment to the Ray cluster with this dashboard, follows it, and ends as it does. Given again,",
+        "# Submits the experiment to the Ray cluster with this dashboard, follows it, and ends as it does. Again,",
         f"# it goes on where it stopped. All machines have to see {out}.",
         ': "${RAY_API_SERVER_ADDRESS:?name the dashboard of the cluster, such as http://node1:8265}"',
         f"exec ray job submit {shlex.join(words)} -- basinet {job.command(str(file), out)}",
