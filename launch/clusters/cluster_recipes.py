@@ -16,6 +16,7 @@ from basinet.launch.clusters.torchrun_script import torchrun_script
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.run.execution.part import Part
+from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 
@@ -90,7 +91,8 @@ def script(name: str, job: Job, **options: Any) -> str:
     with redirect_stdout(sys.stderr):  # of the user's code; standard output is for the script
         env = _check(job, words, given.get("array"))
     if recipe.prepares and env:
-        words, given["env"] = [*words, "runtime.env=null"], env
+        words = [*(word for word in words if not word.startswith("runtime.env")), "runtime.env=null"]
+        given["env"] = env
     return recipe.write(replace(job, words=tuple(words), **given))
 
 
@@ -104,6 +106,7 @@ def _check(job: Job, words: list[str], array: int | None) -> dict[str, Any]:
     shared = Shared()
     env: dict[str, Any] = {}
     for config in experiment.runs.values():
+        runtime_of(config.runtime).check_env()
         rows = config.replicas * build_setup(config, shared).num_agents
         if machines.total > rows:
             raise ExperimentError(

@@ -53,6 +53,9 @@ class Ray(Runtime):
                 " numbers of GPUs"
             )
 
+    def check_env(self) -> None:
+        """Do nothing: Ray sets up what it is asked for."""
+
     @staticmethod
     def carry_out(work: Sequence[Callable[[], None]], parts: Sequence[RuntimePart]) -> None:
         """Execute runs in parallel, as many as fit on the cluster; actors are kept for the next run."""

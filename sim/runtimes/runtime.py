@@ -95,6 +95,14 @@ class Runtime(ABC):
         Raises:
             ExperimentError: They cannot.
         """
+        self.check_env()
+
+    def check_env(self) -> None:
+        """Check that the environment that an experiment asks for can be set up for the workers.
+
+        Raises:
+            ExperimentError: It cannot, since they are not started here.
+        """
         if self.part.env is not None:
             raise ExperimentError(
                 f"runtime.env: the workers of runtime.name={self.part.name} have the environment in which they were"
