@@ -18,7 +18,7 @@ _SHIM = """#!{python} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as caller:
     caller.connect({address!r})
-    caller.sendall(json.dumps([sys.argv, dict(os.environ)]).encode() + b"\\n")
+    caller.sendall(json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode() + b"\\n")
     status, out, err = json.loads(caller.makefile().readline())
 print(out, end="")
 print(err, end="", file=sys.stderr)
@@ -39,8 +39,9 @@ def commands(tmp_path, monkeypatch):
     return folder
 
 
-def called(program, *words):
+def called(place, program, *words):
     """Do what a command does: `basinet`, `torchrun`, or `python -u -m basinet`, by which torchrun starts a rank."""
+    os.chdir(place)
     if program == "torchrun":
         return run.main(words)
     return main([*words[words.index("basinet") + 1 :]] if program == "python" else [*words])
@@ -60,8 +61,8 @@ def quick_commands(commands, processes, monkeypatch):
 
     def answer(call):
         with call, call.makefile("rw") as lines:
-            words, environment = json.loads(lines.readline())
-            process = processes.start(called, Path(words[0]).name, *words[1:], **environment)
+            words, place, environment = json.loads(lines.readline())
+            process = processes.start(called, place, Path(words[0]).name, *words[1:], **environment)
             (status,), ((out, err),) = processes.end([process])
             lines.write(json.dumps([status, out, err]) + "\n")
 

@@ -91,9 +91,7 @@ def test_a_cluster_gets_the_environment_and_the_modules_of_the_user(tmp_path, mo
             pass
     (env,) = asked
     assert env["pip"] == ["einops"] and env["py_modules"][0] == "mine" and {*sent} <= {*env["py_modules"]}
-    assert all(
-        Path(module).is_relative_to(tmp_path) or Path(module).parent == Path.cwd() for module in env["py_modules"][1:]
-    )
+    assert not any("site-packages" in module or "basinet/sim" in module for module in env["py_modules"])
 
     monkeypatch.delenv("RAY_ADDRESS")  # here, they are where they are
     with ray_cluster.cluster({"env_vars": {"A": "3"}}):
