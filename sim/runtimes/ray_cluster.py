@@ -67,7 +67,7 @@ def cluster(env: Mapping[str, Any] | None = None) -> Iterator[None]:
 def _start(env: Mapping[str, Any]) -> None:
     """Start Ray on this machine."""
     try:
-        ray.init("local", runtime_env=env, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init("local", runtime_env=env or None, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         raise ExperimentError(f"runtime.name: Ray cannot be started on this machine: {first_line(error)}") from error
 
