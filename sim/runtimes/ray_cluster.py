@@ -97,7 +97,7 @@ def _join(address: str, env: Mapping[str, Any]) -> None:
 
     what, remedy = (
         f"the cluster that RAY_ADDRESS names, {address}",
-        "start one, or unset RAY_ADDRESS",
+        "start one, unset RAY_ADDRESS, or set RAY_AUTH_MODE=token if it asks for a token",
     )
     if plain:
         host, port = plain[1].strip("[]"), int(plain[2])
