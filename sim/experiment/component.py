@@ -377,7 +377,7 @@ def own_modules() -> list[Path]:
     found = set()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file is None or "." in name or name == "__main__" or is_installed(name):
+        if file is None or "." in name or name in ("__main__", "__mp_main__") or is_installed(name):
             continue
         path = Path(file).resolve()
         path = path.parent if path.stem == "__init__" else path
