@@ -86,7 +86,7 @@ def test_a_part_leaves_the_runs_of_others_alone(capsys, monkeypatch):
         (["--part", "3/2"], "--part: got 3/2; allowed are 1/N, 2/N, …, N/N for N jobs"),
         (["--part", "0/2"], "got 0/2"),
         (["--part", "1"], "got 1;"),
-        (["--part", "1/2", "--fresh"], "it would discard the runs of the other jobs"),
+        (["--part", "1/2", "--fresh"], "it would discard the runs of other jobs"),
         (["--part", "1/2", "tune={batch_size: [1, 2]}"], "allowed are experiments with neither stages nor tune"),
     ],
 )
