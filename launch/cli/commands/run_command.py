@@ -67,7 +67,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def _launcher() -> str:
     """Return the command that started this process on a rank, without its arguments."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return "start the ranks again with basinet"
+    if "SLURM_PROCID" in os.environ:
+        return "submit the job again, with basinet"
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
     return launcher(Machines((SameMachines(nodes, num_ranks() // nodes),)))
