@@ -21,6 +21,7 @@ from basinet.sim.experiment.experiment import Experiment, parse_loggers
 from basinet.sim.experiment.mistakes import first_line, shown
 from basinet.sim.experiment.pipeline import Pipeline, make_experiment
 from basinet.sim.experiment.tuning.tuned_experiment import Candidate, TunedExperiment
+from basinet.sim.run.execution.part import Part, left_over
 from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers, close_ready
 from basinet.sim.run.lock import locked
@@ -40,6 +41,7 @@ def run(
     out: str | Path = "runs/experiment",
     fresh: bool = False,
     quiet: bool = False,
+    part: str | None = None,
     loggers: Sequence[Any] = (),
     on_evaluate: OnEvaluate | None = None,
     **description: Any,
@@ -57,6 +59,8 @@ def run(
         out: The experiment's folder.
         fresh: Whether to discard what the folder holds.
         quiet: Whether to hide progress.
+        part: "K/N" to execute each N-th run from the K-th, beside other jobs that execute the others into the same
+            folder; the last one that ends writes the report.
         loggers: What else receives the metrics, besides the loggers of the experiment: names, mappings, classes, or
             objects with the methods of `basinet.sim.loggers.Logger`.
         on_evaluate: Called at each evaluation of a run with its name, the step, and a mapping from the number of each
@@ -80,11 +84,14 @@ def run(
     listening = _Listening(parse_loggers(loggers), on_evaluate)
     stages = experiment.stages.values() if isinstance(experiment, Pipeline) else [experiment]
     try:
+        mine = None if part is None else Part.parse(part, experiment)
+        if mine is not None and fresh:
+            raise ExperimentError(f"--fresh: with --part {part} it would discard the runs of other jobs; leave it out")
         if isinstance(experiment, Pipeline):
             return _run_stages(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
         if isinstance(experiment, TunedExperiment):
             experiment = experiment.chosen(_tune(experiment, Path(out), fresh=fresh, quiet=quiet))
-        return _run(experiment, Path(out), listening, fresh=fresh, quiet=quiet)
+        return _run(experiment, Path(out), listening, mine, fresh=fresh, quiet=quiet)
     finally:
         close_ready([*listening.loggers, *(logger for stage in stages for logger in stage.loggers)])
 
@@ -97,24 +104,33 @@ class _Listening(NamedTuple):
     stage: str = ""
 
 
-def _run(experiment: Experiment, out: Path, listening: _Listening, *, fresh: bool, quiet: bool) -> Results:
+def _run(
+    experiment: Experiment,
+    out: Path,
+    listening: _Listening,
+    part: Part | None = None,
+    *,
+    fresh: bool,
+    quiet: bool,
+) -> Results:
     """Run a single experiment; see `run`."""
     runtimes = [*runtimes_of(experiment.runs.values()).values()]
     with ExitStack() as held:
 
-        def carry_out() -> tuple[dict[str, str], tuple[str, ...]]:
-            return _carry_out(experiment, out, held, listening, fresh=fresh, quiet=quiet)
+        def carry_out() -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
+            states, failed = _carry_out(experiment, out, held, listening, part, fresh=fresh, quiet=quiet)
+            return states, failed, () if part is None else left_over(out)
 
-        states, failed = _together(runtimes, carry_out)
+        states, failed, left = _together(runtimes, carry_out)
         # The other ranks have returned already: they need not wait for the figures.
-        if not any(runtime.follows() for runtime in runtimes):
+        if not left and not any(runtime.follows() for runtime in runtimes):
             try:
                 write_report(out)
             except OSError as error:
                 if not failed:
                     raise
                 failed = *failed, f"the report cannot be written: {first_line(error)}"
-        results = Results(out, out / "report.html", states, failed, experiment)
+        results = Results(out, out / "report.html", states, failed, experiment, left)
         if failed:
             with suppress(RankLostError):
                 _together(runtimes, lambda: None)  # torchrun kills all ranks as soon as one fails: wait for the report
@@ -167,23 +183,33 @@ def _together(runtimes: Iterable[type[Runtime]], work: Callable[[], T]) -> T:
 
 
 def _carry_out(
-    experiment: Experiment, out: Path, held: ExitStack, listening: _Listening, *, fresh: bool, quiet: bool
+    experiment: Experiment,
+    out: Path,
+    held: ExitStack,
+    listening: _Listening,
+    part: Part | None,
+    *,
+    fresh: bool,
+    quiet: bool,
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Carry out the runs with the folder locked; return how each ended, and a sentence for each that failed."""
     loggers = (*experiment.loggers, *listening.loggers)
     check_loggers(loggers)
+    shared = part is not None
     if (out / "experiment.yaml").exists():  # where another process is at work, there is nothing to check
-        held.enter_context(locked(out))
+        held.enter_context(locked(out, shared=shared))
     with checking(len(experiment.runs), quiet=quiet) as progress:
-        setups = prepare(experiment, out, fresh=fresh, check=check_analysis, progress=progress)
-    held.enter_context(locked(out))
+        setups = prepare(experiment, out, fresh=fresh, shared=shared, check=check_analysis, progress=progress)
+    fewer = len(experiment.runs) - len(setups)
+    if part is not None:
+        setups = part.deal(setups)
+    held.enter_context(locked(out, shared=shared))
     judged_by = {name: main_metric(setup.task) for name, setup in setups.items()}
     with TerminalMonitor(len(setups), quiet=quiet, judged_by=judged_by) as monitor, stopping(monitor.say) as stop:
-        fewer = len(experiment.runs) - len(setups)
         monitor.say(f"{how_many(len(setups))} into {out}{f'; {fewer} left out as impossible' if fewer else ''}")
         for line in about(setups.values()):
             monitor.say(line)
         with Feeds(loggers, out, several=len(setups) > 1, stage=listening.stage) as feeds:
             listeners = Listeners(monitor, out, feeds, listening.on_evaluate)
-            states = simulate(setups, out, listeners, stop, measure_replica)
+            states = simulate(setups, out, listeners, stop, measure_replica, shared=shared)
     return states, failures(out, states)

@@ -43,6 +43,7 @@ class Results:
         states: How each run ended: done, diverged or failed.
         failures: A sentence for each run that failed: why, and where its traceback is.
         experiment: The experiment, if it was carried out in this process; its objects are not in the folder.
+        left: Runs that other jobs have not finished, if this one executed a part; the report is not written yet then.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Results:
     states: dict[str, str]
     failures: tuple[str, ...] = ()
     experiment: Experiment | Pipeline | None = field(default=None, compare=False)
+    left: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in Counter(self.states.values()).items())

@@ -75,7 +75,7 @@ def test_the_experiments_of_a_page_are_valid(page):
 
 
 @pytest.mark.slow
-@pages_with("bash")
+@pytest.mark.parametrize("page", [page for page in sorted(PAGES) if blocks(page, "bash") and "several_m" not in page])
 def test_the_commands_of_a_page_work(page, tmp_path, monkeypatch, capsys, no_reports):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(BaseServer, "serve_forever", lambda server: None)

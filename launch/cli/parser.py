@@ -39,6 +39,9 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder (default runs/NAME)")
     run.add_argument("--fresh", action="store_true", help="discard what the folder holds")
     run.add_argument(
+        "--part", metavar="K/N", help="execute each N-th run from the K-th, beside jobs that execute the others"
+    )
+    run.add_argument(
         "--dry-run",
         action="store_const",
         dest="command",
@@ -260,16 +263,35 @@ def make_parser() -> argparse.ArgumentParser:
     topology.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw it (default NAME.png)")
 
     launch = command("launch", "print a script that runs an experiment on several machines")
-    launch.add_argument("runtime", metavar="RUNTIME", help="what starts the workers: ray, torchrun or slurm")
+    launch.add_argument(
+        "recipe", metavar="RECIPE", help="what starts the workers: ray, torchrun, slurm, ray-job or kuberay"
+    )
     launch.add_argument("words", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="as for run")
     launch.add_argument("--out", type=Path, metavar="DIR", help="the experiment's folder, which all machines see")
-    launch.add_argument("--nodes", type=_positive, default=1, metavar="N", help="machines (default 1)")
+    launch.add_argument("--nodes", type=_positive, default=1, metavar="N", help="machines, of each kind (default 1)")
     launch.add_argument(
         "--workers", type=_positive, metavar="N", help="workers per machine (default one per GPU, or 1)"
     )
     launch.add_argument("--cpus", type=_positive, default=1, metavar="N", help="processors per worker (default 1)")
-    launch.add_argument("--gpus", type=_positive, default=0, metavar="N", help="GPUs per machine (default none)")
-    launch.add_argument("--time", default="01:00:00", help="time limit of a Slurm job (default 01:00:00)")
+    launch.add_argument(
+        "--gpus",
+        metavar="[KIND:]N",
+        help="GPUs per machine (default none), such as 4 or a100:4; a100:4,v100:2 for two kinds of machines",
+    )
+    launch.add_argument("--memory", metavar="SIZE", help="memory per machine, such as 64G (slurm, kuberay)")
+    launch.add_argument("--time", metavar="HH:MM:SS", help="time limit (slurm, kuberay; default 01:00:00)")
+    launch.add_argument("--array", type=_positive, metavar="N", help="deal the runs out to N jobs (slurm)")
+    launch.add_argument(
+        "--requeue",
+        type=_count,
+        metavar="N",
+        help="queue the job again when its time is over, at most N times (slurm; default 20)",
+    )
+    launch.add_argument(
+        "--slurm", action="append", metavar="KEY=VALUE", help="a further option of sbatch, such as partition=gpu"
+    )
+    launch.add_argument("--image", metavar="IMAGE", help="the image of containers with basinet and ray (kuberay)")
+    launch.add_argument("--volume", metavar="CLAIM:PATH", help="a volume for results, seen at PATH (kuberay)")
 
     listing = command("list", "list what an experiment can name", table=True)
     kind = "such as optimizers, measures (default all); or a name that only one kind has"
@@ -295,6 +317,12 @@ def _add_afresh(parser: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}; allowed are 1, 2, …")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text}; allowed are 0, 1, 2, …")
     return int(text)
 
 

@@ -23,7 +23,17 @@ from basinet.sim.experiment.mistakes import ExperimentError, first_line, nearest
 from basinet.sim.experiment.signatures import is_finite, means_list, parameters, sentence, settings_in, settings_model
 from basinet.sim.experiment.source import is_installed
 
-__all__ = ["Component", "ExperimentError", "Kind", "extend_path", "homes", "is_list_setting", "look_in", "nearest"]
+__all__ = [
+    "Component",
+    "ExperimentError",
+    "Kind",
+    "extend_path",
+    "homes",
+    "is_list_setting",
+    "look_in",
+    "nearest",
+    "own_modules",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -352,6 +362,28 @@ def extend_path(*folders: str) -> tuple[str, ...]:
         if folder not in sys.path:
             sys.path.insert(0, folder)
     return tuple(_homes)
+
+
+def own_modules() -> list[Path]:
+    """Find the user's imported modules: those beside an experiment or its script, or in the current folder.
+
+    Returns:
+        The files of modules, and the folders of packages.
+    """
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    places = {Path(place).resolve() for place in (os.getcwd(), *_homes)}
+    if isinstance(script, str):
+        places.add(Path(script).resolve().parent)
+    found = set()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or "." in name or name in ("__main__", "__mp_main__") or is_installed(name):
+            continue
+        path = Path(file).resolve()
+        path = path.parent if path.stem == "__init__" else path
+        if path.parent in places:
+            found.add(path)
+    return sorted(found)
 
 
 def homes(description: Any) -> set[Path]:

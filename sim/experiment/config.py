@@ -65,6 +65,7 @@ __all__ = [
     "MOST",
     "NESTED",
     "Config",
+    "EnvPart",
     "PositiveFloat",
     "PositiveInt",
     "RuntimePart",
@@ -302,6 +303,36 @@ def _runtime(name: str) -> str:
     return name
 
 
+_Word = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]
+"""A text, which may look like a number."""
+
+
+class EnvPart(_Part):
+    """What Ray sets up for the actors of an experiment, on each machine.
+
+    Attributes:
+        env_vars: Variables of their environment.
+        working_dir: Folder or archive that becomes their current folder.
+        py_modules: Folders of packages, files of modules, and wheels that they can import.
+        pip: Packages that pip installs, or the file that lists them.
+        uv: Packages that uv installs, or the file that lists them.
+        conda: Name of an environment of conda, its file, or what that holds.
+    """
+
+    env_vars: (
+        Mapping[str, Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]] | None
+    ) = None
+    working_dir: str | None = None
+    py_modules: list[str] | None = None
+    pip: list[str] | str | None = None
+    uv: list[str] | str | None = None
+    conda: str | dict[str, Any] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return what was given, as Ray takes it."""
+        return self.model_dump(exclude_none=True)
+
+
 class RuntimePart(_Part):
     """Where and how a run is executed.
 
@@ -317,6 +348,8 @@ class RuntimePart(_Part):
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
+        env: What Ray sets up for the actors on each machine, such as `{pip: [einops], env_vars: {MODE: fast}}`: any of
+            env_vars, working_dir, py_modules, pip, uv and conda. The user's modules are found without it.
         readers: Number of processes of each worker that read the samples of the next steps, where samples are read when
             they are needed; 0 to read them in turn with the steps.
         prefetch: Steps that each of these processes reads ahead; up to 16 if their batches are small.
@@ -331,6 +364,7 @@ class RuntimePart(_Part):
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
+    env: EnvPart | None = None
     readers: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
     prefetch: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
 
@@ -549,6 +583,7 @@ class Config(_Part):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
                 value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart | ValidationPart))
+                value = {name: held for name, held in value.items() if name != "env" or held is not None}
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [
@@ -563,6 +598,7 @@ class Config(_Part):
 _KEYED: dict[str, type[BaseModel]] = {
     "clipping": ClippingPart,
     "runtime": RuntimePart,
+    "runtime.env": EnvPart,
     "stop_early": StopPart,
     "trajectory": TrajectoryPart,
     "validation": ValidationPart,
@@ -577,9 +613,10 @@ def _complaint(error: ValidationError) -> str:
     if isinstance(cause, ExperimentError):
         return str(cause)
     places = [str(part) for part in first["loc"] if part not in ("component",)]
-    part = _KEYED.get(places[0]) if len(places) > 1 and first["type"] == "extra_forbidden" else None
+    *outer, last = places
+    part = _KEYED.get(".".join(outer)) if first["type"] == "extra_forbidden" else None
     if part is not None:
-        return f"{'.'.join(places)}: {places[0]} has no key '{places[1]}'; {nearest(places[1], part.model_fields)}"
+        return f"{'.'.join(places)}: {'.'.join(outer)} has no key '{last}'; {nearest(last, part.model_fields)}"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
         given = first["input"] if isinstance(first["input"], str) else shown(first["input"])

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 __all__ = ["INTERRUPTIONS", "WorkStopped", "answering", "go_on", "stopping", "watching"]
 
-INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C; preemption on a cluster; a closed terminal."""
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Ctrl-C; preemption on a cluster; a closed terminal; a time limit of Slurm that is near, on many clusters."""
 
 
 @contextmanager

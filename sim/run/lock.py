@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import LOCKS, no_linked_run
 
-__all__ = ["alone", "locked", "taking_turns"]
+__all__ = ["AtWork", "alone", "locked", "taking_turns", "turn"]
 
 _WORK, _REPORT = LOCKS
 
@@ -21,21 +21,27 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Place = TypeVar("Place", Path, str | Path)
 
+
+class AtWork(ExperimentError):
+    """Another process is at work in a folder."""
+
+
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock an experiment's folder within this context; the holder may lock it again.
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Lock the folder of an experiment, or of a run, within this context; the holder may lock it again.
 
     Args:
         folder: The folder.
+        shared: Whether others may share the lock, who each lock the runs at which they are.
 
     Yields:
         Nothing.
 
     Raises:
-        ExperimentError: Another process holds the lock.
+        AtWork: Another process holds the lock.
     """
     place = folder.resolve()
     if place in _held.get():
@@ -44,10 +50,10 @@ def locked(folder: Path) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     with open(os.open(folder / _WORK, flags, 0o666), "r+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             who = file.read(100).decode(errors="replace").strip()
-            raise ExperimentError(
+            raise AtWork(
                 f"--out: another process is at work in {folder} ({who or 'unknown'}); wait until it ends, or choose"
                 " another folder"
             ) from error
@@ -59,7 +65,8 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             _held.reset(token)
-            file.truncate(0)
+            if not shared:  # others may have written who they are
+                file.truncate(0)
 
 
 @contextmanager
@@ -75,6 +82,20 @@ def taking_turns(folder: Path) -> Iterator[None]:
     if not _holds_runs(no_linked_run(folder)):
         yield
         return
+    with turn(folder):
+        yield
+
+
+@contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """Wait for this process's turn to write what concerns all runs of a folder: its record or its report.
+
+    Args:
+        folder: The folder of an experiment or of a run.
+
+    Yields:
+        Nothing.
+    """
     with open(os.open(folder / _REPORT, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from basinet.sim.run.execution.one_run import Circumstances, execute
 from basinet.sim.run.execution.twins import groups
 from basinet.sim.run.files import Damaged
 from basinet.sim.run.folder import RunFolder
-from basinet.sim.run.lock import locked
+from basinet.sim.run.lock import AtWork, locked, turn
 from basinet.sim.run.monitor import USUAL, Monitor, Rhythm
 from basinet.sim.run.records import FINISHED, load_config, load_status
 from basinet.sim.run.resume import is_analyzed, is_whole
@@ -129,6 +130,7 @@ def prepare(
     out: Path,
     *,
     fresh: bool = False,
+    shared: bool = False,
     check: Callable[[Setup], None] = lambda setup: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Setup]:
@@ -138,6 +140,7 @@ def prepare(
         experiment: The experiment.
         out: Its folder.
         fresh: Whether to discard what the folder holds, of this experiment or another.
+        shared: Whether other processes may be at work on runs of the same experiment in the folder.
         check: Raises if something else is impossible, such as the analysis.
         progress: Called with the number of runs built so far.
 
@@ -159,7 +162,7 @@ def prepare(
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out: {out} is a file; choose a folder")
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    with locked(out, shared=shared), turn(out) if shared else nullcontext():
         if not fresh:
             for name, setup in setups.items():
                 _check_made(setup, out / name)
@@ -189,6 +192,7 @@ def simulate(
     analysis: Analysis | None = None,
     rhythm: Rhythm = USUAL,
     until: Mapping[str, int] | None = None,
+    shared: bool = False,
 ) -> dict[str, str]:
     """Execute all runs that are not finished.
 
@@ -204,6 +208,7 @@ def simulate(
         rhythm: Intervals at which a run is attended to.
         until: Step at which each run pauses, by name; all go to their end if None. A run that is there, or further,
             stays as it is, and one that has paused goes on when it is called again with a later step.
+        shared: Whether other processes may be at work on runs of the same experiment, which are left to them.
 
     Returns:
         The state in which each run ended: done, diverged, failed or paused.
@@ -220,17 +225,22 @@ def simulate(
             if not stop.is_set():
                 source = next((RunFolder(out / twin) for twin in names if states.get(twin) in FINISHED), None)
                 folder, end = RunFolder(out / name), None if until is None else until[name]
-                states[name] = execute(name, setups[name], folder, given, source, end)
+                try:
+                    with locked(folder.path) if shared else nullcontext():
+                        states[name] = execute(name, setups[name], folder, given, source, end)
+                except AtWork:
+                    monitor.finished(name, "left to another process, which is at work on it")
 
-    with locked(out):
+    with locked(out, shared=shared):
         for name, runtime in runtimes_of(setup.config for setup in setups.values()).items():
             mine = [names for names in twins if setups[names[0]].config.runtime.name == name]
             parts = [setups[names[0]].config.runtime for names in mine]
-            runtime.carry_out([partial(in_turn, names) for names in mine], parts)
+            if mine:
+                runtime.carry_out([partial(in_turn, names) for names in mine], parts)
     if stop.is_set():
         ended = sum(state != "interrupted" for state in states.values())
         raise Interrupted(
             f"stopped after {ended} of {len(setups)} runs; the progress is in {out}, and the same experiment into that"
             " folder continues from there"
         )
-    return {name: states[name] for name in setups}
+    return {name: states[name] for name in setups if name in states}

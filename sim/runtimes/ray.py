@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -52,6 +53,9 @@ class Ray(Runtime):
                 " numbers of GPUs"
             )
 
+    def check_env(self) -> None:
+        """Do nothing: Ray sets up what it is asked for."""
+
     @staticmethod
     def carry_out(work: Sequence[Callable[[], None]], parts: Sequence[RuntimePart]) -> None:
         """Execute runs in parallel, as many as fit on the cluster; actors are kept for the next run."""
@@ -59,12 +63,20 @@ class Ray(Runtime):
         from basinet.sim.runtimes.ray_crews import kept_crews
 
         needs = [_needs(part) for part in parts]
-        with cluster():
+        with cluster(_env(parts)):
             there = nodes()
             for need in dict.fromkeys(needs):
                 check_room(need, there)
             with kept_crews():
                 spread(work, needs, nodes)
+
+
+def _env(parts: Sequence[RuntimePart]) -> dict[str, Any]:
+    """Return what Ray sets up for all actors of an experiment."""
+    first, *others = [{} if part.env is None else part.env.given() for part in parts]
+    if any(env != first for env in others):
+        raise ExperimentError("runtime.env: it differs among the runs; allowed is one environment for all of them")
+    return first
 
 
 def _needs(part: RuntimePart) -> Needs:

@@ -8,12 +8,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import ray
 
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import ExperimentError, own_modules
 from basinet.sim.experiment.mistakes import count_of, first_line
 from basinet.sim.run.interruptions import INTERRUPTIONS
 from basinet.sim.runtimes.meeting import in_time, patience
@@ -26,16 +27,26 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
+def cluster(env: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Join the cluster at `RAY_ADDRESS`, or start one on this machine and stop it at the end.
+
+    Args:
+        env: What Ray sets up for the actors. The user's modules go with it to the machines of a cluster.
 
     Yields:
         Nothing.
 
     Raises:
-        ExperimentError: There is no cluster at `RAY_ADDRESS`, or none can be started here.
+        ExperimentError: There is no cluster at `RAY_ADDRESS`, or none can be started here, or this process has joined
+            one without the environment.
     """
+    env = dict(env or {})
     if ray.is_initialized():
+        if env:
+            raise ExperimentError(
+                "runtime.env: Ray has been initialized in this process; give it to ray.init(runtime_env=…), or let"
+                " Basinet call that"
+            )
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -44,32 +55,34 @@ def cluster() -> Iterator[None]:
     with _session_folder() if address in ("", "local") else nullcontext():
         with _own_signals():
             if address in ("", "local"):
-                _start()
+                _start(env)
             else:
-                _join(address)
+                _join(address, env)
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def _start() -> None:
+def _start(env: Mapping[str, Any]) -> None:
     """Start Ray on this machine."""
     try:
-        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init("local", runtime_env=env or None, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         raise ExperimentError(f"runtime.name: Ray cannot be started on this machine: {first_line(error)}") from error
 
 
-def _join(address: str) -> None:
+def _join(address: str, env: Mapping[str, Any]) -> None:
     """Connect to a cluster, with a timeout; Ray itself would wait for a missing one forever."""
     plain = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
     if address != "auto" and not plain:
         raise ExperimentError(f"RAY_ADDRESS: got {address!r}; allowed are HOST:PORT, auto, or no such variable")
     seconds = patience(_PATIENCE)
+    modules = [*env.get("py_modules", ()), *map(str, own_modules())]
 
     def connect() -> None:
-        ray.init(address, log_to_driver=False, logging_level="ERROR")
+        given = {**env, **({"py_modules": modules} if modules else {})}
+        ray.init(address, runtime_env=given, log_to_driver=False, logging_level="ERROR")
 
     def knock(host: str, port: int) -> None:
         deadline = time.monotonic() + seconds
@@ -84,7 +97,7 @@ def _join(address: str) -> None:
 
     what, remedy = (
         f"the cluster that RAY_ADDRESS names, {address}",
-        "start one, or unset RAY_ADDRESS",
+        "start one, unset RAY_ADDRESS, or set RAY_AUTH_MODE=token if it asks for a token",
     )
     if plain:
         host, port = plain[1].strip("[]"), int(plain[2])

@@ -6,8 +6,9 @@ An actor is a process that imports torch, which takes seconds. Cleaned, it compu
 import gc
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,9 +21,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
+from basinet.sim.experiment.component import extend_path
 from basinet.sim.runtimes.run_packing import Needs
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.team import TIMEOUT
+from basinet.sim.runtimes.worker_log import WorkerLog
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["Crew", "kept_crews", "leave", "take"]
@@ -32,9 +35,15 @@ _CLEANING_SECONDS = 30.0
 
 
 class _Actor:
-    """A process that hosts a worker of one run after the other."""
+    """A process that hosts a worker of one run after the other.
 
-    def __init__(self) -> None:
+    Args:
+        homes: Folders where the user's modules are, as seen from the machine of the experiment.
+    """
+
+    def __init__(self, homes: Sequence[str]) -> None:
+        extend_path(*homes)
+        self.log: WorkerLog | None = None
         self.begun_with = _global_settings()
 
     def address(self) -> str:
@@ -60,12 +69,24 @@ class _Actor:
         self.worker = Worker(setup, placement, engine)
         return self.worker.block.oracle.engine.name
 
+    def log_to(self, folder: Path, rank: int) -> str:
+        """Write what this process prints into a file; return the machine's name if the folder is not seen from it."""
+        self.log = WorkerLog(folder, rank)
+        return self.log.unseen
+
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker."""
-        return getattr(self.worker, method)(*arguments)
+        try:
+            return getattr(self.worker, method)(*arguments)
+        except Exception:
+            if self.log is not None:
+                self.log.failed()
+            raise
 
     def clean(self) -> None:
         """Forget the run."""
+        if self.log is not None:
+            self.log.close()
         self.worker.close()
         del self.worker
         if dist.is_initialized():
@@ -128,7 +149,7 @@ class Crew:
             make = ray.remote(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus)(_Actor)
             for place in range(self.needs.workers):
                 here = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=place)
-                self.actors.append(make.options(scheduling_strategy=here).remote())
+                self.actors.append(make.options(scheduling_strategy=here).remote(extend_path()))
             _unplaced.discard(self)
         return bool(self.actors)
 

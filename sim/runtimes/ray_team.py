@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,6 +28,7 @@ from basinet.sim.run.records import Row
 from basinet.sim.runtimes.ray_crews import leave, take
 from basinet.sim.runtimes.run_packing import Needs
 from basinet.sim.runtimes.team import Analysis, Stopped, Team, WorkerLost
+from basinet.sim.runtimes.worker_log import note_unseen
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["RayTeam"]
@@ -117,6 +119,11 @@ class RayTeam(Team):
     def _begin(self, method: str, *arguments: Any) -> list[Any]:
         shared = [ray.put(argument) for argument in arguments]
         return [actor.call.remote(method, *shared) for actor in self.actors]
+
+    def log_to(self, folder: Path) -> None:
+        """Let the actors write what they print into files."""
+        folder.mkdir(exist_ok=True)
+        note_unseen(folder, _get([actor.log_to.remote(folder, rank) for rank, actor in enumerate(self.actors)]))
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
         """Analyse a replica; to stop, leave the actors, which end with the team."""

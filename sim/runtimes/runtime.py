@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from basinet.sim.engines import EngineName
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config, RuntimePart
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.runtimes.team import Team
@@ -85,7 +86,7 @@ class Runtime(ABC):
         processors = max(1, len(os.sched_getaffinity(0)) // (self.workers_here or 1))
         return min(processors, int(limit)) if limit.isdigit() and int(limit) else processors
 
-    def check(self, setup: Setup) -> None:  # noqa: B027 - most have nothing to check
+    def check(self, setup: Setup) -> None:
         """Check that the workers can execute a run, beyond the checks of every run.
 
         Args:
@@ -94,6 +95,19 @@ class Runtime(ABC):
         Raises:
             ExperimentError: They cannot.
         """
+        self.check_env()
+
+    def check_env(self) -> None:
+        """Check that the environment that an experiment asks for can be set up for the workers.
+
+        Raises:
+            ExperimentError: It cannot, since they are not started here.
+        """
+        if self.part.env is not None:
+            raise ExperimentError(
+                f"runtime.env: the workers of runtime.name={self.part.name} have the environment in which they were"
+                " started; prepare it before, or give runtime.name=ray"
+            )
 
     @staticmethod
     def carry_out(work: Sequence[Callable[[], None]], parts: Sequence[RuntimePart]) -> None:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -55,6 +56,13 @@ class Team(ABC):
     @abstractmethod
     def _call(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every worker; return the results by rank."""
+
+    def log_to(self, folder: Path) -> None:  # noqa: B027 - a worker in this process prints as it does
+        """Let workers in processes of their own write what they print into files, worker-RANK.log.
+
+        Args:
+            folder: The folder of the logs.
+        """
 
     def advance(self, until: int) -> None:
         """Advance every worker to a step.

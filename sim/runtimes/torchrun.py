@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +25,7 @@ from basinet.sim.run.records import Row
 from basinet.sim.runtimes.ranks import RankLostError, Ranks
 from basinet.sim.runtimes.runtime import Runtime, runtime_of
 from basinet.sim.runtimes.team import TIMEOUT, Analysis, Team
+from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
 from basinet.sim.runtimes.world import num_ranks, started
 from basinet.sim.setup.setup import Setup
 
@@ -104,6 +106,7 @@ class _RankSession:
         self.ranks = ranks
         self.threads = torch.get_num_threads()
         self.worker: Worker | None = None
+        self.log: WorkerLog | None = None
 
     def take(self, setup: Setup) -> tuple[str, str]:
         """Take the parts of a run; return the machine and the device."""
@@ -132,7 +135,18 @@ class _RankSession:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker; without a block this rank can still `analyze`."""
-        return getattr(self.worker or self, method)(*arguments)
+        try:
+            return getattr(self.worker or self, method)(*arguments)
+        except Exception:
+            if self.log is not None:
+                self.log.failed()
+                self.log.close()  # what this rank says of it is for the user
+            raise
+
+    def log_to(self, folder: Path) -> str:
+        """Write what this process prints into a file; return the machine's name if the folder is not seen from it."""
+        self.log = WorkerLog(folder, self.ranks.rank, leads=self.ranks.rank == 0)
+        return self.log.unseen
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
         """Analyse a replica together with the other ranks, as a worker does."""
@@ -140,6 +154,8 @@ class _RankSession:
 
     def leave(self) -> None:
         """Release the block and leave the process group."""
+        if self.log is not None:
+            self.log.close()
         if self.worker is not None:
             self.worker.close()
         self.worker = None
@@ -195,6 +211,11 @@ class TorchrunTeam(Team):
     def _call(self, method: str, *arguments: Any) -> list[Any]:
         return self._all("call", method, *arguments)
 
+    def log_to(self, folder: Path) -> None:
+        """Let the ranks write what they print into files; the first one goes on printing, too."""
+        folder.mkdir(exist_ok=True)
+        note_unseen(folder, self._all("log_to", folder))
+
 
 @contextmanager
 def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int], list[Row]]]:
@@ -247,6 +268,7 @@ class Torchrun(Runtime):
         Raises:
             ExperimentError: This process was not started by torchrun, or there are too many ranks, or they cannot meet.
         """
+        super().check(setup)
         ranks = _ranks()
         if dist.is_initialized():
             raise ExperimentError(

@@ -10,8 +10,10 @@ from basinet.launch.api import run
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some
 from basinet.launch.cli.tables import write_summary
-from basinet.launch.recipes import Machines, launcher
+from basinet.launch.clusters.machines import Machines, SameMachines
+from basinet.launch.clusters.torchrun_script import launcher
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.run.simulation import Interrupted, RunFailed
 from basinet.sim.runtimes.runtime import runtimes_of
@@ -34,17 +36,21 @@ def execute(options: argparse.Namespace) -> int:
         )
     status = DONE
     try:
-        results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet)
+        results = run(experiment, out=out, fresh=options.fresh, quiet=options.quiet, part=options.part)
     except RunFailed as error:
         results, status = error.results, FAILED
     except Interrupted:
         if any(runtime.follows() for runtime in runtimes):
             return INTERRUPTED
-        place = ["--out", str(options.out)] if options.out else []
-        again = shlex.join(["run", *options.words, *place])
+        given = {"--out": options.out, "--part": options.part}
+        again = shlex.join(["run", *options.words, *(str(w) for pair in given.items() if pair[1] for w in pair)])
         say(f"interrupted; everything reached is in {out}. To go on: {_launcher() if on_ranks else 'basinet'} {again}")
         return INTERRUPTED
     if any(runtime.follows() for runtime in runtimes):
+        return status
+    if results.left:
+        say_some(results.failures)
+        say(f"part {options.part} has ended; {count_of(len(results.left), 'run')} left to others, who write the report")
         return status
     runs = results.runs
     try:
@@ -60,6 +66,8 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _launcher() -> str:
-    """Return the command with which torchrun started this process."""
+    """Return the command that started this process on a rank, without its arguments."""
+    if "SLURM_PROCID" in os.environ:
+        return "submit the job again, with basinet"
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
-    return launcher(Machines(nodes=nodes, workers=num_ranks() // nodes))
+    return launcher(Machines((SameMachines(nodes, num_ranks() // nodes),)))

@@ -177,6 +177,7 @@ class _Execution:
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         before = str(status.get("engine", ""))
         with self._team(saved, before) as team:
+            team.log_to(folder.path / "logs")
             progress = self.progress = Progress(self.name, setup, folder, team, given.monitor, given.rhythm)
             if progress.engine.partition(" ")[0] == before.partition(" ")[0]:
                 progress.engine = before  # with the original reason for its choice

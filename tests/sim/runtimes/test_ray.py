@@ -201,7 +201,7 @@ def test_no_crew_stays_idle_while_another_one_waits_for_room(monkeypatch):
 
     groups, removed = [], []
     actor = SimpleNamespace(clean=SimpleNamespace(remote=lambda: None))
-    actor.options = lambda **_: SimpleNamespace(remote=lambda: actor)
+    actor.options = lambda **_: SimpleNamespace(remote=lambda homes: actor)
     monkeypatch.setattr(ray_crews, "placement_group", Group)
     monkeypatch.setattr(ray_crews, "remove_placement_group", removed.append)
     monkeypatch.setattr(ray_crews, "PlacementGroupSchedulingStrategy", lambda *_, **__: None)
