@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import LOCKS, no_linked_run
 
-__all__ = ["alone", "locked", "taking_turns"]
+__all__ = ["alone", "locked", "start_of", "taking_turns"]
 
 _WORK, _REPORT = LOCKS
 
@@ -46,13 +46,13 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            who = file.read(100).decode(errors="replace").strip()
+            who = file.readline(100).decode(errors="replace").strip()
             raise ExperimentError(
                 f"--out: another process is at work in {folder} ({who or 'unknown'}); wait until it ends, or choose"
                 " another folder"
             ) from error
         file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n{start_of(os.getpid())}\n".encode())
         file.flush()
         token = _held.set(_held.get() | {place})
         try:
@@ -60,6 +60,22 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             _held.reset(token)
             file.truncate(0)
+
+
+def start_of(process: int) -> str:
+    """Return when a process of this machine started, which tells it from a later one with its number.
+
+    Args:
+        process: Its number.
+
+    Returns:
+        Ticks of a clock of the system; "" if there is no such process, or the system does not say.
+    """
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[19]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from basinet.sim.experiment.mistakes import user_code
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.early_stopping import EarlyStop
+from basinet.sim.run.execution.pulse import Pulse
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.interruptions import watching
@@ -113,6 +114,7 @@ class Progress:
         self.monitor = monitor
         self.rhythm = rhythm
         self.step = 0
+        self.pulse = Pulse()
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
         self.asked_to_stop: str | None = None
@@ -346,6 +348,7 @@ class Progress:
     def _status(self, step: int, state: str, files: Mapping[str, Vouched] | None = None) -> str:
         early = state in FINISHED and step < self.setup.num_steps
         stopped = self._stalls() if early else None
+        usage = self.team.usage()
         status = {
             "state": state,
             "step": step,
@@ -354,6 +357,9 @@ class Progress:
             "agents": self.setup.num_agents,
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
+            "workers": len(usage),
+            "usage": usage,
+            "pulse": self.pulse.told(step),
             **self.about,
             **({} if stopped is None else {"stopped": stopped}),
             **({} if self.best_step is None else {"best_step": self.best_step}),

@@ -11,6 +11,7 @@ from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some
 from basinet.launch.cli.tables import write_summary
 from basinet.launch.recipes import Machines, launcher
+from basinet.launch.status.small_work import alone_instead
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.run.simulation import Interrupted, RunFailed
@@ -54,6 +55,8 @@ def execute(options: argparse.Namespace) -> int:
     say_some((*excuses(results.impossible), *results.failures))
     # Failed runs have been reported above.
     say_some(incidents([run for run in runs if run.status["state"] != "failed"]))
+    if advice := alone_instead({run.name: run.status.get("usage", []) for run in runs}):
+        say(advice)
     if results.report.exists():
         say(f"report: {results.report}")
     return status
