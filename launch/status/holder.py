@@ -1,4 +1,4 @@
-"""Who works in the folder of an experiment, as its lock and the pulse of its runs tell."""
+"""Who works in the folder of an experiment, as its lock and the signs of life of its runs tell."""
 
 import os
 import re
@@ -76,14 +76,13 @@ def holder_of(folder: Path) -> Holder | None:
     return Holder(int(found[1]), found[2], found[3]) if found else None
 
 
-def patience_of(status: Mapping[str, Any]) -> float:
+def patience_of(usage: Mapping[str, Any]) -> float:
     """Derive from the pauses of a run how long it may be silent and yet live.
 
     Args:
-        status: What the run says of itself.
+        usage: What it uses, see `load_usage`.
 
     Returns:
         Seconds; infinite if it has not said how often it gives signs of life.
     """
-    pulse = status.get("pulse", {})
-    return max(_LEAST_PATIENCE, _PAUSES * pulse["longest_pause"]) if "longest_pause" in pulse else float("inf")
+    return max(_LEAST_PATIENCE, _PAUSES * usage["longest_pause"]) if usage else float("inf")

@@ -66,7 +66,7 @@ def _samples(run: RunState) -> Iterator[_Sample]:
     yield "basinet_run_silence_seconds", labels, run.silence
     if run.metric is not None:
         yield "basinet_run_metric", labels | {"metric": run.metric}, run.value
-    for worker in run.usage:
+    for worker in run.workers:
         named = labels | {"worker": str(worker["rank"]), "host": worker["host"]}
         for name, key in _OF_WORKERS.items():
             yield name, named, worker[key]

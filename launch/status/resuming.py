@@ -29,16 +29,16 @@ def how_to_go_on(runs: Sequence[RunState]) -> str:
     try:
         if not records or (folder / TUNING).exists() or read_yaml(records[0]).get("objects"):
             return _UNKNOWN
-        on_ranks = load_config(runs[0].folder)["runtime"]["name"] == "torchrun"
-    except (ExperimentError, OSError, LookupError, TypeError):
+        runtime = load_config(runs[0].folder).get("runtime")
+    except (ExperimentError, OSError):
         return _UNKNOWN
     words = shlex.join(["run", _shown(records[0]), "--out", _shown(folder)])
-    if not on_ranks:
+    if not (isinstance(runtime, dict) and runtime.get("name") == "torchrun"):
         return f"basinet {words}"
-    usage = max((run.usage for run in runs), key=len)
-    if len({worker["host"] for worker in usage}) != 1:
+    workers = max((run.workers for run in runs), key=len)
+    if len({worker["host"] for worker in workers}) != 1:
         return _UNKNOWN
-    return f"torchrun --standalone --nproc_per_node={len(usage)} -m basinet {words}"
+    return f"torchrun --standalone --nproc_per_node={len(workers)} -m basinet {words}"
 
 
 def _shown(path: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from basinet.launch.serve.study_index import Entry, StudyIndex
 from basinet.launch.status.holder import Holder, holder_of, patience_of
 from basinet.sim.experiment.mistakes import ExperimentError
+from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.quantity import Quantity
 from basinet.sim.run.records import FINISHED, PIPELINE, SEARCH
 
@@ -39,7 +40,7 @@ class RunState:
         metric: Its main metric; None if nothing was measured.
         quantity: What the metric is called.
         value: Mean of its last values over the replicas.
-        usage: What each worker uses, see `UsageMeter.read`.
+        workers: What each worker uses, see `UsageMeter.read`.
         sent_per_second: Bytes that all workers together send in a second; None if that is not known.
         why: Why it failed, is dead, may hang or cannot be read; "" otherwise.
     """
@@ -56,7 +57,7 @@ class RunState:
     metric: str | None
     quantity: Quantity | None
     value: float | None
-    usage: Sequence[Mapping[str, Any]]
+    workers: Sequence[Mapping[str, Any]]
     sent_per_second: float | None
     why: str
 
@@ -113,9 +114,9 @@ def _locked(run: Path) -> Iterator[Path]:
 
 
 def _state_of(entry: Entry, now: float, experiment: Path, holders: Sequence[Holder | None]) -> RunState:
-    status, config = entry.status, entry.config
+    status, config, usage = entry.status, entry.config, load_usage(entry.path)
     silence = max(0.0, now - entry.changed) if entry.changed else None
-    patience = patience_of(status)
+    patience = patience_of(usage)
     gone = [holder for holder in holders if holder is not None and holder.has_ended(silence or 0.0, patience)]
     attended = any(holder is not None and holder not in gone for holder in holders)
     state = _judged(entry.state, attended, bool(gone))
@@ -123,11 +124,11 @@ def _state_of(entry: Entry, now: float, experiment: Path, holders: Sequence[Hold
     if state == "dead":
         why = f"{gone[0]} has ended without leaving word" if gone else "no process has locked the folder"
     elif state == "running" and silence is not None and silence > patience:
-        why = f"no sign of life for {silence:,.0f} s, after pauses of at most {status['pulse']['longest_pause']:.1f} s"
+        why = f"no sign of life for {silence:,.0f} s, after pauses of at most {usage['longest_pause']:.1f} s"
     step, steps = int(status.get("step", 0)), status.get("steps", config.get("steps"))
-    pulse, usage = status.get("pulse", {}), status.get("usage", [])
-    taken, seconds = step - pulse.get("from_step", step), pulse.get("seconds", 0.0)
-    sent = sum(worker["sent_bytes"] for worker in usage)
+    workers, seconds = usage.get("workers", []), usage.get("seconds", 0.0)
+    taken = usage["step"] - usage["from_step"] if usage else 0
+    sent = sum(worker["sent_bytes"] for worker in workers)
     metric = next((name for name in (*status.get("quantities", {}), "train_loss") if name in entry.finals), None)
     return RunState(
         name=entry.id,
@@ -142,8 +143,8 @@ def _state_of(entry: Entry, now: float, experiment: Path, holders: Sequence[Hold
         metric=metric,
         quantity=entry.quantities.get(metric) if metric is not None else None,
         value=entry.finals[metric][0] if metric is not None else None,
-        usage=usage,
-        sent_per_second=sent / seconds if seconds and len(usage) > 1 else None,
+        workers=workers,
+        sent_per_second=sent / seconds if seconds and len(workers) > 1 else None,
         why=why,
     )
 

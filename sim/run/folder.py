@@ -5,6 +5,7 @@ RUN/metrics.jsonl    one JSON object per line, append-only: `step`, `replica`, a
 RUN/status.json      state, step, the replicas that diverged, the engine, what the metrics are called, and the values of
                      trivial baselines; an identifier of the run, and the lengths and checksums of the measurements and
                      the trajectory up to this step
+RUN/usage.json       what the workers use, and how the run gets on; see `basinet.sim.run.execution.usage_record`
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples, and the column that they were dealt out by: who holds what
 RUN/attackers.csv    replica, agent: the attackers, if there are any
@@ -212,12 +213,13 @@ class RunFolder:
         found = {path.stem.removeprefix("step-"): path for path in self.checkpoint.parent.glob("step-*.pt")}
         return [*(found[step] for step in sorted(filter(str.isdecimal, found), key=int)), self.checkpoint]
 
-    def write(self, path: Path, data: str | bytes | memoryview) -> None:
+    def write(self, path: Path, data: str | bytes | memoryview, *, sync: bool = True) -> None:
         """Write a file of the run.
 
         Args:
             path: The file.
             data: Its new content.
+            sync: Whether it must also survive a power failure.
 
         Raises:
             ExperimentError: The run's folder was removed.
@@ -225,7 +227,7 @@ class RunFolder:
         if not self.path.is_dir():
             raise ExperimentError(f"{self.path}: the folder was removed during the run")
         not_a_link(path.parent)
-        write_atomically(path, data)
+        write_atomically(path, data, sync=sync)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved experiment.

@@ -69,13 +69,14 @@ def start_of(process: int) -> str:
         process: Its number.
 
     Returns:
-        Ticks of a clock of the system; "" if there is no such process, or the system does not say.
+        Ticks of a clock of the system; "" if it has ended, or the system does not say.
     """
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return text.rpartition(")")[2].split()[19]
+    state, *fields = text.rpartition(")")[2].split()
+    return "" if state == "Z" else fields[18]  # a zombie has ended
 
 
 @contextmanager

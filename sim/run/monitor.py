@@ -20,7 +20,7 @@ from basinet.sim.experiment.mistakes import user_code
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.run.analyzed import Analyzed, analysis_settings
 from basinet.sim.run.early_stopping import EarlyStop
-from basinet.sim.run.execution.pulse import Pulse
+from basinet.sim.run.execution.usage_record import UsageRecord
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.interruptions import watching
@@ -114,7 +114,7 @@ class Progress:
         self.monitor = monitor
         self.rhythm = rhythm
         self.step = 0
-        self.pulse = Pulse()
+        self.usage = UsageRecord(folder)
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
         self.asked_to_stop: str | None = None
@@ -348,7 +348,6 @@ class Progress:
     def _status(self, step: int, state: str, files: Mapping[str, Vouched] | None = None) -> str:
         early = state in FINISHED and step < self.setup.num_steps
         stopped = self._stalls() if early else None
-        usage = self.team.usage()
         status = {
             "state": state,
             "step": step,
@@ -357,15 +356,13 @@ class Progress:
             "agents": self.setup.num_agents,
             "diverged": {str(replica): at for replica, at in sorted(self.diverged.items())},
             "engine": self.engine,
-            "workers": len(usage),
-            "usage": usage,
-            "pulse": self.pulse.told(step),
             **self.about,
             **({} if stopped is None else {"stopped": stopped}),
             **({} if self.best_step is None else {"best_step": self.best_step}),
             "run": self.folder.identity,
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }
+        self.usage.write(step, self.team.usage())
         self.folder.write_status(**status)
         self.told_at = time.monotonic()
         return state
