@@ -3,16 +3,14 @@
 import math
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from basinet.analysis.statistics.incidents import incidents
 from basinet.launch.serve.study_index import ODD, Entry, StudyIndex
-from basinet.launch.status.holder import holder_of, patience_of
+from basinet.launch.status.holder import holder_of
 from basinet.launch.status.status_cells import OF_WORKERS, worker_cells
-from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.folder import load_run
 
@@ -82,7 +80,9 @@ def details(index: StudyIndex, entry: Entry) -> dict[str, Any]:
         and `files`, the reports there.
     """
     sentences: list[str] = []
+    used: list[dict[str, Any]] = []
     try:
+        used = load_usage(index.confined(entry.path)).get("workers", [])
         if entry.state != "waiting":
             sentences = incidents([load_run(index.confined(entry.path))])
     except ODD as error:
@@ -93,7 +93,7 @@ def details(index: StudyIndex, entry: Entry) -> dict[str, Any]:
         "status": {key: value for key, value in entry.status.items() if key not in kept},
         "traceback": str(entry.status.get("traceback", "")),
         "worker": worker_of(index, entry),
-        "workers": [OF_WORKERS, *map(worker_cells, _usage(index, entry).get("workers", []))],
+        "workers": [OF_WORKERS, *map(worker_cells, used)],
         "incidents": sentences,
         "logs": _logs(index, list(dict.fromkeys([entry.path, study]))),
         "files": _offered(entry.path, study, index.folder),
@@ -120,7 +120,7 @@ def worker_of(index: StudyIndex, entry: Entry) -> str:
     holder = holder_of(folder)
     if holder is None:
         return f"nobody: no process has locked the folder; {word}. The same command resumes the run"
-    if holder.has_ended(age, patience_of(_usage(index, entry))):
+    if holder.has_ended():
         return f"nobody: {holder} has ended without leaving word; {word}. The same command resumes the run"
     return f"{holder}; {word}"
 
@@ -141,7 +141,7 @@ def abandoned(index: StudyIndex, entries: Iterable[Entry]) -> list[int]:
         folder = _locked(index, entry) if entry.state == "running" else None
         if folder is not None:
             holder = known(folder)
-            if holder is None or holder.has_ended(time.time() - entry.changed, patience_of(_usage(index, entry))):
+            if holder is None or holder.has_ended():
                 found.append(entry.number)
     return found
 
@@ -150,13 +150,6 @@ def _locked(index: StudyIndex, entry: Entry) -> Path | None:
     """Return the folder that whoever works on a run has locked; None if that is not below the served one."""
     study = _study(index, entry)
     return None if study == entry.path and (entry.path.parent / "experiment.yaml").exists() else study
-
-
-def _usage(index: StudyIndex, entry: Entry) -> dict[str, Any]:
-    """Read what a run uses; nothing if it is not below the folder that is served."""
-    with suppress(ExperimentError):
-        return load_usage(index.confined(entry.path))
-    return {}
 
 
 def _study(index: StudyIndex, entry: Entry) -> Path:

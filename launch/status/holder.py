@@ -1,24 +1,20 @@
-"""Who works in the folder of an experiment, as its lock and the signs of life of its runs tell."""
+"""Who works in the folder of an experiment, as its lock tells."""
 
 import os
 import re
 import socket
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import LOCKS, plain_file
 from basinet.sim.run.lock import start_of
 
-__all__ = ["Holder", "holder_of", "patience_of"]
+__all__ = ["Holder", "holder_of"]
 
-_LEAST_PATIENCE = 120.0
-"""Seconds of silence that say nothing, however often a run has given signs of life."""
-
-_PAUSES = 20
-"""How many times its longest pause a run may be silent."""
+_PATIENCE = 300.0
+"""Seconds after the last sign of life when a process on another machine is taken to have ended."""
 
 
 @dataclass(frozen=True)
@@ -29,27 +25,21 @@ class Holder:
         process: Its number.
         host: Its machine.
         start: When it started, as `start_of` says; "" if that is not known.
+        seen: When it last gave a sign of life, in seconds since the epoch.
     """
 
     process: int
     host: str
-    start: str = ""
+    start: str
+    seen: float
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
 
-    def has_ended(self, silence: float, patience: float) -> bool:
-        """Return whether the process has ended without releasing its lock, as the death of its machine makes it.
-
-        Args:
-            silence: Seconds since the last sign of life of its run: all that is known of a process on another machine.
-            patience: Longest silence of a run that lives, see `patience_of`.
-
-        Returns:
-            Whether it has.
-        """
+    def has_ended(self) -> bool:
+        """Return whether it has ended without releasing its lock, as if killed, or with its machine."""
         if self.host != socket.gethostname():
-            return silence > patience
+            return time.time() - self.seen > _PATIENCE
         try:
             os.kill(self.process, 0)
         except (ProcessLookupError, OverflowError):
@@ -60,29 +50,18 @@ class Holder:
 
 
 def holder_of(folder: Path) -> Holder | None:
-    """Read who has locked the folder of an experiment.
+    """Read who has locked a folder.
 
     Args:
-        folder: The folder.
+        folder: The folder of an experiment or of a run.
 
     Returns:
         The process; None if there is none.
     """
     try:
-        text = plain_file(folder / LOCKS[0]).read_text(encoding="utf-8", errors="replace")
+        path = plain_file(folder / LOCKS[0])
+        text, seen = path.read_text(encoding="utf-8", errors="replace"), path.stat().st_mtime
     except (ExperimentError, OSError):
         return None
-    found = re.match(r"process (\d+) on (\S+)\n(\d*)", text + "\n")
-    return Holder(int(found[1]), found[2], found[3]) if found else None
-
-
-def patience_of(usage: Mapping[str, Any]) -> float:
-    """Derive from the pauses of a run how long it may be silent and yet live.
-
-    Args:
-        usage: What it uses, see `load_usage`.
-
-    Returns:
-        Seconds; infinite if it has not said how often it gives signs of life.
-    """
-    return max(_LEAST_PATIENCE, _PAUSES * usage["longest_pause"]) if usage else float("inf")
+    found = re.match(r"process (\d+) on (\S+)\n?(\d*)", text)
+    return Holder(int(found[1]), found[2], found[3], seen) if found else None

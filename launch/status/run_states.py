@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from basinet.launch.serve.study_index import Entry, StudyIndex
-from basinet.launch.status.holder import Holder, holder_of, patience_of
+from basinet.launch.status.holder import holder_of
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.quantity import Quantity
@@ -21,6 +21,13 @@ RESUMABLE = ("dead", "interrupted")
 
 STATES = ("running", "waiting", "paused", *RESUMABLE, *FINISHED, "failed", "damaged")
 """All states. Paused is a run that a search has stopped early; damaged, one whose files cannot be read."""
+
+
+_LEAST_PATIENCE = 120.0
+"""Seconds of silence that are not mentioned, however often a run has given signs of life."""
+
+_PAUSES = 20
+"""How many times its longest pause so far a run may be silent before that is mentioned."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +89,26 @@ def look(folder: Path) -> tuple[list[RunState], list[str]]:
     entries = index.entries()
     if not entries and not index.problems:
         raise ExperimentError(f"DIR: {folder} holds no runs; give one that `basinet run` wrote, or one that holds such")
-    outer = cache(outermost)
+    outer, alive, gone = cache(outermost), set[Path](), dict[Path, str]()
     changed: dict[Path, float] = {}
+    known = cache(holder_of)
     for entry in entries:
         experiment = outer(entry.path)
         changed[experiment] = max(entry.changed, changed.get(experiment, 0.0))
+        for holder in filter(None, map(known, _locked(entry.path))):
+            if holder.has_ended():
+                gone.setdefault(entry.path, str(holder))
+            else:
+                alive |= {entry.path, experiment}
     entries.sort(key=lambda entry: -changed[outer(entry.path)])
-    now, holder = time.time(), cache(holder_of)
-    states = [_state_of(entry, now, outer(entry.path), [*map(holder, _locked(entry.path))]) for entry in entries]
-    return states, index.problems
+    now = time.time()
+
+    def state(entry: Entry) -> RunState:
+        experiment = outer(entry.path)
+        attended = entry.path in alive or (entry.state != "running" and experiment in alive)
+        return _state_of(entry, now, experiment, gone.get(entry.path, ""), attended=attended)
+
+    return [*map(state, entries)], index.problems
 
 
 def outermost(run: Path) -> Path:
@@ -108,23 +126,24 @@ def outermost(run: Path) -> Path:
 
 def _locked(run: Path) -> Iterator[Path]:
     """Yield the folders that a process may have locked which works on a run, the closest first."""
+    yield run
     yield run.parent
     if run.parent.parent.name == SEARCH:
         yield run.parent.parent.parent
 
 
-def _state_of(entry: Entry, now: float, experiment: Path, holders: Sequence[Holder | None]) -> RunState:
+def _state_of(entry: Entry, now: float, experiment: Path, gone: str, *, attended: bool) -> RunState:
+    """Describe a run; `gone` is the process that has left its lock behind, if any."""
     status, config, usage = entry.status, entry.config, load_usage(entry.path)
     silence = max(0.0, now - entry.changed) if entry.changed else None
-    patience = patience_of(usage)
-    gone = [holder for holder in holders if holder is not None and holder.has_ended(silence or 0.0, patience)]
-    attended = any(holder is not None and holder not in gone for holder in holders)
-    state = _judged(entry.state, attended, bool(gone))
+    state = _judged(entry.state, attended=attended, left=bool(gone))
     why = " ".join(str(status.get("error", "")).split()) or entry.problem
     if state == "dead":
-        why = f"{gone[0]} has ended without leaving word" if gone else "no process has locked the folder"
-    elif state == "running" and silence is not None and silence > patience:
-        why = f"no sign of life for {silence:,.0f} s, after pauses of at most {usage['longest_pause']:.1f} s"
+        why = f"{gone} has ended without leaving word" if gone else "no process has locked the folder"
+    elif state == "running" and silence is not None and usage:
+        pause = usage["longest_pause"]
+        if silence > max(_LEAST_PATIENCE, _PAUSES * pause):
+            why = f"no sign of life for {silence:,.0f} s, after pauses of at most {pause:.1f} s"
     step, steps = int(status.get("step", 0)), status.get("steps", config.get("steps"))
     workers, seconds = usage.get("workers", []), usage.get("seconds", 0.0)
     taken = usage["step"] - usage["from_step"] if usage else 0
@@ -149,7 +168,7 @@ def _state_of(entry: Entry, now: float, experiment: Path, holders: Sequence[Hold
     )
 
 
-def _judged(said: str, attended: bool, left: bool) -> str:
+def _judged(said: str, *, attended: bool, left: bool) -> str:
     """Judge what a run says of itself by whether a process works in its folder, or one has left its lock behind."""
     if said == "running":
         return "running" if attended else "dead"

@@ -3,8 +3,9 @@
 import fcntl
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
@@ -16,6 +17,9 @@ from basinet.sim.run.files import LOCKS, no_linked_run
 __all__ = ["alone", "locked", "start_of", "taking_turns"]
 
 _WORK, _REPORT = LOCKS
+
+_BEAT_SECONDS = 10.0
+"""Seconds between two signs of life of a process that has locked a folder."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,10 +60,30 @@ def locked(folder: Path) -> Iterator[None]:
         file.flush()
         token = _held.set(_held.get() | {place})
         try:
-            yield
+            with _beating(file.fileno()):
+                yield
         finally:
             _held.reset(token)
             file.truncate(0)
+
+
+@contextmanager
+def _beating(lock: int) -> Iterator[None]:
+    """Renew the time of a lock within this context, by which other machines see that its process lives."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_BEAT_SECONDS):
+            with suppress(OSError):
+                os.utime(lock)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def start_of(process: int) -> str:

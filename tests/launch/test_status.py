@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,11 @@ import torch
 import yaml
 
 from basinet.launch.cli import main
-from basinet.launch.status.holder import Holder, holder_of, patience_of
+from basinet.launch.status.holder import Holder, holder_of
 from basinet.launch.status.prometheus_text import prometheus_text
 from basinet.launch.status.run_states import look
 from basinet.launch.status.small_work import alone_instead
+from basinet.sim.run import lock
 from basinet.sim.run.execution import usage_record
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.files import sealed_json, sealed_yaml
@@ -28,6 +30,7 @@ from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.lock import locked, start_of
 from basinet.sim.runtimes import usage_meter
 from tests.planted_runs import write_record, write_run
+from tests.processes import HANGS
 
 HERE = socket.gethostname()
 NOBODY = 2**22 + 1
@@ -84,7 +87,7 @@ LATER = f"process {os.getpid()} on {HERE}\n1\n"
 
 
 @pytest.mark.parametrize(
-    ("lock", "found"),
+    ("left", "found"),
     [
         (ALIVE, {"running": "running", "waiting": "waiting", "interrupted": "waiting", "paused": "paused"}),
         (GONE, {"running": "dead", "waiting": "dead", "interrupted": "dead", "paused": "dead"}),
@@ -92,43 +95,60 @@ LATER = f"process {os.getpid()} on {HERE}\n1\n"
         ("", {"running": "dead", "waiting": "interrupted", "interrupted": "interrupted", "paused": "paused"}),
     ],
 )
-def test_the_state_of_a_run_depends_on_whether_somebody_works_on_it(tmp_path, lock, found):
+def test_the_state_of_a_run_depends_on_whether_somebody_works_on_it(tmp_path, left, found):
     ended = ("done", "diverged", "failed")
     for name in (*found, *ended):
-        plant(tmp_path, name, name, lock=lock)
+        plant(tmp_path, name, name, lock=left)
     assert states(tmp_path) == found | {name: name for name in ended}
     (tmp_path / "done" / "status.json").write_text("{")
     assert states(tmp_path)["done"] == "damaged"
 
 
-def test_a_run_on_another_machine_is_dead_once_it_is_silent_for_much_longer_than_ever(tmp_path):
-    run = plant(tmp_path, "far", "running", lock="process 7 on another-machine\n123\n")
-    for pause, silent, state in ((0.5, 100, "running"), (0.5, 900, "dead"), (60.0, 900, "running")):
+def test_a_process_on_another_machine_has_ended_if_it_no_longer_renews_its_lock(tmp_path):
+    plant(tmp_path, "far", "running", lock="process 7 on another-machine\n123\n")
+    plant(tmp_path, "later", "waiting")
+    assert states(tmp_path) == {"far": "running", "later": "waiting"}
+    seen = (tmp_path / ".lock").stat().st_mtime - 900
+    os.utime(tmp_path / ".lock", (seen, seen))
+    assert states(tmp_path) == {"far": "dead", "later": "dead"}
+
+
+def test_jobs_that_share_a_folder_lock_their_runs(tmp_path):
+    for name, state, left in (("mine", "running", ALIVE), ("lost", "running", GONE), ("later", "waiting", None)):
+        run = plant(tmp_path, name, state, lock=GONE)
+        if left is not None:
+            (run / ".lock").write_text(left)
+    assert states(tmp_path) == {"mine": "running", "lost": "dead", "later": "waiting"}
+
+
+def test_a_run_that_is_silent_for_much_longer_than_ever_is_named(tmp_path):
+    run = plant(tmp_path, "here", "running", lock=ALIVE)
+    for pause, silent, said in ((0.5, 100, ""), (0.5, 900, "no sign of life for 9"), (60.0, 900, "")):
         say(run, silent, usage={"longest_pause": pause})
-        assert states(tmp_path) == {"far": state}
-    assert patience_of({}) == float("inf"), "an earlier version did not say"
-    (tmp_path / ".lock").write_text(ALIVE)
-    say(run, 9_000)
-    (here,), _ = look(tmp_path)
-    assert here.state == "running" and here.why.startswith("no sign of life for 9,0")
+        ((found,), _) = look(tmp_path)
+        assert found.state == "running" and found.why.startswith(said) and bool(found.why) == bool(said)
 
 
-def test_the_lock_names_its_holder(tmp_path):
+def test_the_lock_names_its_holder_and_is_renewed(tmp_path, monkeypatch):
     assert holder_of(tmp_path) is None
+    renewed = threading.Event()
+    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock.os, "utime", lambda *_: renewed.set())
     with locked(tmp_path):
         holder = holder_of(tmp_path)
-        assert holder == Holder(os.getpid(), HERE, start_of(os.getpid())) and not holder.has_ended(0, 0)
+        assert (holder.process, holder.host, holder.start) == (os.getpid(), HERE, start_of(os.getpid()))
+        assert not holder.has_ended() and renewed.wait(HANGS)
     assert holder_of(tmp_path) is None
     (tmp_path / ".lock").write_text(f"process 7 on {HERE}")
-    assert holder_of(tmp_path) == Holder(7, HERE), "as earlier versions wrote it"
+    assert str(holder_of(tmp_path)) == f"process 7 on {HERE}" and holder_of(tmp_path).start == "", "as of old"
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    holder = Holder(child.pid, HERE, start_of(child.pid))
-    assert not holder.has_ended(0, 0)
+    holder = Holder(child.pid, HERE, start_of(child.pid), 0.0)
+    assert not holder.has_ended()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert holder.has_ended(0, 0), "nobody has asked for its status, but it has ended"
+    assert holder.has_ended(), "nobody has asked for its status, but it has ended"
     child.communicate()
-    assert holder.has_ended(0, 0)
+    assert holder.has_ended()
 
 
 def test_exit_statuses_and_what_is_listed(tmp_path, capsys, monkeypatch):
