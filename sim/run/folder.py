@@ -213,13 +213,12 @@ class RunFolder:
         found = {path.stem.removeprefix("step-"): path for path in self.checkpoint.parent.glob("step-*.pt")}
         return [*(found[step] for step in sorted(filter(str.isdecimal, found), key=int)), self.checkpoint]
 
-    def write(self, path: Path, data: str | bytes | memoryview, *, sync: bool = True) -> None:
+    def write(self, path: Path, data: str | bytes | memoryview) -> None:
         """Write a file of the run.
 
         Args:
             path: The file.
             data: Its new content.
-            sync: Whether it must also survive a power failure.
 
         Raises:
             ExperimentError: The run's folder was removed.
@@ -227,7 +226,7 @@ class RunFolder:
         if not self.path.is_dir():
             raise ExperimentError(f"{self.path}: the folder was removed during the run")
         not_a_link(path.parent)
-        write_atomically(path, data, sync=sync)
+        write_atomically(path, data)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved experiment.

@@ -114,7 +114,7 @@ class Progress:
         self.monitor = monitor
         self.rhythm = rhythm
         self.step = 0
-        self.usage = UsageRecord(folder)
+        self.usage = UsageRecord(folder.path)
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
         self.asked_to_stop: str | None = None
@@ -362,8 +362,8 @@ class Progress:
             "run": self.folder.identity,
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }
-        self.usage.write(step, self.team.usage())
         self.folder.write_status(**status)
+        self.usage.write(step, self.team.usage())
         self.told_at = time.monotonic()
         return state
 

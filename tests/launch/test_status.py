@@ -26,7 +26,6 @@ from basinet.sim.run import lock
 from basinet.sim.run.execution import usage_record
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.files import sealed_json, sealed_yaml
-from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.lock import locked, start_of
 from basinet.sim.runtimes import usage_meter
 from tests.planted_runs import write_record, write_run
@@ -345,7 +344,7 @@ def test_a_run_records_how_it_gets_on(tmp_path, monkeypatch):
     now = iter([5.0, 7.0, 15.0, 16.0])
     monkeypatch.setattr(usage_record, "time", SimpleNamespace(monotonic=lambda: next(now), time=lambda: 1_000.0))
     assert load_usage(tmp_path) == {}
-    record = usage_record.UsageRecord(RunFolder(tmp_path))
+    record = usage_record.UsageRecord(tmp_path)
     told = []
     for step in (40, 41, 42, 50):
         record.write(step, [{"rank": 0}])

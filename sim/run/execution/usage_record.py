@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from basinet.sim.experiment.mistakes import ExperimentError
-from basinet.sim.run.files import read_json, sealed_json
-from basinet.sim.run.folder import RunFolder
+from basinet.sim.run.files import read_json, sealed_json, write_atomically
 
 __all__ = ["UsageRecord", "load_usage"]
 
@@ -21,7 +20,7 @@ class UsageRecord:
         folder: The run's folder.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._first: tuple[int, float, float] | None = None
         self._last = self._longest = 0.0
@@ -39,11 +38,8 @@ class UsageRecord:
         self._longest, self._last = max(self._longest, now - self._last), now
         from_step, began, at = self._first
         known = {"step": step, "from_step": from_step, "began": began, "seconds": now - at}
-        self._folder.write(
-            self._folder.path / _NAME,
-            sealed_json(known | {"longest_pause": self._longest, "workers": list(workers)}),
-            sync=False,
-        )
+        text = sealed_json(known | {"longest_pause": self._longest, "workers": list(workers)})
+        write_atomically(self._folder / _NAME, text, sync=False)
 
 
 def load_usage(folder: Path) -> dict[str, Any]:
