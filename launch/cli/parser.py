@@ -127,6 +127,28 @@ def make_parser() -> argparse.ArgumentParser:
     report = command("report", "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
 
+    status = command(
+        "status",
+        "show which runs run, wait, are dead or done, their time left, and what their workers use; exit status: 0 all"
+        " done, 1 some failed, 3 a process is at work, 4 some are dead or interrupted, and go on by the command shown",
+        table=True,
+    )
+    status.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of experiments, of one, or of a run (default runs)",
+    )
+    status.add_argument("--all", action="store_true", help="of several experiments, list finished runs, too")
+    status.add_argument(
+        "--prometheus",
+        type=Path,
+        metavar="FILE",
+        help="write the state of all runs for Prometheus, too, such as runs.prom",
+    )
+
     serve = command("serve", "show runs on a local page, to watch and compare them while they run")
     serve.add_argument(
         "folder",

@@ -1,17 +1,17 @@
 """What the page shows of single runs: who works on them, and what has been logged."""
 
 import math
-import os
-import socket
 import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from basinet.analysis.statistics.incidents import incidents
 from basinet.launch.serve.study_index import ODD, Entry, StudyIndex
-from basinet.sim.experiment.mistakes import ExperimentError
-from basinet.sim.run.files import LOCKS, plain_file
+from basinet.launch.status.holder import holder_of
+from basinet.launch.status.status_cells import OF_WORKERS, worker_cells
+from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.folder import load_run
 
 __all__ = ["abandoned", "details", "listed", "worker_of"]
@@ -75,11 +75,14 @@ def details(index: StudyIndex, entry: Entry) -> dict[str, Any]:
 
     Returns:
         `status`, what its `status.json` says but for the lengths of files; `traceback`, of a failed run; `worker`, who
-        works on it; `incidents`, the sentences that a reader of its numbers must know; `logs`, the ends of log files in
-        its folder and in that of its study, by name; and `files`, the reports there.
+        works on it; `workers`, a table of what each worker uses, its headings first; `incidents`, the sentences that a
+        reader of its numbers must know; `logs`, the ends of log files in its folder and in that of its study, by name;
+        and `files`, the reports there.
     """
     sentences: list[str] = []
+    used: list[dict[str, Any]] = []
     try:
+        used = load_usage(index.confined(entry.path)).get("workers", [])
         if entry.state != "waiting":
             sentences = incidents([load_run(index.confined(entry.path))])
     except ODD as error:
@@ -90,6 +93,7 @@ def details(index: StudyIndex, entry: Entry) -> dict[str, Any]:
         "status": {key: value for key, value in entry.status.items() if key not in kept},
         "traceback": str(entry.status.get("traceback", "")),
         "worker": worker_of(index, entry),
+        "workers": [OF_WORKERS, *map(worker_cells, used)],
         "incidents": sentences,
         "logs": _logs(index, list(dict.fromkeys([entry.path, study]))),
         "files": _offered(entry.path, study, index.folder),
@@ -110,12 +114,13 @@ def worker_of(index: StudyIndex, entry: Entry) -> str:
         return f"nobody: the run has ended ({entry.state})"
     age = max(0, round(time.time() - entry.changed))
     word = f"last written {age:,} s ago" if entry.changed else "nothing written yet"
-    holder = _holder(index, entry)
-    if holder is None:
+    folder = _locked(index, entry)
+    if folder is None:
         return f"unknown: the lock is in the folder of the experiment, which is not served; {word}"
-    if not holder:
+    holder = holder_of(folder)
+    if holder is None:
         return f"nobody: no process has locked the folder; {word}. The same command resumes the run"
-    if _is_gone(holder):
+    if holder.has_ended():
         return f"nobody: {holder} has ended without leaving word; {word}. The same command resumes the run"
     return f"{holder}; {word}"
 
@@ -130,46 +135,26 @@ def abandoned(index: StudyIndex, entries: Iterable[Entry]) -> list[int]:
     Returns:
         Their numbers.
     """
-    holders: dict[Path, str | None] = {}
+    known = cache(holder_of)
     found = []
     for entry in entries:
-        if entry.state == "running":
-            if entry.path.parent not in holders:
-                holders[entry.path.parent] = _holder(index, entry)
-            holder = holders[entry.path.parent]
-            if holder is not None and (not holder or _is_gone(holder)):
+        folder = _locked(index, entry) if entry.state == "running" else None
+        if folder is not None:
+            holder = known(folder)
+            if holder is None or holder.has_ended():
                 found.append(entry.number)
     return found
 
 
-def _holder(index: StudyIndex, entry: Entry) -> str | None:
-    """Return which process has locked the folder of a run's experiment; None if that is not below the served one."""
+def _locked(index: StudyIndex, entry: Entry) -> Path | None:
+    """Return the folder that whoever works on a run has locked; None if that is not below the served one."""
     study = _study(index, entry)
-    if study == entry.path and (entry.path.parent / "experiment.yaml").exists():
-        return None
-    try:
-        return plain_file(study / LOCKS[0]).read_text(encoding="utf-8", errors="replace")[:100].strip()
-    except (ExperimentError, OSError):
-        return ""
+    return None if study == entry.path and (entry.path.parent / "experiment.yaml").exists() else study
 
 
 def _study(index: StudyIndex, entry: Entry) -> Path:
     """Return the folder of a run's experiment; that of the run, if it alone is served."""
     return entry.path.parent if entry.path != index.folder else entry.path
-
-
-def _is_gone(holder: str) -> bool:
-    """Return whether a process of this machine, as its lock names it, no longer exists."""
-    words = holder.split()
-    if len(words) != 4 or words[3] != socket.gethostname() or not words[1].isdecimal():
-        return False
-    try:
-        os.kill(int(words[1]), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
-    return False
 
 
 def _logs(index: StudyIndex, folders: list[Path]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from basinet.sim.run.early_stopping import mean_metrics
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.team import Analysis
+from basinet.sim.runtimes.usage_meter import UsageMeter
 from basinet.sim.setup.blame import blaming
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
@@ -96,6 +97,7 @@ class Worker:
         torch.set_num_threads(1)
         with blaming(setup, placement.workers):
             self.block = Block(setup, placement, runtime.device(), engine, runtime.threads())
+            self.meter = UsageMeter(self.block, placement.rank)
             self.model = copy_model(self.block.template)
             self.together = measured_together(evaluation_mode(self.model), self.block.task)
         if not self.block.oracle.engine.grain:
@@ -111,8 +113,16 @@ class Worker:
             The step reached.
         """
         with blaming(self.setup, self.placement.workers):
-            self.block.advance(until)
+            self.meter.advance(until)
         return self.block.step
+
+    def usage(self) -> dict[str, Any]:
+        """Return what this worker uses.
+
+        Returns:
+            See `UsageMeter.read`.
+        """
+        return self.meter.read()
 
     def engine_choice(self) -> str:
         """Return the engine in use.
@@ -132,6 +142,7 @@ class Worker:
             divergence of each replica found here to have diverged. Measurements of single agents follow, of those that
             live here, if the experiment asks for them.
         """
+        self.meter.begin_anew()
         block, replicas = self.block, self.block.channel.replicas
         measured = block.measured
         centroids, buffers = block.channel.centroid(measured)

@@ -5,6 +5,7 @@ RUN/metrics.jsonl    one JSON object per line, append-only: `step`, `replica`, a
 RUN/status.json      state, step, the replicas that diverged, the engine, what the metrics are called, and the values of
                      trivial baselines; an identifier of the run, and the lengths and checksums of the measurements and
                      the trajectory up to this step
+RUN/usage.json       what the workers use, and how the run gets on; see `basinet.sim.run.execution.usage_record`
 RUN/topology.csv     receiver, sender, weight: the nonzero entries of the mixing matrix; agents in the graph's order
 RUN/partition.csv    replica, agent, label, samples, and the column that they were dealt out by: who holds what
 RUN/attackers.csv    replica, agent: the attackers, if there are any

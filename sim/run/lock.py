@@ -3,8 +3,9 @@
 import fcntl
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import LOCKS, no_linked_run
 
-__all__ = ["AtWork", "alone", "locked", "taking_turns", "turn"]
+__all__ = ["AtWork", "alone", "locked", "start_of", "taking_turns", "turn"]
 
 _WORK, _REPORT = LOCKS
+
+_BEAT_SECONDS = 10.0
+"""Seconds between two signs of life of a process that has locked a folder."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,21 +56,58 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            who = file.read(100).decode(errors="replace").strip()
+            who = file.readline(100).decode(errors="replace").strip()
             raise AtWork(
                 f"--out: another process is at work in {folder} ({who or 'unknown'}); wait until it ends, or choose"
                 " another folder"
             ) from error
         file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n{start_of(os.getpid())}\n".encode())
         file.flush()
         token = _held.set(_held.get() | {place})
         try:
-            yield
+            with _beating(file.fileno()):
+                yield
         finally:
             _held.reset(token)
             if not shared:  # others may have written who they are
                 file.truncate(0)
+
+
+@contextmanager
+def _beating(lock: int) -> Iterator[None]:
+    """Renew the time of a lock within this context, by which other machines see that its process lives."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_BEAT_SECONDS):
+            with suppress(OSError):
+                os.utime(lock)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def start_of(process: int) -> str:
+    """Return when a process of this machine started, which tells it from a later one with its number.
+
+    Args:
+        process: Its number.
+
+    Returns:
+        Ticks of a clock of the system; "" if it has ended, or the system does not say.
+    """
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    state, *fields = text.rpartition(")")[2].split()
+    return "" if state == "Z" else fields[18]  # a zombie has ended
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from basinet.sim.run.checkpoints.background import WRITING_SHARE, CheckpointWrit
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint, load_frozen
 from basinet.sim.run.checkpoints.tensor_files import TensorFile
 from basinet.sim.run.early_stopping import EarlyStop
+from basinet.sim.run.execution.usage_record import UsageRecord
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
 from basinet.sim.run.interruptions import watching
@@ -112,6 +113,7 @@ class Progress:
         self.monitor = monitor
         self.rhythm = rhythm
         self.step = 0
+        self.usage = UsageRecord(folder.path)
         self.diverged: dict[int, int] = {}
         self.escaped: set[int] = set()
         self.asked_to_stop: str | None = None
@@ -359,6 +361,7 @@ class Progress:
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }
         self.folder.write_status(**status)
+        self.usage.write(step, self.team.usage())
         self.told_at = time.monotonic()
         return state
 

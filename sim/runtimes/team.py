@@ -86,6 +86,14 @@ class Team(ABC):
                 diverged[replica] = min(step, diverged.get(replica, step))
         return sorted(rows, key=lambda row: (int(row["replica"]), int(row.get("agent", -1)))), diverged
 
+    def usage(self) -> list[dict[str, Any]]:
+        """Read what every worker uses.
+
+        Returns:
+            The values of `Worker.usage`, by rank.
+        """
+        return self._call("usage")
+
     def points(self) -> tuple[Tensor, Tensor]:
         """Collect the centroids and agents.
 

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from basinet.launch.cli.output import DONE, say, write, write_json
-from basinet.launch.cli.tables import write_table
+from basinet.launch.cli.printed_table import write_table
 from basinet.launch.listing import LISTED, describe_component, kinds_of, list_components
 from basinet.sim.experiment.component import ExperimentError, nearest
 

@@ -4,7 +4,7 @@ import argparse
 
 from basinet.analysis.theory.prediction import predict_run
 from basinet.launch.cli.output import DONE, say, write_json
-from basinet.launch.cli.tables import write_table
+from basinet.launch.cli.printed_table import write_table
 from basinet.launch.results import load_one
 
 __all__ = ["execute"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from basinet.analysis.studies import STUDIES
 from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, write_json
-from basinet.launch.cli.tables import write_table
+from basinet.launch.cli.printed_table import write_table
 from basinet.launch.listing import first_lines
 from basinet.launch.reproduce import reproduce, study_settings
 from basinet.sim.run.simulation import Interrupted, RunFailed

@@ -12,9 +12,11 @@ from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some
 from basinet.launch.cli.tables import write_summary
 from basinet.launch.clusters.machines import Machines, SameMachines
 from basinet.launch.clusters.torchrun_script import launcher
+from basinet.launch.status.small_work import alone_instead
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.pipeline import read_experiment
+from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.simulation import Interrupted, RunFailed
 from basinet.sim.runtimes.runtime import runtimes_of
 from basinet.sim.runtimes.world import num_ranks
@@ -60,6 +62,8 @@ def execute(options: argparse.Namespace) -> int:
     say_some((*excuses(results.impossible), *results.failures))
     # Failed runs have been reported above.
     say_some(incidents([run for run in runs if run.status["state"] != "failed"]))
+    if advice := alone_instead({run.name: load_usage(run.path).get("workers", []) for run in runs}):
+        say(advice)
     if results.report.exists():
         say(f"report: {results.report}")
     return status

@@ -4,8 +4,8 @@ import argparse
 from typing import Any
 
 from basinet.launch.cli.output import DONE, say, write_json
+from basinet.launch.cli.printed_table import write_table
 from basinet.launch.cli.show import show_topologies
-from basinet.launch.cli.tables import write_table
 
 __all__ = ["execute"]
 

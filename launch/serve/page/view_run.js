@@ -66,6 +66,8 @@ function show(run) {
       ["stopped early", status.stopped],
       ["error", run.error ? make("span", { class: "problem" }, run.error) : ""],
     ]),
+    answer?.workers?.length > 1 ? [make("h2", {}, "Workers"), make("div", { class: "wide" }, make("table", {},
+      answer.workers.map((cells, row) => make("tr", {}, cells.map((cell) => make(row ? "td" : "th", {}, cell))))))] : null,
     answer?.incidents?.length ? [make("h2", {}, "To know"), make("ul", {}, answer.incidents.map((each) => make("li", {}, each)))] : null,
     answer?.traceback ? fold("Traceback", true, make("pre", {}, answer.traceback)) : null,
     Object.keys(run.finals).length ? make("h2", {}, "Last values") : null,

@@ -99,7 +99,9 @@ def finished(carry_out, tmp_path):
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Read all files but those with times."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "usage.json"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def killed(number, work):

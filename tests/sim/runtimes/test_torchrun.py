@@ -22,6 +22,7 @@ from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
+from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.folder import load_run, load_runs
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError, Ranks
@@ -189,6 +190,9 @@ def test_ranks_give_the_metrics_of_one_process(inline, launched):
     assert len(here) == 2 and len(here[0].metrics) == 2 * (3 + 5)
     for a, b in zip(here, there, strict=True):
         assert_same(a, b)
+        (alone,), both = (load_usage(run.path)["workers"] for run in (a, b))
+        assert [worker["rank"] for worker in both] == [0, 1]
+        assert all(worker["step_seconds"] > 0 and worker["memory_bytes"] > 2**20 for worker in (alone, *both))
 
 
 def test_all_ranks_are_told_the_same(launched):

@@ -3,7 +3,7 @@
 import argparse
 
 from basinet.launch.cli.output import DONE, FAILED, say, write, write_json
-from basinet.launch.cli.tables import write_table
+from basinet.launch.cli.printed_table import write_table
 from basinet.launch.finished.challenging import challenge
 from basinet.launch.progress_bar import bar
 

@@ -1,0 +1,1 @@
+"""The state of runs for a terminal, for scripts, and for Prometheus."""
