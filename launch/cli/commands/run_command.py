@@ -5,12 +5,11 @@ import os
 import shlex
 from pathlib import Path
 
-from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.launch.api import run
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some
-from basinet.launch.cli.tables import write_summary
 from basinet.launch.recipes import Machines, launcher
+from basinet.launch.results import Results
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.run.simulation import Interrupted, RunFailed
@@ -46,17 +45,25 @@ def execute(options: argparse.Namespace) -> int:
         return INTERRUPTED
     if any(runtime.follows() for runtime in runtimes):
         return status
+    _write(results, as_json=options.json)
+    return status
+
+
+def _write(results: Results, *, as_json: bool) -> None:
+    """Write the summary, what readers must know beside it, and where the report is."""
+    from basinet.analysis.statistics.incidents import excuses, incidents  # tables are not needed to begin a run
+    from basinet.launch.cli.tables import write_summary
+
     runs = results.runs
     try:
-        write_summary(runs, options.json)
+        write_summary(runs, as_json)
     except OSError as error:  # the experiment itself is done
-        say(f"{error.filename}: {error.strerror}; the summary is in {out / 'summary.csv'}")
+        say(f"{error.filename}: {error.strerror}; the summary is in {results.folder / 'summary.csv'}")
     say_some((*excuses(results.impossible), *results.failures))
     # Failed runs have been reported above.
     say_some(incidents([run for run in runs if run.status["state"] != "failed"]))
     if results.report.exists():
         say(f"report: {results.report}")
-    return status
 
 
 def _launcher() -> str:
