@@ -136,8 +136,7 @@ class Mixer:
         replicas = np.arange(p.replicas)[:, None] * p.agents
         row, column = (replicas + entries.row).ravel(), (replicas + entries.col).ravel()
         value = np.tile(entries.data, p.replicas)
-        owner = np.searchsorted(p.bounds, np.arange(p.replicas * p.agents), side="right") - 1
-        here = p.rank
+        owner, here = p.owner, p.rank
 
         def columns_needed(by: int, of: int) -> np.ndarray:
             return np.unique(column[(owner[row] == by) & (owner[column] == of)])
@@ -145,19 +144,19 @@ class Mixer:
         def part(of: int, columns: np.ndarray) -> _Sparse:
             chosen = (owner[row] == here) & (owner[column] == of)
             place = np.searchsorted(columns, column[chosen])
-            matrix = csr_array((value[chosen], (row[chosen] - p.rows.start, place)), shape=(len(p.rows), len(columns)))
+            matrix = csr_array((value[chosen], (p.local(row[chosen]), place)), shape=(len(p.rows), len(columns)))
             if of == here and like.device.type != "cpu":
                 matrix = csr_array(matrix + diags_array(diagonal[p.row_agents]))
             return _Sparse(matrix, sums[p.row_agents], like, self.pool)
 
-        self.local = part(here, np.asarray(p.rows))
+        self.local = part(here, p.rows)
         for other in range(p.workers):
             wanted, needed = columns_needed(other, here), columns_needed(here, other)
             if other != here and (len(wanted) or len(needed)):
                 self.peers.append(
                     _Peer(
                         rank=other,
-                        send=torch.from_numpy(wanted - p.rows.start).to(like.device),
+                        send=torch.from_numpy(p.local(wanted)).to(like.device),
                         needed=len(needed),
                         weights=part(other, needed),
                     )

@@ -56,11 +56,10 @@ class Neighbors:
         first = np.arange(placement.replicas)[:, None] * agents
         receiver, sender = (first + receiver).ravel(), (first + sender).ravel()
         target, source = np.tile(target, placement.replicas), np.tile(source, placement.replicas)
-        by = np.searchsorted(placement.bounds, receiver, side="right") - 1
-        of = np.searchsorted(placement.bounds, sender, side="right") - 1
+        by, of = placement.owner[receiver], placement.owner[sender]
 
         def places(rows: np.ndarray, slots: np.ndarray) -> tuple[Tensor, Tensor]:
-            local = torch.from_numpy(rows - placement.rows.start), torch.from_numpy(slots)
+            local = torch.from_numpy(placement.local(rows)), torch.from_numpy(slots)
             return local[0].to(like.device), local[1].to(like.device)
 
         self.local: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -111,7 +110,7 @@ class Neighbors:
             The columns, what each agent sends to the neighbour in each slot (a view, [N, D, w]), and what it receives
             from it ([N, D, w]; 0 where it hears nobody). All workers cut at the same columns.
         """
-        rows = int(np.diff(self.placement.bounds).max())
+        rows = int(np.bincount(self.placement.owner).max())
         width = max(1, piece // (rows * max(1, self.size)))
         for start in range(0, x.shape[1], width):
             columns = slice(start, min(start + width, x.shape[1]))

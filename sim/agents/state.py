@@ -328,7 +328,7 @@ def measured_parameters(state: dict[str, Any]) -> Tensor:
     return found
 
 
-def take_rows(state: dict[str, Any], rows: slice) -> dict[str, Any]:
+def take_rows(state: dict[str, Any], rows: slice | np.ndarray) -> dict[str, Any]:
     """Take some agents' part of a state.
 
     Args:
@@ -337,21 +337,22 @@ def take_rows(state: dict[str, Any], rows: slice) -> dict[str, Any]:
         rows: Which rows.
 
     Returns:
-        The same nesting, with these rows only.
+        The same nesting, with copies of these rows only.
     """
-    return {**state, "rows": _map([state["rows"]], lambda parts: _copy(parts[0][rows]))}
+    return {**state, "rows": _map([state["rows"]], lambda parts: _take(parts[0], rows))}
 
 
-def join_rows(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def join_rows(parts: list[dict[str, Any]], order: np.ndarray) -> dict[str, Any]:
     """Join the workers' parts of a state.
 
     Args:
-        parts: The state of each worker, in row order.
+        parts: The state of each worker.
+        order: Where each row is found among the workers' rows, put one after another.
 
     Returns:
         The state of all rows; entries outside "rows" come from the first part.
     """
-    return {**parts[0], "rows": _map([part["rows"] for part in parts], _join)}
+    return {**parts[0], "rows": _map([part["rows"] for part in parts], lambda parts: _join(parts, order))}
 
 
 def _map(parts: list[Any], function: Callable[[list[Any]], Any]) -> Any:
@@ -361,11 +362,14 @@ def _map(parts: list[Any], function: Callable[[list[Any]], Any]) -> Any:
     return function(parts)
 
 
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
+def _take(values: Any, rows: slice | np.ndarray) -> Any:
+    if isinstance(rows, slice):
+        return values[rows].clone() if isinstance(values, Tensor) else values[rows]
+    return values[torch.from_numpy(rows)] if isinstance(values, Tensor) else [values[row] for row in rows]
 
 
-def _join(parts: list[Any]) -> Any:
+def _join(parts: list[Any], order: np.ndarray) -> Any:
     if len(parts) == 1:
         return parts[0]
-    return torch.cat(parts) if isinstance(parts[0], Tensor) else [item for part in parts for item in part]
+    together = torch.cat(parts) if isinstance(parts[0], Tensor) else [item for part in parts for item in part]
+    return together if (order[1:] > order[:-1]).all() else _take(together, order)

@@ -298,8 +298,7 @@ class Worker:
         Args:
             state: The state of all rows, as a checkpoint holds it.
         """
-        rows = self.placement.rows
-        self.block.load_state_dict(take_rows(state, slice(rows.start, rows.stop)))
+        self.block.load_state_dict(take_rows(state, self.placement.rows))
 
 
 def _on_cpu(state: Any) -> Any:

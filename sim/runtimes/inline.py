@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.runtimes.runtime import Runtime
@@ -27,7 +26,8 @@ class InlineTeam(Team):
     def __init__(self, setup: Setup, engine: EngineName) -> None:
         self.threads = torch.get_num_threads()
         try:
-            self.worker = Worker(setup, Placement.split(setup.config.replicas, setup.num_agents), engine)
+            self.placement = setup.placement()
+            self.worker = Worker(setup, self.placement, engine)
         except BaseException:
             torch.set_num_threads(self.threads)
             raise

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -21,7 +22,6 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from basinet.sim.agents.placement import Placement
 from basinet.sim.engines import EngineName
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.ray_crews import leave, take
@@ -75,9 +75,9 @@ class RayTeam(Team):
             address = self._addresses(waiting)[0]
             shared = ray.put(setup)
             pending = []
+            self.placement = setup.placement(needs.workers)
             for rank, actor in enumerate(self.actors):
-                placement = Placement.split(setup.config.replicas, setup.num_agents, needs.workers, rank)
-                pending.append(actor.start.remote(shared, placement, address, engine))
+                pending.append(actor.start.remote(shared, replace(self.placement, rank=rank), address, engine))
             _get(pending)
         except BaseException:
             leave(self.crew, clean=False)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import join_rows
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
@@ -37,7 +38,12 @@ class Team(ABC):
     """All workers of a run; a context manager that releases them.
 
     All workers are called alike, and their results are combined here.
+
+    Attributes:
+        placement: Which worker hosts which rows.
     """
+
+    placement: Placement
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +54,7 @@ class Team(ABC):
 
     @abstractmethod
     def _call(self, method: str, *arguments: Any) -> list[Any]:
-        """Call a method of every worker; return the results in row order."""
+        """Call a method of every worker; return the results by rank."""
 
     def advance(self, until: int) -> None:
         """Advance every worker to a step.
@@ -79,7 +85,8 @@ class Team(ABC):
             As `Worker.points`, for all rows.
         """
         centroids, agents = zip(*self._call("points"), strict=True)
-        return torch.cat(centroids), torch.cat(agents)
+        together = torch.cat(agents)
+        return torch.cat(centroids), together[torch.from_numpy(self.placement.order)] if len(together) else together
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
         """Analyse a replica, with its sums shared among the workers.
@@ -104,7 +111,7 @@ class Team(ABC):
         Returns:
             Nested plain values and tensors.
         """
-        state: dict[str, Any] = join_rows(self._call("state"))
+        state: dict[str, Any] = join_rows(self._call("state"), self.placement.order)
         return state
 
     def load(self, state: dict[str, Any]) -> None:

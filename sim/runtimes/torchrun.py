@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
-from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
@@ -109,7 +108,7 @@ class _RankSession:
     def take(self, setup: Setup) -> tuple[str, str]:
         """Take the parts of a run; return the machine and the device."""
         self.setup = setup
-        self.placement = Placement.split(setup.config.replicas, setup.num_agents, self.ranks.size, self.ranks.rank)
+        self.placement = setup.placement(self.ranks.size, self.ranks.rank)
         self.device = runtime_of(setup.config.runtime).device()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -170,6 +169,7 @@ class TorchrunTeam(Team):
         self.stop = stop
         try:
             devices = self._all("take", setup)
+            self.placement = self.session.placement
             on_gpus = all(device.startswith("cuda") for _, device in devices)
             # NCCL needs one GPU per worker.
             backend = "nccl" if on_gpus and len(set(devices)) == len(devices) else "gloo"

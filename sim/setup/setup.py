@@ -17,6 +17,7 @@ from basinet.algorithms.attacks import NoAttack
 from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
 from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy
+from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState, instantiate, load_frozen
 from basinet.sim.data.nests import map_nest
 from basinet.sim.evaluation.measuring import quantities_of
@@ -140,6 +141,18 @@ class Setup:
         sizes = (min(2, config.part_size), task.measured_batch, config.evaluate_samples)
         parts = (config.task.component, config.task.augmentation, self.model_component)
         return [*(getattr(config, key) for key in keys), *parts, *sizes, tuple(task.model_arguments.values())]
+
+    def placement(self, workers: int = 1, rank: int = 0) -> Placement:
+        """Split the agents of all replicas among workers.
+
+        Args:
+            workers: Number of workers, at most R·K.
+            rank: The worker whose placement is returned.
+
+        Returns:
+            A placement, the same on every worker but for the rank.
+        """
+        return Placement.split(self.config.replicas, self.num_agents, workers, rank)
 
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
         """Allocate the state of some agents, in the types of the run.

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,7 +84,7 @@ def test_placement_and_interruption_change_nothing(make_setup):
         optimizer={"name": "nsgdc_vr", "lr": 0.1},
         runtime={"dtype": "float64", "engine": "stacked"},
     )
-    placements = [Placement(2, 4, (0, 8)), Placement(2, 4, (0, 3, 8), 1)]
+    placements = [Placement.split(2, 4), Placement(4, np.repeat([0, 1], [3, 5]), 2, 1)]
     whole, part = (Block(setup, placement, torch.device("cpu"), "stacked") for placement in placements)
     for block in (whole, part):
         for _ in range(4):

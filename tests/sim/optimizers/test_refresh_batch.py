@@ -123,8 +123,8 @@ def test_a_run_goes_on_from_a_checkpoint(make_block):
 
 def test_agents_elsewhere_change_nothing(make_setup):
     setup = make_setup(optimizer=GALORE, strategy="isolated", runtime={"dtype": "float64", "engine": "stacked"})
-    whole = Block(setup, Placement(2, 4, (0, 8)), torch.device("cpu"), "stacked")
-    part = Block(setup, Placement(2, 4, (0, 3, 8), 1), torch.device("cpu"), "stacked")
+    whole = Block(setup, Placement.split(2, 4), torch.device("cpu"), "stacked")
+    part = Block(setup, Placement(4, np.repeat([0, 1], [3, 5]), 2, 1), torch.device("cpu"), "stacked")
     for block in (whole, part):
         for _ in range(6):
             block.adapt(block.gradients())
