@@ -9,6 +9,7 @@ is exact on every device.
 
 import hashlib
 import math
+import sys
 
 import torch
 from torch import Tensor
@@ -22,6 +23,15 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
 _HALF = (1 << 32) - 1
 _SIGN = 1 << 63
+
+_CALL = 2**11
+"""Hashes for which torch takes as long as for the calls that compute them."""
+
+_WORTH = 2**25
+"""Hashes for which torch takes about as long as numba takes to load."""
+
+_hashed = 0
+"""Hashes so far, with those that calls stand for: a short run needs no more than torch computes while numba loads."""
 
 
 def key(seed: int, *parts: int | str) -> int:
@@ -70,7 +80,7 @@ def fold(keys: Tensor, data: Tensor | int) -> Tensor:
     """
     if not isinstance(data, Tensor):
         data = _wrap(data)
-    if _has_loops(keys) and (isinstance(data, int) or _has_loops(data)):
+    if _loops_pay(keys, *(data,) if isinstance(data, Tensor) else ()):
         from basinet.algorithms import row_kernels  # imports numba, which is slow
 
         return row_kernels.fold(keys, data)
@@ -85,9 +95,18 @@ def _wrap(number: int) -> int:
     return ((number + _SIGN) & _MASK) - _SIGN
 
 
-def _has_loops(keys: Tensor) -> bool:
-    """Return whether compiled loops take a tensor: on the CPU, unless it is wrapped by a transform such as vmap."""
-    return keys.is_cpu and not is_functorch_wrapped_tensor(keys)
+def _loops_pay(*tensors: Tensor, count: int = 1) -> bool:
+    """Return whether compiled loops, which give the same numbers, take tensors and are worth loading.
+
+    They take tensors on the CPU, unless these are wrapped by a transform such as vmap.
+    """
+    global _hashed
+    if not all(each.is_cpu and not is_functorch_wrapped_tensor(each) for each in tensors):
+        return False
+    if "basinet.algorithms.row_kernels" in sys.modules:
+        return True
+    _hashed += _CALL + count * max(each.numel() for each in tensors)
+    return _hashed > _WORTH
 
 
 def _shift(h: Tensor, bits: int) -> Tensor:
@@ -140,7 +159,7 @@ def normal(keys: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype = torch.f
 
 def _halves(keys: Tensor, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Hash keys with counters: one half of each hash makes a number in (0, 1], the other an angle."""
-    if _has_loops(keys):
+    if _loops_pay(keys, count=count):
         from basinet.algorithms import row_kernels
 
         made = row_kernels.halves(keys, count, dtype)

@@ -7,14 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from basinet.analysis.report.report import write_report
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.preview import about
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.launch.stages import claim_stages, plan
-from basinet.launch.tuning.search import searched
 from basinet.sim.evaluation.measuring import main_metric
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.experiment import Experiment, parse_loggers
@@ -125,7 +123,7 @@ def _run(
         # The other ranks have returned already: they need not wait for the figures.
         if not left and not any(runtime.follows() for runtime in runtimes):
             try:
-                write_report(out)
+                _report(out)
             except OSError as error:
                 if not failed:
                     raise
@@ -138,8 +136,17 @@ def _run(
     return results
 
 
+def _report(out: Path) -> None:
+    """Write the report."""
+    from basinet.analysis.report.report import write_report  # imports matplotlib, for which no step should wait
+
+    write_report(out)
+
+
 def _tune(tuned: TunedExperiment, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Candidate]:
     """Search for the values of an experiment that is tuned; see `run`."""
+    from basinet.launch.tuning.search import searched
+
     runtimes = [*runtimes_of(tuned.runs.values()).values()]
     return _together(runtimes, partial(searched, tuned, out, fresh=fresh, quiet=quiet))
 
@@ -165,7 +172,7 @@ def _run_stages(pipeline: Pipeline, out: Path, listening: _Listening, *, fresh: 
         except RunFailed as error:
             failed, found = str(error), error.results
         if not any(runtime.follows() for runtime in runtimes):
-            write_report(out)
+            _report(out)
         states = results.states | {f"{stage}/{run}": state for run, state in found.states.items()}
         results = replace(results, states=states, failures=found.failures)
         if failed:

@@ -1,4 +1,7 @@
-"""Results of an experiment on disk: its runs, their summary, and the trained models."""
+"""Results of an experiment on disk: its runs, their summary, and the trained models.
+
+What draws and tabulates them is imported when it is asked for, so that no run waits for it to begin.
+"""
 
 import json
 from collections import Counter
@@ -9,12 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from basinet.analysis.plots.graph_film import film_graph
-from basinet.analysis.report.page import list_html
-from basinet.analysis.report.report import summary_html
-from basinet.analysis.statistics.summary import summarize
-from basinet.launch.exporting.plot_kinds import plot_kind
-from basinet.launch.exporting.tidy_frames import tidy_frame
 from basinet.launch.finished.finished_models import check_made, model_of, setup_of
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.experiment import Experiment
@@ -59,6 +56,9 @@ class Results:
 
     def _repr_html_(self) -> str:
         """Show the summary in a notebook."""
+        from basinet.analysis.report.page import list_html
+        from basinet.analysis.report.report import summary_html
+
         return summary_html(self.runs) + list_html([repr(self), *self.failures])
 
     @property
@@ -88,6 +88,8 @@ class Results:
         Returns:
             A row a run: see `basinet.analysis.statistics.summary.summarize`.
         """
+        from basinet.analysis.statistics.summary import summarize
+
         return summarize(self.runs)
 
     def frame(self) -> "DataFrame":
@@ -97,6 +99,8 @@ class Results:
             A row for each run, replica and step, and for each agent that was measured there; see
             `basinet.launch.exporting.tidy_frames.tidy_frame`.
         """
+        from basinet.launch.exporting.tidy_frames import tidy_frame
+
         return tidy_frame(self.runs)
 
     def plot(self, kind: str, ax: "Axes | None" = None, **options: Any) -> "Axes":
@@ -110,6 +114,8 @@ class Results:
         Returns:
             The axes.
         """
+        from basinet.launch.exporting.plot_kinds import plot_kind
+
         return plot_kind(self.runs, kind, ax, options)
 
     def film(self, run: str | Run, file: str | Path, **options: Any) -> int:
@@ -123,6 +129,8 @@ class Results:
         Returns:
             The number of pictures.
         """
+        from basinet.analysis.plots.graph_film import film_graph
+
         return film_graph(_found(self, run, _KEYS), file, **options)
 
     def model(

@@ -38,8 +38,6 @@ def differences(pairs: Sequence[tuple[Values, Values]]) -> list[tuple[float, boo
     """
     if not pairs:
         return []
-    from scipy import stats  # takes long to import, for runs that are not compared
-
     found = [(math.nan, False)] * len(pairs)
     gaps: dict[int, dict[int, Array]] = {}  # by their number, then by pair
     apart: dict[int, tuple[Array, Array]] = {}
@@ -59,14 +57,26 @@ def differences(pairs: Sequence[tuple[Values, Values]]) -> list[tuple[float, boo
             else:
                 equal = abs(a.mean() - b.mean()) <= ROUNDING * size
                 found[place] = (1.0 if equal else 2 / math.comb(len(a) + len(b), len(a))), False
-    for alike in gaps.values():  # scipy takes as long for one test as for many
-        p = stats.ttest_1samp(np.stack(list(alike.values())), 0.0, axis=1).pvalue
-        found = _filled(found, alike, p, paired=True)
+    for alike in gaps.values():  # as fast for many tests as for one
+        each = np.stack(list(alike.values()))
+        error = each.std(axis=1, ddof=1) / math.sqrt(each.shape[1])
+        found = _filled(found, alike, _t_test(each.mean(axis=1), error, each.shape[1] - 1), paired=True)
     if apart:
-        sides = ([(v.mean(), v.std(ddof=1), len(v)) for v in side] for side in zip(*apart.values(), strict=True))
-        numbers = [np.array(column) for side in sides for column in zip(*side, strict=True)]
-        found = _filled(found, apart, stats.ttest_ind_from_stats(*numbers, equal_var=False).pvalue, paired=False)
+        one, other = zip(*apart.values(), strict=True)
+        gap = np.array([a.mean() - b.mean() for a, b in apart.values()])
+        parts = np.array([[v.var(ddof=1) / len(v) for v in side] for side in (one, other)])
+        free = np.array([[len(v) - 1 for v in side] for side in (one, other)])
+        degrees = parts.sum(axis=0) ** 2 / (parts**2 / free).sum(axis=0)  # Welch and Satterthwaite
+        found = _filled(found, apart, _t_test(gap, np.sqrt(parts.sum(axis=0)), degrees), paired=False)
     return found
+
+
+def _t_test(gap: Array, error: Array, degrees: Array | int) -> Array:
+    """Return the two-sided p-values of differences with standard errors; scipy.stats takes a second to import."""
+    from scipy.special import stdtr
+
+    p: Array = 2 * stdtr(degrees, -np.abs(gap / error))
+    return p
 
 
 def _filled(
@@ -92,10 +102,10 @@ def ranks(means: Sequence[float], direction: Direction | None) -> list[float]:
     """
     if direction is None or len(means) < 2:
         return [math.nan if direction is None or math.isnan(mean) else 1.0 for mean in means]
-    from scipy.stats import rankdata
-
     values = np.array(means, dtype=float) * (-1 if direction == "larger" else 1)
-    return [float(rank) for rank in rankdata(values, nan_policy="omit")]
+    order = np.sort(values[~np.isnan(values)])
+    better, not_worse = (np.searchsorted(order, values, side) for side in ("left", "right"))
+    return np.where(np.isnan(values), math.nan, (better + not_worse + 1) / 2).tolist()
 
 
 def best_of_each(

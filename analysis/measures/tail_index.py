@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
-from scipy.special import gammaincinv
 from torch import Tensor, nn
 
 from basinet.algorithms.draws import fold, key, permutation
@@ -78,6 +77,8 @@ def hill(magnitudes: Tensor, *, fraction: float = 0.05) -> TailIndex:
     inverse = float((logs[:-1] - logs[-1]).mean())
     if inverse == 0:
         return TailIndex(math.inf, math.inf, math.inf, math.inf, largest)
+    from scipy.special import gammaincinv  # slow to import
+
     low, high = (float(gammaincinv(largest, q)) / (largest * inverse) for q in (0.025, 0.975))
     return TailIndex(1 / inverse, 1 / (inverse * math.sqrt(largest)), low, high, largest)
 

@@ -4,8 +4,6 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from statistics import fmean, stdev
 
-from scipy.special import stdtrit
-
 from basinet.analysis.statistics.run_labels import labels, names
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row
@@ -177,6 +175,8 @@ def t_interval(mean: float, error: float, count: int) -> tuple[float, float]:
         >>> t_interval(*moments([1.0, 2.0, 3.0]))
         (-0.4841..., 4.4841...)
     """
+    from scipy.special import stdtrit  # takes as long to import as all of this package
+
     half = float(stdtrit(count - 1, 0.975)) * error
     return mean - half, mean + half
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 import torch
-from scipy.special import beta, gamma, hyp2f1, poch
 from torch import Tensor
 
 from basinet.algorithms.draws import fold, normal, uniform
@@ -133,6 +132,8 @@ class Noise:
         a = self.index
         if p >= a:
             return math.inf
+        from scipy.special import beta, gamma, hyp2f1, poch  # slow to import, and most gradients are as they are
+
         if self.law == "gaussian":
             return float(2 ** (p / 2) * gamma((p + 1) / 2) / math.sqrt(math.pi))
         if self.law == "student":

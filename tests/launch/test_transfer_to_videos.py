@@ -18,7 +18,7 @@ def pretrained(tmp_path_factory):
     photos = ["task.train_photos=[coffee]", "task.test_photos=[coins]", "task.size=32", "task.crops=4"]
     model = ["model.width=4", "model.depths=[1,0,1]", "model.contrast=false"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder)
         words = [*photos, "task.degradations=[blur]", "task.partition=iid", *model, *COMMON]
         assert main(["run", "quality_pretraining", *words, "--out", str(out)]) == 0
     return out / "isolated"
@@ -26,7 +26,7 @@ def pretrained(tmp_path_factory):
 
 @pytest.mark.parametrize("inputs", [["inputs=frames"], ["inputs=fragments", "task.grid=2", "task.patch=16"]])
 def test_frozen_encoders_stay_inflated(pretrained, inputs, tmp_path_factory, tmp_path, monkeypatch):
-    monkeypatch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+    monkeypatch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder)
     cache = tmp_path_factory.getbasetemp() / "clips"
     clips = ["task.contents=10", "task.size=32", "task.frames=2", "task.key_frames=1", "task.partition=iid"]
     clips = [f"task.{inputs[0]}", *inputs[1:], *clips, f"task.cache={cache}"]

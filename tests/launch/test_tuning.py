@@ -44,7 +44,7 @@ ALONE = {"steps": 6, "replicas": 1, "strategy": "centralized"}
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
     """Reports take longer than all else."""
-    monkeypatch.setattr("basinet.launch.api.write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
 
 
 def tune(out, tune, **changes):
@@ -60,7 +60,7 @@ def extended(tmp_path_factory):
     """Gradient descent on J = ½ (w − 1)² from 0, with J = ½ (1 − lr)^2T after T steps: 1 is best."""
     out = tmp_path_factory.mktemp("tuning") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder / "report.html")
+        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
         return out, tune(out, {"optimizer.lr": [0.001, 0.01, 0.1], "replicas": 2})
 
 
@@ -214,7 +214,7 @@ HALVED = {"optimizer.lr": {"log": [0.001, 1.0, 10]}, "replicas": 1}
 def halved(tmp_path_factory):
     out = tmp_path_factory.mktemp("halved") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder / "report.html")
+        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
         return out, tune(out, HALVED, **ALONE)
 
 

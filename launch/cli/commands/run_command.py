@@ -5,13 +5,12 @@ import os
 import shlex
 from pathlib import Path
 
-from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.launch.api import run
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, FAILED, INTERRUPTED, say, say_some
-from basinet.launch.cli.tables import write_summary
 from basinet.launch.clusters.machines import Machines, SameMachines
 from basinet.launch.clusters.torchrun_script import launcher
+from basinet.launch.results import Results
 from basinet.launch.status.small_work import alone_instead
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import count_of
@@ -54,11 +53,20 @@ def execute(options: argparse.Namespace) -> int:
         say_some(results.failures)
         say(f"part {options.part} has ended; {count_of(len(results.left), 'run')} left to others, who write the report")
         return status
+    _write(results, as_json=options.json)
+    return status
+
+
+def _write(results: Results, *, as_json: bool) -> None:
+    """Write the summary, what readers must know beside it, and where the report is."""
+    from basinet.analysis.statistics.incidents import excuses, incidents  # tables are not needed to begin a run
+    from basinet.launch.cli.tables import write_summary
+
     runs = results.runs
     try:
-        write_summary(runs, options.json)
+        write_summary(runs, as_json)
     except OSError as error:  # the experiment itself is done
-        say(f"{error.filename}: {error.strerror}; the summary is in {out / 'summary.csv'}")
+        say(f"{error.filename}: {error.strerror}; the summary is in {results.folder / 'summary.csv'}")
     say_some((*excuses(results.impossible), *results.failures))
     # Failed runs have been reported above.
     say_some(incidents([run for run in runs if run.status["state"] != "failed"]))
@@ -66,7 +74,6 @@ def execute(options: argparse.Namespace) -> int:
         say(advice)
     if results.report.exists():
         say(f"report: {results.report}")
-    return status
 
 
 def _launcher() -> str:
