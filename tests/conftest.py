@@ -5,7 +5,6 @@ import shutil
 import sys
 import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.processes import Processes
+from tests.reports import without_reports
 
 torch.set_num_threads(1)
 settings.register_profile("basinet", derandomize=True, deadline=None)
@@ -75,10 +75,10 @@ def processes(tmp_path_factory):
 
 
 @pytest.fixture
-def no_reports(monkeypatch):
-    """Leave out the reports of runs, of which most of the time goes into figures, where they are not the matter."""
-    for place in ("api", "cli.commands.analyze_command"):
-        monkeypatch.setattr(f"basinet.launch.{place}.write_report", lambda folder: Path(folder) / "report.html")
+def no_reports():
+    """Leave out the reports of runs where they are not the matter."""
+    with without_reports():
+        yield
 
 
 @pytest.fixture(scope="module")
