@@ -33,7 +33,7 @@ KEYS = {
 SHARED = ["hessian_trace", "hessian_top_eigenvalue", "hessian_density", "adaptive_trace", "gauss_newton_trace"]
 SHARED += ["noise_curvature", "noise_alignment", "fisher_top_eigenvalue", "m_sharpness"]
 SHARED += ["consensus_sharpness", "disagreement_alignment", "agent_barriers", "relative_flatness"]
-SHARED += ["implicit_regularization", {"name": "excess_risk", "products": 60}]
+SHARED += ["implicit_regularization", {"name": "excess_risk", "products": 10}]
 
 
 def trained(make_block, replica=1, steps=30, **keys):
