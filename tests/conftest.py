@@ -1,28 +1,15 @@
 """Shared by all rooms' tests."""
 
 import gc
-import shutil
-import sys
-import tempfile
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from importlib import import_module
 
-import pytest
-import torch
-from hypothesis import settings
-
-from basinet.sim.agents.block import Block
-from basinet.sim.agents.placement import Placement
-from basinet.sim.experiment.config import Config
-from basinet.sim.setup.build import build_setup
-from basinet.sim.setup.setup import Setup
-from tests.processes import Processes
-
-torch.set_num_threads(1)
-settings.register_profile("basinet", derandomize=True, deadline=None)
-settings.load_profile("basinet")
 gc.disable()  # a third of the time of the collection of tests, which leaves no garbage
+
+
+def pytest_configure(config):
+    """Load the fixtures, with all libraries, except where tests are only handed out to other processes."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        config.pluginmanager.register(import_module("tests.fixtures"))
 
 
 def pytest_collection_finish():
@@ -31,101 +18,3 @@ def pytest_collection_finish():
     gc.freeze()
     gc.set_threshold(10_000)
     gc.enable()
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    """Close the figures of pyplot that a test has made: others look whether any are left."""
-    yield
-    if "matplotlib.pyplot" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close("all")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def legible_drawings(request):
-    """Look whether the figures of pages that the tests of reports, runs and studies have made can be read."""
-    if request.path.parent.name not in ("report", "runs", "studies"):
-        yield
-        return
-    from basinet.analysis.drawing.figure import Drawing
-    from basinet.analysis.drawing.legibility import illegible
-
-    made, usual = {}, Drawing.__post_init__
-
-    def keep(drawing):
-        usual(drawing)
-        made.setdefault((drawing.name, len(drawing.figure.axes)), drawing)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Drawing, "__post_init__", keep)
-        yield
-    # The planted numbers of a study may well be the same for two of its lines.
-    faults = {
-        name: [said for said in illegible(it.figure) if " lies under " not in said] for (name, _), it in made.items()
-    }
-    assert not any(faults.values()), {name: said for name, said in faults.items() if said}
-
-
-@pytest.fixture
-def processes(tmp_path_factory):
-    """Start processes, which are gone at the end of the test."""
-    started = Processes(tmp_path_factory.mktemp("said"))
-    yield started
-    started.kill()
-
-
-@pytest.fixture
-def no_reports(monkeypatch):
-    """Leave out the reports of runs, of which most of the time goes into figures, where they are not the matter."""
-    for place in ("api", "cli.commands.analyze_command"):
-        monkeypatch.setattr(f"basinet.launch.{place}.write_report", lambda folder: Path(folder) / "report.html")
-
-
-@pytest.fixture(scope="module")
-def ray_folder():
-    """What Ray writes goes with the tests; its sockets need a short path."""
-    folder = tempfile.mkdtemp(prefix="ray-")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", folder)
-        yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def make_setup():
-    """Build the parts of a small run in float64; without a trial where it is not the matter whether they fit."""
-
-    def make(*, trial: bool = True, **keys: Any) -> Setup:
-        base = {
-            "task": "digits",
-            "model": {"name": "mlp", "hidden": [6]},
-            "topology": {"name": "ring", "agents": 4},
-            "strategy": "diffusion",
-            "batch_size": 5,
-            "steps": 40,
-            "replicas": 2,
-            "runtime": {"dtype": "float64", "device": "cpu"},
-        }
-        return build_setup(Config.parse(base | keys), trial=trial)
-
-    return make
-
-
-@pytest.fixture
-def make_block(make_setup):
-    """Build a whole run in one block, with the same engine each time: not the one that is the quickest just then.
-
-    Its parts are not tried out before, which takes longer than most blocks: a block fails if they do not fit.
-    """
-
-    def make(*, trial: bool = False, **keys: Any) -> Block:
-        setup = make_setup(trial=trial, **keys)
-        placement = Placement.split(setup.config.replicas, setup.num_agents)
-        if (asked := setup.config.runtime.engine) != "auto":
-            return Block(setup, placement, torch.device("cpu"), asked)
-        for engine in ("stacked", "vectorized"):
-            with suppress(ValueError):
-                return Block(setup, placement, torch.device("cpu"), engine)
-        return Block(setup, placement, torch.device("cpu"), "loop")
-
-    return make

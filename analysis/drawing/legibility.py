@@ -1,8 +1,8 @@
 """Legibility of figures: nothing cut off, overlapping or hidden."""
 
-from collections.abc import Iterator
-from itertools import combinations
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -10,6 +10,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from basinet.analysis.drawing.legends import coinciding, labelled_lines
+from basinet.analysis.drawing.sizes import overlaps
 from basinet.analysis.drawing.ticks import tick_labels
 
 __all__ = ["illegible"]
@@ -63,28 +64,29 @@ def _boxes(texts: set[Text]) -> Iterator[tuple[Text, Bbox]]:
             yield text, text.get_window_extent()
 
 
-def _over(first: Bbox, second: Bbox, slack: float) -> bool:
-    both = Bbox.intersection(first, second)
-    return both is not None and min(both.width, both.height) > slack
+def _edges(boxes: Iterable[Bbox]) -> np.ndarray:
+    return np.array([box.extents for box in boxes]).reshape(-1, 4)
 
 
 def _texts(figure: Figure) -> Iterator[str]:
     """Find texts that are cut off, too small, over other axes, or overlapping."""
     slack = _SLACK * figure.dpi / 72
     drawn = list(_drawn(figure))
-    for ax, text, box in drawn:
+    visible = [ax for ax in figure.axes if ax.get_visible()]
+    boxes = _edges(box for *_, box in drawn)
+    over_axes = overlaps(boxes, _edges(ax.get_window_extent() for ax in visible), slack)
+    for (ax, text, box), over in zip(drawn, over_axes, strict=True):
         name = repr(text.get_text())
         inside = figure.bbox.x0 - slack <= box.x0 and box.x1 <= figure.bbox.x1 + slack
         if not inside or box.y0 < figure.bbox.y0 - slack or box.y1 > figure.bbox.y1 + slack:
             yield f"{name} is cut by the edge of the figure"
         if float(text.get_fontsize()) < _SMALLEST:
             yield f"{name} is smaller than {_SMALLEST:.0f} points"
-        for other in figure.axes:
-            if other is not ax and other.get_visible() and _over(box, other.get_window_extent(), slack):
+        for other, covered in zip(visible, over, strict=True):
+            if other is not ax and covered:
                 yield f"{name} lies over other axes"
-    for (_, first, box), (_, second, other_box) in combinations(drawn, 2):
-        if _over(box, other_box, slack):
-            yield f"{first.get_text()!r} and {second.get_text()!r} overlap"
+    for first, second in np.argwhere(np.triu(overlaps(boxes, boxes, slack), k=1)):
+        yield f"{drawn[first][1].get_text()!r} and {drawn[second][1].get_text()!r} overlap"
 
 
 def _legends(figure: Figure) -> Iterator[str]:
@@ -94,9 +96,8 @@ def _legends(figure: Figure) -> Iterator[str]:
     legends += [(ax, child) for ax in figure.axes for child in ax.get_children() if isinstance(child, Legend)]
     for owner, legend in legends:
         box = legend.get_window_extent()
-        for ax in figure.axes:
-            if not _over(box, ax.get_window_extent(), slack):
-                continue
+        over_axes = overlaps(_edges([box]), _edges(ax.get_window_extent() for ax in figure.axes), slack)[0]
+        for ax in (ax for ax, over in zip(figure.axes, over_axes, strict=True) if over):
             if ax is not owner:
                 yield "a legend lies over other axes"
             elif any(

@@ -3,12 +3,13 @@
 import re
 from functools import lru_cache
 
+import numpy as np
 from matplotlib import cbook
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-__all__ = ["cell_of", "shorten", "text_width", "wrap_text"]
+__all__ = ["cell_of", "overlaps", "shorten", "text_width", "wrap_text"]
 
 
 @lru_cache(maxsize=4096)
@@ -91,3 +92,19 @@ def cell_of(ax: Axes) -> tuple[float, float]:
     spec = spec.get_topmost_subplotspec()
     rows, columns = spec.get_gridspec().get_geometry()
     return float(width * len(spec.colspan) / columns), float(height * len(spec.rowspan) / rows)
+
+
+def overlaps(first: np.ndarray, second: np.ndarray, slack: float = 0.0) -> np.ndarray:
+    """Find which bounding boxes overlap, given as left, lower, right and upper edge.
+
+    Args:
+        first: Boxes, [n, 4].
+        second: Boxes, [m, 4].
+        slack: Width and height of an intersection that does not count.
+
+    Returns:
+        Whether each of the first overlaps each of the second, [n, m].
+    """
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return (high - low > slack).all(-1)

@@ -109,7 +109,7 @@ def test_the_accuracy_is_the_usual_metric_of_classes_and_others_have_none():
     assert [*numbers.quantities] == [*QUANTITIES]
 
 
-def test_a_regression_is_judged_by_its_first_metric(tmp_path):
+def test_a_regression_is_judged_by_its_first_metric(tmp_path, no_reports):
     x = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
     data = (x[:20], x[:20].sum(1)), (x[20:], x[20:].sum(1))
     results = basinet.run(**TINY | {"task": data, "metrics": ["rmse", "r2"]}, out=tmp_path, quiet=True)

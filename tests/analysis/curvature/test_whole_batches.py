@@ -184,7 +184,7 @@ def test_a_run_measures_batches_of_its_own_size() -> None:
     assert replace(setup.task, measured_batch=1).about_loss.endswith("fixed batches of 1 sample")
     model, task = make()
     state = {"step": 2, "rows": {"parameters": flat(model).expand(3, -1).clone(), "buffers": {}}}
-    rows = measure_replica(setup, state, 0, effort=Effort((30, 100), (10, 10), trial=True))
+    rows = measure_replica(setup, state, 0, effort=Effort((10, 30), (4, 4), trial=True))
     assert [row for row in rows if "failed" in row] == []
     trace = np.trace(dense(HessianOperator(model, task.objective, task.train)))
     assert rows[0]["hessian_trace"] == pytest.approx(trace, abs=1e-10 + 4 * rows[0]["hessian_trace_error"])

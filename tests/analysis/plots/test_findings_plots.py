@@ -17,6 +17,7 @@ from basinet.analysis.theory.prediction import predict_run
 from basinet.launch.api import run
 from basinet.sim.run.folder import Run, load_runs
 from basinet.sim.run.records import read_table
+from tests.reports import without_reports
 
 
 def axes():
@@ -65,12 +66,13 @@ def test_too_few_replicas_have_no_regression():
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     out = tmp_path_factory.mktemp("measured")
-    run(
-        task="digits", model={"name": "mlp", "hidden": [4]}, topology={"name": "ring", "agents": 3}, batch_size=4,
-        strategy=["consensus", "diffusion"], steps=20, replicas=2, analysis=["hessian_density", "hessian_trace"],
-        analysis_points=["centroid", "agents"], analysis_samples=60, runtime={"dtype": "float64", "device": "cpu"},
-        out=out, quiet=True,
-    )  # fmt: skip
+    with without_reports():
+        run(
+            task="digits", model={"name": "mlp", "hidden": [2]}, topology={"name": "ring", "agents": 3}, batch_size=4,
+            strategy=["consensus", "diffusion"], steps=10, replicas=2, analysis=["hessian_density", "hessian_trace"],
+            analysis_points=["centroid", "agents"], analysis_samples=30, runtime={"dtype": "float64", "device": "cpu"},
+            out=out, quiet=True,
+        )  # fmt: skip
     return out
 
 
@@ -110,7 +112,7 @@ def test_the_report_has_them(measured):
     assert {"spectra", "agents", "density"} <= names
 
 
-def test_predicted_and_measured_risk_lie_side_by_side(tmp_path):
+def test_predicted_and_measured_risk_lie_side_by_side(tmp_path, no_reports):
     run(
         task="quadratic", topology={"name": "ring", "agents": 4}, strategy=["consensus", "diffusion"], batch_size=1,
         optimizer={"name": "sgd", "lr": 0.1}, model={"name": "point", "start": 0.0}, steps=60, replicas=6, analysis=[],

@@ -17,6 +17,7 @@ from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import RunFolder, load_runs
+from tests.reports import without_reports
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,8 @@ def built_in(tmp_path_factory):
     """The built-in experiment, with fewer windows and steps."""
     out = tmp_path_factory.mktemp("forecast")
     words = ["task.stride=8", "steps=2", "evaluate_every=1", "replicas=1", "strategy=diffusion"]
-    assert main(["run", "forecast", *words, "--out", str(out), "--quiet"]) == 0
+    with without_reports():
+        assert main(["run", "forecast", *words, "--out", str(out), "--quiet"]) == 0
     return load_runs(out)
 
 
@@ -42,7 +44,8 @@ def quarters(tmp_path_factory):
         "replicas": 2,
         "analysis": [],
     }
-    run(**given, out=out, quiet=True)
+    with without_reports():
+        run(**given, out=out, quiet=True)
     (found,) = load_runs(out)
     return found
 

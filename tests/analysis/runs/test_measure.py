@@ -15,7 +15,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.scales import split
 from basinet.analysis.measures import MEASURES
-from basinet.analysis.measures.measured import Effort
+from basinet.analysis.measures.measured import FULL, Effort
 from basinet.analysis.measures.shapes import random_directions
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.context import AnalysisContext, lanczos_steps
@@ -33,7 +33,7 @@ KEYS = {
 SHARED = ["hessian_trace", "hessian_top_eigenvalue", "hessian_density", "adaptive_trace", "gauss_newton_trace"]
 SHARED += ["noise_curvature", "noise_alignment", "fisher_top_eigenvalue", "m_sharpness"]
 SHARED += ["consensus_sharpness", "disagreement_alignment", "agent_barriers", "relative_flatness"]
-SHARED += ["implicit_regularization", {"name": "excess_risk", "products": 60}]
+SHARED += ["implicit_regularization", {"name": "excess_risk", "products": 10}]
 
 
 def trained(make_block, replica=1, steps=30, **keys):
@@ -66,10 +66,11 @@ def everything(request):
 
 def shared_by(rank, workers):
     points = {"analysis_points": ["centroid", "agents"], "analysis_views": ["all", "own"]}
-    return measured(rank, workers, analysis=SHARED, analysis_samples=40, **points)
+    effort = Effort(lanczos_steps=(10, 30), probes=(4, 4))
+    return measured(rank, workers, effort, analysis=SHARED, analysis_samples=40, **points)
 
 
-def measured(rank, workers, **keys):
+def measured(rank, workers, effort=FULL, **keys):
     from basinet.sim.agents.block import Block
     from basinet.sim.agents.placement import Placement
     from basinet.sim.experiment.config import Config
@@ -88,7 +89,7 @@ def measured(rank, workers, **keys):
     setup = build_setup(Config.parse(description))
     block = Block(setup, Placement.split(1, 3), torch.device("cpu"))
     block.advance(40)
-    return measure_replica(setup, block.state_dict(), 0, rank, workers)
+    return measure_replica(setup, block.state_dict(), 0, rank, workers, effort=effort)
 
 
 def test_every_measure_that_can_be_named_is_measured(everything):

@@ -21,6 +21,7 @@ from basinet.launch.api import run
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_runs
 from basinet.sim.tasks import video_language
+from tests.reports import without_reports
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,7 @@ def runs(tmp_path_factory):
         "analysis": [],
         "runtime": {"name": "inline", "device": "cpu", "threads": 1},
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+    with without_reports():
         run(**experiment, out=out, quiet=True)
     return load_runs(out)
 

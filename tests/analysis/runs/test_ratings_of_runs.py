@@ -14,6 +14,7 @@ from basinet.analysis.runs.ratings_of_runs import rating_rows
 from basinet.launch.api import run
 from basinet.sim.run.folder import load_runs
 from basinet.sim.tasks import image_aesthetics
+from tests.reports import without_reports
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,7 @@ def runs(place, settings):
         "analysis": [],
         "runtime": {"name": "inline", "device": "cpu", "threads": 1},
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+    with without_reports():
         run(**experiment, out=place / "runs", quiet=True)
     return load_runs(place / "runs")
 

@@ -17,6 +17,7 @@ from basinet.launch.api import run
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_runs
 from basinet.sim.tasks import QualityPretraining
+from tests.reports import without_reports
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,7 @@ def make(tmp_path_factory):
             "runtime": {"name": "inline", "device": "cpu", "threads": 1},
         }
         out = tmp_path_factory.mktemp("runs")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+        with without_reports():
             run(**experiment, out=out, quiet=True)
         return load_runs(out)
 

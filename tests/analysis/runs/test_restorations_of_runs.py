@@ -24,6 +24,7 @@ from basinet.sim.vision.fidelity import fidelity, to_bytes
 from basinet.sim.vision.picture_files import Pixels, read_pixels, write_pixels
 from basinet.sim.vision.resizing import enlarge, shrink
 from basinet.sim.vision.self_ensemble import of_eight_views
+from tests.reports import without_reports
 
 NAMES = ("x", "y", "z")
 
@@ -63,8 +64,7 @@ def make(folders, tmp_path_factory):
             "runtime": {"name": "inline", "device": "cpu", "threads": 1},
         }
         out = tmp_path_factory.mktemp("runs")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+        with without_reports():
             run(**{**given, **changed}, out=out, quiet=True)
         return load_runs(out)
 

@@ -18,6 +18,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import Run, load_runs
 from basinet.sim.run.records import read_table
 from basinet.sim.run.trajectory import load_trajectory
+from tests.reports import without_reports
 
 CURVATURE = [3.0, 1.0, 0.2]
 BASE = {
@@ -38,7 +39,8 @@ BASE = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("finished")
-    run(**BASE, out=out, quiet=True)
+    with without_reports():
+        run(**BASE, out=out, quiet=True)
     return out
 
 
@@ -113,7 +115,7 @@ def test_the_command_adds_the_loss_to_the_report(finished, capsys):
     )
 
 
-def test_the_command_measures_what_it_is_asked_for_alone(finished, capsys):
+def test_the_command_measures_what_it_is_asked_for_alone(finished, capsys, no_reports):
     before = [(run.path / "metrics.jsonl").read_bytes() for run in load_runs(finished)]
     assert main(["analyze", str(finished), "--only", "trajectory", "--between", "--dtype", "float32"]) == 0
     assert [(run.path / "metrics.jsonl").read_bytes() for run in load_runs(finished)] == before
@@ -150,7 +152,7 @@ def test_a_replica_that_is_whole_is_shown(finished, monkeypatch):
         measure_trajectories(finished)
 
 
-def test_nothing_recorded_is_refused(tmp_path):
+def test_nothing_recorded_is_refused(tmp_path, no_reports):
     run(**BASE | {"trajectory": None, "strategy": "consensus"}, out=tmp_path / "out", quiet=True)
     with pytest.raises(ExperimentError, match="no trajectory was recorded"):
         measure_trajectories(tmp_path / "out")
@@ -158,7 +160,7 @@ def test_nothing_recorded_is_refused(tmp_path):
         plot_trajectories(load_runs(tmp_path / "out"))
 
 
-def test_runs_of_different_tasks_share_no_loss(tmp_path):
+def test_runs_of_different_tasks_share_no_loss(tmp_path, no_reports):
     tasks = [{"name": "quadratic", "curvature": 1.0, "dimension": d} for d in (3,)]
     tasks.append({"name": "quadratic", "curvature": 2.0, "dimension": 3})
     run(**BASE | {"task": tasks, "strategy": "consensus"}, out=tmp_path / "out", quiet=True)
