@@ -72,12 +72,12 @@ class RayTeam(Team):
         try:
             self._wait_until_placed(waiting)
             self.actors = self.crew.actors
-            address = self._addresses(waiting)[0]
+            addresses = self._addresses(waiting)
             shared = ray.put(setup)
             pending = []
-            self.placement = setup.placement(needs.workers)
+            self.placement = setup.placement([address.rpartition(":")[0] for address in addresses])
             for rank, actor in enumerate(self.actors):
-                pending.append(actor.start.remote(shared, replace(self.placement, rank=rank), address, engine))
+                pending.append(actor.start.remote(shared, replace(self.placement, rank=rank), addresses[0], engine))
             _get(pending)
         except BaseException:
             leave(self.crew, clean=False)

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from itertools import count
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
+from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
@@ -108,14 +110,14 @@ class _RankSession:
     def take(self, setup: Setup) -> tuple[str, str]:
         """Take the parts of a run; return the machine and the device."""
         self.setup = setup
-        self.placement = setup.placement(self.ranks.size, self.ranks.rank)
         self.device = runtime_of(setup.config.runtime).device()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         return socket.gethostname(), str(self.device)
 
-    def meet(self, backend: str, meeting: int) -> None:
+    def meet(self, backend: str, meeting: int, placement: Placement) -> None:
         """Join the process group over which rows travel."""
+        self.placement = replace(placement, rank=self.ranks.rank)
         dist.init_process_group(
             backend,
             store=PrefixStore(f"meeting {meeting}", self.ranks.store),
@@ -169,11 +171,11 @@ class TorchrunTeam(Team):
         self.stop = stop
         try:
             devices = self._all("take", setup)
-            self.placement = self.session.placement
+            self.placement = setup.placement([machine for machine, _ in devices])
             on_gpus = all(device.startswith("cuda") for _, device in devices)
             # NCCL needs one GPU per worker.
             backend = "nccl" if on_gpus and len(set(devices)) == len(devices) else "gloo"
-            self._all("meet", backend, next(_meetings))
+            self._all("meet", backend, next(_meetings), self.placement)
             if engine is not None:
                 self._all("host", engine)
         except BaseException:

@@ -1,5 +1,6 @@
 """Checks whether a run is possible as asked for: its batch, partition, runtime and size."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,17 @@ def check_runtime(config: Config, num_agents: int) -> None:
         num_agents: K.
 
     Raises:
-        ExperimentError: There are more actors than agents, or torch finds no such device.
+        ExperimentError: There are more actors than agents, the partitioner is not installed, or torch finds no such
+            device.
     """
     rows = config.replicas * num_agents
     if config.runtime.actors > rows:
         raise ExperimentError(
             f"runtime.actors: got {config.runtime.actors}; allowed are at most {rows}, one per agent of each replica"
+        )
+    if config.runtime.partitioner == "metis" and find_spec("pymetis") is None:
+        raise ExperimentError(
+            "runtime.partitioner: metis needs the package pymetis; pip install it, or give auto or none"
         )
     device = config.runtime.device
     try:
