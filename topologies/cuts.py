@@ -100,10 +100,10 @@ def arrange(
     by_group = np.zeros(len(given), dtype=np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
     totals = np.bincount(by_group, weights=given).astype(int)
     if partitioner == "none" or (given > 0).sum() < 2:
-        return np.repeat(np.arange(len(given)), given)
+        return _cut(np.arange(given.sum()), given)
     if len(totals) == 1:
         return _arrange_flat(sequence, given, partitioner)
-    part = np.zeros(len(np.repeat(given, given)), dtype=np.int64)
+    part = np.empty(given.sum(), dtype=np.int64)
     of_group = arrange(sequence, totals.tolist(), None, partitioner)
     for group in range(len(totals)):
         agents, places = np.flatnonzero(of_group == group), np.flatnonzero(by_group == group)
@@ -115,7 +115,7 @@ def arrange(
 def _arrange_flat(sequence: Sequence[csr_array], sizes: np.ndarray, partitioner: Partitioner) -> np.ndarray:
     nets = csr_array(vstack([_nets(W) for W in sequence]))
     links = _links(nets)
-    candidates = [_cut(np.arange(len(np.repeat(sizes, sizes))), sizes)]
+    candidates = [_cut(np.arange(links.shape[0]), sizes)]
     if partitioner == "metis":
         candidates.append(_metis(links, sizes))
     else:
@@ -188,7 +188,7 @@ def _slowest(links: csr_array, count: int) -> np.ndarray:
 def _bisect(links: csr_array, sizes: np.ndarray) -> np.ndarray:
     """Halve by the Fiedler vector, and each half again."""
     if len(sizes) == 1 or links.shape[0] < 3:
-        return np.repeat(np.arange(len(sizes)), sizes)
+        return _cut(np.arange(links.shape[0]), sizes)
     order = np.argsort(_slowest(links, 1)[0], kind="stable")
     half = len(sizes) // 2
     first = int(sizes[:half].sum())
@@ -213,7 +213,7 @@ def _metis(links: csr_array, sizes: np.ndarray) -> np.ndarray:
         recursive=False,
         options=options,
     )
-    part = some[np.asarray(found)]
+    part: np.ndarray = some[np.asarray(found)]
     counts = np.bincount(part, minlength=len(sizes))
     spilt = np.concatenate([np.flatnonzero(part == at)[size:] for at, size in enumerate(sizes)])
     part[spilt] = np.repeat(np.arange(len(sizes)), np.maximum(sizes - counts, 0))

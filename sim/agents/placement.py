@@ -52,7 +52,7 @@ class Placement:
         replicas: int,
         agents: int,
         groups: Sequence[object],
-        arrange: Callable[[list[int], list[int]], np.ndarray],
+        arrange: Callable[[list[int], list[int]], np.ndarray] | None = None,
     ) -> "Placement":
         """Split the rows such that few replicas, and these between few groups of workers, are shared.
 
@@ -63,7 +63,7 @@ class Placement:
             agents: K.
             groups: Group of each worker, such as its machine.
             arrange: Splits the agents of a replica: called with the number of them that each of its workers hosts, and
-                the groups of these, it returns the place of each agent's worker, int64 [K].
+                the groups of these, it returns the place of each agent's worker, int64 [K]. None for their own order.
 
         Returns:
             A placement, of the first worker.
@@ -76,14 +76,13 @@ class Placement:
             sizes = _sizes(replicas * agents, len(workers))
         owner = np.repeat(workers, sizes).reshape(replicas, agents)
         known: dict[tuple[int, ...], np.ndarray] = {}
-        for row in owner:
+        for row in owner if arrange is not None else ():
             starts = np.flatnonzero(np.diff(row, prepend=-1))
             hosts, shares = row[starts], np.diff(starts, append=agents).tolist()
-            if len(hosts) > 1:
-                key = (*shares, *number[hosts])
-                if key not in known:
-                    known[key] = arrange(shares, number[hosts].tolist())
-                row[:] = hosts[known[key]]
+            key = (*shares, *number[hosts])
+            if arrange is not None and key not in known:
+                known[key] = arrange(shares, number[hosts].tolist())
+            row[:] = hosts[known[key]]
         return cls(agents, owner.ravel(), len(workers))
 
     @property

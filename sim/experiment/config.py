@@ -316,8 +316,8 @@ class RuntimePart(_Part):
         engine: How the agents' forward and backward passes are executed; "auto" takes the fastest engine.
         threads: Most threads that each worker uses, if its work is large enough; None for as many as its processors.
         partitioner: How the agents of a replica are split among workers: "auto" so that few rows travel between them,
-            by a search within seconds; "metis" by METIS, which is better on large irregular graphs and needs the package
-            pymetis; "none" in the graph's order. It makes no difference to the results.
+            by a search within seconds; "metis" by METIS, which is better on large irregular graphs and needs the
+            package pymetis; "none" in the graph's order. It makes no difference to the results.
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.

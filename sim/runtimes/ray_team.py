@@ -72,12 +72,12 @@ class RayTeam(Team):
         try:
             self._wait_until_placed(waiting)
             self.actors = self.crew.actors
-            addresses = self._addresses(waiting)
+            address = self._addresses(waiting)[0]
             shared = ray.put(setup)
             pending = []
-            self.placement = setup.placement([address.rpartition(":")[0] for address in addresses])
+            self.placement = setup.placement(self.crew.machines())
             for rank, actor in enumerate(self.actors):
-                pending.append(actor.start.remote(shared, replace(self.placement, rank=rank), addresses[0], engine))
+                pending.append(actor.start.remote(shared, replace(self.placement, rank=rank), address, engine))
             _get(pending)
         except BaseException:
             leave(self.crew, clean=False)

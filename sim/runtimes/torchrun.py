@@ -24,7 +24,7 @@ from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.ranks import RankLostError, Ranks
-from basinet.sim.runtimes.runtime import Runtime, runtime_of
+from basinet.sim.runtimes.runtime import Runtime, Seat, memory_of, runtime_of
 from basinet.sim.runtimes.team import TIMEOUT, Analysis, Team
 from basinet.sim.runtimes.world import num_ranks, started
 from basinet.sim.setup.setup import Setup
@@ -239,6 +239,15 @@ class Torchrun(Runtime):
         if not started():
             return None
         return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if num_ranks() > 1 else 1
+
+    def seats(self) -> list[Seat]:
+        """Say where the ranks are; before they have met, machines have numbers, and are taken to be like this one."""
+        here, seats = self.workers_here or 1, []
+        gpus = torch.cuda.device_count() if self.part.device in ("auto", "cuda") else 0
+        for rank in range(self.workers):
+            device = torch.device("cuda", rank % here % gpus) if gpus else self.device()
+            seats.append(Seat(f"machine {rank // here}", str(device), self.threads(), memory_of(device)))
+        return seats
 
     def check(self, setup: Setup) -> None:
         """Check that a run can be shared by the ranks.

@@ -145,7 +145,7 @@ class Setup:
 
     @property
     def exchanges(self) -> tuple[csr_array, ...]:
-        """Matrices whose entries say along which edges the strategy sends rows; none if it only sums over all agents."""
+        """Matrices along whose entries the strategy sends rows; none if it only sums over all agents."""
         uses_graph = StrategyTraits.of(self.strategy()).uses_graph
         return (*self.sequence, *self.push) if uses_graph else ()
 
