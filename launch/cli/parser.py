@@ -48,6 +48,13 @@ def make_parser() -> argparse.ArgumentParser:
         const="dry_run",
         help="check everything, show the runs, write nothing",
     )
+    run.add_argument(
+        "--explain",
+        action="store_const",
+        dest="command",
+        const="explain",
+        help="show which worker would host which agents, what travels between them, memory and threads; write nothing",
+    )
     run.add_argument("--quiet", action="store_true", help="show no progress")
 
     analyze = command("analyze", "measure finished runs again, with other settings", table=True)

@@ -1,5 +1,6 @@
 """Placement: which rows of the state live on which worker."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 __all__ = ["Placement", "wire"]
+
+_UNEVEN = 1.1
+"""How many times as many rows as on average a worker may host, so that replicas remain whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +44,46 @@ class Placement:
         Returns:
             A placement.
         """
-        bounds = np.linspace(0, replicas * agents, workers + 1).round().astype(int)
-        return cls(agents, np.repeat(np.arange(workers), np.diff(bounds)), workers, rank)
+        return cls(agents, np.repeat(np.arange(workers), _sizes(replicas * agents, workers)), workers, rank)
+
+    @classmethod
+    def of_groups(
+        cls,
+        replicas: int,
+        agents: int,
+        groups: Sequence[object],
+        arrange: Callable[[list[int], list[int]], np.ndarray] | None = None,
+    ) -> "Placement":
+        """Split the rows such that few replicas, and these between few groups of workers, are shared.
+
+        Whole replicas where that is nearly even; otherwise, a replica is split where its rows would be too many.
+
+        Args:
+            replicas: R.
+            agents: K.
+            groups: Group of each worker, such as its machine.
+            arrange: Splits the agents of a replica: called with the number of them that each of its workers hosts, and
+                the groups of these, it returns the place of each agent's worker, int64 [K]. None for their own order.
+
+        Returns:
+            A placement, of the first worker.
+        """
+        names = list(dict.fromkeys(groups))
+        number = np.array([names.index(group) for group in groups])
+        workers = np.argsort(number, kind="stable")  # those of a group one after another
+        sizes = _sizes(replicas, len(workers)) * agents
+        if sizes.max() * len(workers) > _UNEVEN * replicas * agents:
+            sizes = _sizes(replicas * agents, len(workers))
+        owner = np.repeat(workers, sizes).reshape(replicas, agents)
+        known: dict[tuple[int, ...], np.ndarray] = {}
+        for row in owner if arrange is not None else ():
+            starts = np.flatnonzero(np.diff(row, prepend=-1))
+            hosts, shares = row[starts], np.diff(starts, append=agents).tolist()
+            key = (*shares, *number[hosts])
+            if arrange is not None and key not in known:
+                known[key] = arrange(shares, number[hosts].tolist())
+            row[:] = hosts[known[key]]
+        return cls(agents, owner.ravel(), len(workers))
 
     @property
     def replicas(self) -> int:
@@ -87,6 +129,11 @@ class Placement:
     def index(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
         """Return the replica and the agent of each row of this worker, int64 [N] each, on a device."""
         return torch.from_numpy(self.row_replicas).to(device), torch.from_numpy(self.row_agents).to(device)
+
+
+def _sizes(rows: int, workers: int) -> np.ndarray:
+    """Return how many rows each worker gets in an even split."""
+    return np.diff(np.linspace(0, rows, workers + 1).round().astype(int))
 
 
 def wire(like: Tensor) -> torch.device:

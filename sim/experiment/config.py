@@ -46,6 +46,7 @@ from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.setup.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
+from basinet.topologies.cuts import Partitioner
 
 MOST = 10**12
 """The largest count, for example of steps, agents or samples."""
@@ -345,6 +346,9 @@ class RuntimePart(_Part):
             autocast. With "float16" each agent's loss is scaled, and an agent whose gradient overflows skips the step.
         engine: How the agents' forward and backward passes are executed; "auto" takes the fastest engine.
         threads: Most threads that each worker uses, if its work is large enough; None for as many as its processors.
+        partitioner: How the agents of a replica are split among workers: "auto" so that few rows travel between them,
+            by a search within seconds; "metis" by METIS, which is better on large irregular graphs and needs the
+            package pymetis; "none" in the graph's order. It makes no difference to the results.
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
@@ -361,6 +365,7 @@ class RuntimePart(_Part):
     autocast: Literal["bfloat16", "float16"] | None = None
     engine: EngineName = "auto"
     threads: PositiveInt | None = None
+    partitioner: Partitioner = "auto"
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0

@@ -23,7 +23,7 @@ from basinet.sim.run.resume import is_analyzed, is_whole
 from basinet.sim.runtimes.runtime import runtime_of, runtimes_of
 from basinet.sim.runtimes.team import Analysis
 from basinet.sim.setup.build import build_setup
-from basinet.sim.setup.room import check_disk
+from basinet.sim.setup.room import check_disk, check_room
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
 from basinet.sim.tasks.kept import identities, made_otherwise
@@ -150,14 +150,17 @@ def prepare(
     Raises:
         ExperimentError: Something is impossible, or the folder belongs to another experiment.
     """
+    unfinished: list[Setup] = []
 
     def fits(setup: Setup) -> None:
         if setup.config.start is not None:
             setup.config.start.check_reached()
         runtime_of(setup.config.runtime).check(setup)
         check(setup)
+        unfinished.append(setup)
 
     setups, impossible = build(experiment, check=fits, progress=progress, out=None if fresh else out)
+    check_room(unfinished)
     check_disk(setups, out)
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out: {out} is a file; choose a folder")

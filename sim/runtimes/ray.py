@@ -1,5 +1,6 @@
 """The Ray runtime: the agents of a run in actors, one block each, on one machine or a cluster."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +10,8 @@ import torch
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import RuntimePart
-from basinet.sim.runtimes.run_packing import Needs, spread
-from basinet.sim.runtimes.runtime import Runtime
+from basinet.sim.runtimes.run_packing import Needs, seated, spread
+from basinet.sim.runtimes.runtime import Runtime, Seat
 from basinet.sim.runtimes.team import Team
 from basinet.sim.setup.setup import Setup
 
@@ -52,6 +53,17 @@ class Ray(Runtime):
                 f"runtime.gpus_per_actor: got {self.part.gpus_per_actor:g}; allowed are fractions of one GPU, and whole"
                 " numbers of GPUs"
             )
+
+    def seats(self) -> list[Seat]:
+        """Say where actors would be if nothing else used the cluster."""
+        from basinet.sim.runtimes.ray_cluster import check_room, nodes_ahead
+
+        needs, there = _needs(self.part), nodes_ahead()
+        check_room(needs, there)
+        gpu = needs.gpus > 0 and self.part.device in ("auto", "cuda")
+        device = "cuda" if gpu else "cpu" if self.part.device == "auto" else self.part.device
+        memory = {node.name: math.inf if device.startswith("cuda") else node.memory for node in there}
+        return [Seat(node.name, device, self.threads(), memory[node.name]) for node in seated(needs, there)]
 
     def check_env(self) -> None:
         """Do nothing: Ray sets up what it is asked for."""

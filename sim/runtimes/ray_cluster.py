@@ -1,5 +1,6 @@
 """The Ray cluster: joined, or started on this machine and stopped again, and its capacity."""
 
+import math
 import os
 import re
 import signal
@@ -13,14 +14,16 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
+import torch
 
 from basinet.sim.experiment.component import ExperimentError, own_modules
 from basinet.sim.experiment.mistakes import count_of, first_line
 from basinet.sim.run.interruptions import INTERRUPTIONS
 from basinet.sim.runtimes.meeting import in_time, patience
 from basinet.sim.runtimes.run_packing import Needs, Node, capacity
+from basinet.sim.setup.memory import memory, processors
 
-__all__ = ["check_room", "cluster", "nodes"]
+__all__ = ["check_room", "cluster", "nodes", "nodes_ahead"]
 
 _PATIENCE = 60.0
 """Seconds within which a cluster has to answer, by default."""
@@ -50,24 +53,36 @@ def cluster(env: Mapping[str, Any] | None = None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get("RAY_ADDRESS", "").strip()
-    # Without "local", Ray would look for a cluster that was once started here and is gone.
-    with _session_folder() if address in ("", "local") else nullcontext():
+    address = _address()
+    with nullcontext() if address else _session_folder():
         with _own_signals():
-            if address in ("", "local"):
-                _start(env)
-            else:
+            if address:
                 _join(address, env)
+            else:
+                _start(env)
         try:
             yield
         finally:
             ray.shutdown()
 
 
+def _address() -> str:
+    """Return the address of the cluster to join; empty if one is to be started on this machine."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    return "" if address == "local" else address
+
+
 def _start(env: Mapping[str, Any]) -> None:
     """Start Ray on this machine."""
-    try:
-        ray.init("local", runtime_env=env or None, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:  # without "local", Ray would look for a cluster that was once started here and is gone
+        ray.init(
+            "local",
+            num_cpus=processors(),
+            runtime_env=env or None,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     except Exception as error:
         raise ExperimentError(f"runtime.name: Ray cannot be started on this machine: {first_line(error)}") from error
 
@@ -158,8 +173,29 @@ def nodes() -> list[Node]:
     Returns:
         The resources of each that is alive, whoever uses them.
     """
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(node.get("CPU", 0), (1.0,) * int(node.get("GPU", 0))) for node in found]
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    names = [node["NodeManagerHostname"] for node in alive]
+    if len(set(names)) < len(names):  # several on one machine
+        names = [f"{node['NodeManagerHostname']}:{node['NodeManagerPort']}" for node in alive]
+    return [_node(name, node["Resources"]) for name, node in zip(names, alive, strict=True)]
+
+
+def _node(name: str, has: Mapping[str, float]) -> Node:
+    """Describe a machine by its resources in the words of Ray, which sets a part of the memory apart for objects."""
+    memory = has.get("memory", math.inf) + has.get("object_store_memory", 0)
+    return Node(has.get("CPU", 0), (1.0,) * int(has.get("GPU", 0)), name, memory)
+
+
+def nodes_ahead() -> list[Node]:
+    """Look what the machines will have, without starting Ray on this one; a cluster is joined for a moment.
+
+    Returns:
+        As `nodes`.
+    """
+    if ray.is_initialized() or _address():
+        with cluster():
+            return nodes()
+    return [Node(processors(), (1.0,) * torch.cuda.device_count(), socket.gethostname(), memory())]
 
 
 def check_room(needs: Needs, there: Sequence[Node]) -> None:

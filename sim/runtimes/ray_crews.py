@@ -15,7 +15,7 @@ import ray
 import torch
 import torch.distributed as dist
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from basinet.sim.agents.placement import Placement
@@ -152,6 +152,11 @@ class Crew:
                 self.actors.append(make.options(scheduling_strategy=here).remote(extend_path()))
             _unplaced.discard(self)
         return bool(self.actors)
+
+    def machines(self) -> list[str]:
+        """Return the identity of the machine of each actor, once they are placed."""
+        of_bundles = placement_group_table(self.group)["bundles_to_node_id"]
+        return [of_bundles[place] for place in range(self.needs.workers)]
 
     def clean(self) -> bool:
         """Let the actors forget their run.

@@ -77,7 +77,7 @@ class RayTeam(Team):
             address = self._addresses(waiting)[0]
             shared = ray.put(setup)
             pending = []
-            self.placement = setup.placement(needs.workers)
+            self.placement = setup.placement(self.crew.machines())
             for rank, actor in enumerate(self.actors):
                 pending.append(actor.start.remote(shared, replace(self.placement, rank=rank), address, engine))
             _get(pending)

@@ -9,10 +9,10 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-__all__ = ["Needs", "Node", "capacity", "fit", "spread"]
+__all__ = ["Needs", "Node", "capacity", "fit", "seated", "spread"]
 
 _NEGLIGIBLE = 1e-9
 """Shares of processors and GPUs that rounding may make of nothing."""
@@ -45,10 +45,14 @@ class Node:
     Attributes:
         cpus: Processors.
         gpus: The free share of each GPU.
+        name: Its name.
+        memory: Bytes that it grants to workers, whoever uses them.
     """
 
     cpus: float
     gpus: tuple[float, ...] = ()
+    name: str = ""
+    memory: float = math.inf
 
     def less(self, needs: Needs) -> "Node | None":
         """Place a worker.
@@ -71,17 +75,32 @@ class Node:
             if free is None:
                 return None
             gpus[gpus.index(free)] = free - share
-        return Node(cpus, tuple(gpus))
+        return replace(self, cpus=cpus, gpus=tuple(gpus))
 
 
-def _placed(needs: Needs, nodes: Sequence[Node], most: float) -> tuple[int, list[Node]]:
-    """Place up to so many workers; return their number, and what is free then."""
-    left, count = list(nodes), 0
+def _placed(needs: Needs, nodes: Sequence[Node], most: float) -> tuple[list[int], list[Node]]:
+    """Place up to so many workers; return the place of each one's node, and what is free then."""
+    left: list[Node] = list(nodes)
+    places: list[int] = []
     for place, node in enumerate(nodes):
         free: Node | None = node
-        while count < most and (free := free.less(needs) if free is not None else None) is not None:
-            left[place], count = free, count + 1
-    return count, left
+        while len(places) < most and (free := free.less(needs) if free is not None else None) is not None:
+            left[place] = free
+            places.append(place)
+    return places, left
+
+
+def seated(needs: Needs, nodes: Sequence[Node]) -> list[Node]:
+    """Return the node of each worker of a run, if nothing else is executed: as few nodes as possible, in their order.
+
+    Args:
+        needs: What each needs.
+        nodes: What is free.
+
+    Returns:
+        As many nodes as there are workers, or fewer if there is no room for all.
+    """
+    return [nodes[place] for place in _placed(needs, nodes, needs.workers)[0]]
 
 
 def capacity(needs: Needs, nodes: Sequence[Node]) -> int:
@@ -94,7 +113,7 @@ def capacity(needs: Needs, nodes: Sequence[Node]) -> int:
     Returns:
         Their number.
     """
-    return _placed(needs, nodes, math.inf)[0]
+    return len(_placed(needs, nodes, math.inf)[0])
 
 
 def fit(runs: Iterable[Needs], nodes: Sequence[Node]) -> bool:
@@ -109,8 +128,8 @@ def fit(runs: Iterable[Needs], nodes: Sequence[Node]) -> bool:
     """
     left = list(nodes)
     for needs in sorted(runs, key=lambda needs: needs.size, reverse=True):
-        count, left = _placed(needs, left, needs.workers)
-        if count < needs.workers:
+        places, left = _placed(needs, left, needs.workers)
+        if len(places) < needs.workers:
             return False
     return True
 

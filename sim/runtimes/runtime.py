@@ -1,10 +1,13 @@
 """The interface of runtimes: which workers a run has, how they are started, and their resources."""
 
 import importlib
+import math
 import os
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -14,11 +17,29 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config, RuntimePart
 from basinet.sim.runtimes import RUNTIMES
 from basinet.sim.runtimes.team import Team
+from basinet.sim.setup.memory import memory, processors
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["Runtime", "runtime_of", "runtimes_of"]
+__all__ = ["Runtime", "Seat", "memory_of", "runtime_of", "runtimes_of"]
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a worker is executed.
+
+    Attributes:
+        machine: Name of the machine.
+        device: Its device.
+        threads: How many threads it may use.
+        memory: Bytes that all workers with this device on the machine may use together; infinite if unknown.
+    """
+
+    machine: str
+    device: str
+    threads: int
+    memory: float
 
 
 class Runtime(ABC):
@@ -73,18 +94,27 @@ class Runtime(ABC):
             return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % max(1, torch.cuda.device_count()))
         return device
 
+    def seats(self) -> list[Seat]:
+        """Say where workers will be executed, before any is started.
+
+        Returns:
+            One for each worker.
+        """
+        device = self.device()
+        return [Seat(socket.gethostname(), str(device), self.threads(), memory_of(device))]
+
     def threads(self) -> int:
         """Return how many threads a worker may use.
 
         Returns:
-            The configured number; otherwise, the processors available to this process by its affinity and
-            `OMP_NUM_THREADS`, shared with the other workers on the machine.
+            The configured number; otherwise, the processors that this process may use, which are shared with the other
+            workers on the machine, and at most `OMP_NUM_THREADS`.
         """
         if self.part.threads is not None:
             return self.part.threads
         limit = os.environ.get("OMP_NUM_THREADS", "")
-        processors = max(1, len(os.sched_getaffinity(0)) // (self.workers_here or 1))
-        return min(processors, int(limit)) if limit.isdigit() and int(limit) else processors
+        share = max(1, processors() // (self.workers_here or 1))
+        return min(share, int(limit)) if limit.isdigit() and int(limit) else share
 
     def check(self, setup: Setup) -> None:
         """Check that the workers can execute a run, beyond the checks of every run.
@@ -136,6 +166,20 @@ class Runtime(ABC):
     def follows() -> bool:
         """Return whether another process leads and reports for this one."""
         return False
+
+
+def memory_of(device: torch.device) -> float:
+    """Return how much memory a device has.
+
+    Args:
+        device: A device of this machine, though torch may find no such GPU.
+
+    Returns:
+        The bytes that this process may use; infinite if unknown.
+    """
+    if device.type != "cuda":
+        return memory()
+    return torch.cuda.get_device_properties(device).total_memory if torch.cuda.is_available() else math.inf
 
 
 def _class_of(name: str) -> type[Runtime]:

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -18,12 +19,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
+from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.ranks import RankLostError, Ranks
-from basinet.sim.runtimes.runtime import Runtime, runtime_of
+from basinet.sim.runtimes.runtime import Runtime, Seat, memory_of, runtime_of
 from basinet.sim.runtimes.team import TIMEOUT, Analysis, Team
 from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
 from basinet.sim.runtimes.world import num_ranks, started
@@ -111,14 +113,14 @@ class _RankSession:
     def take(self, setup: Setup) -> tuple[str, str]:
         """Take the parts of a run; return the machine and the device."""
         self.setup = setup
-        self.placement = setup.placement(self.ranks.size, self.ranks.rank)
         self.device = runtime_of(setup.config.runtime).device()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         return socket.gethostname(), str(self.device)
 
-    def meet(self, backend: str, meeting: int) -> None:
+    def meet(self, backend: str, meeting: int, placement: Placement) -> None:
         """Join the process group over which rows travel."""
+        self.placement = replace(placement, rank=self.ranks.rank)
         dist.init_process_group(
             backend,
             store=PrefixStore(f"meeting {meeting}", self.ranks.store),
@@ -185,11 +187,11 @@ class TorchrunTeam(Team):
         self.stop = stop
         try:
             devices = self._all("take", setup)
-            self.placement = self.session.placement
+            self.placement = setup.placement([machine for machine, _ in devices])
             on_gpus = all(device.startswith("cuda") for _, device in devices)
             # NCCL needs one GPU per worker.
             backend = "nccl" if on_gpus and len(set(devices)) == len(devices) else "gloo"
-            self._all("meet", backend, next(_meetings))
+            self._all("meet", backend, next(_meetings), self.placement)
             if engine is not None:
                 self._all("host", engine)
         except BaseException:
@@ -258,6 +260,15 @@ class Torchrun(Runtime):
         if not started():
             return None
         return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if num_ranks() > 1 else 1
+
+    def seats(self) -> list[Seat]:
+        """Say where the ranks are; before they have met, machines have numbers, and are taken to be like this one."""
+        here, seats = self.workers_here or 1, []
+        gpus = torch.cuda.device_count() if self.part.device in ("auto", "cuda") else 0
+        for rank in range(self.workers):
+            device = torch.device("cuda", rank % here % gpus) if gpus else self.device()
+            seats.append(Seat(f"machine {rank // here}", str(device), self.threads(), memory_of(device)))
+        return seats
 
     def check(self, setup: Setup) -> None:
         """Check that a run can be shared by the ranks.

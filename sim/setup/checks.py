@@ -1,16 +1,16 @@
 """Checks whether a run is possible as asked for: its batch, partition, runtime and size."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 
-from basinet.sim.data.nests import leaves
-from basinet.sim.data.rows import length, take
+from basinet.sim.data.rows import length
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.runtimes.runtime import runtime_of
-from basinet.sim.setup.room import check_memory
+from basinet.sim.setup.room import batch_bytes, check_memory
 from basinet.sim.tasks import Task
 
 __all__ = ["check_batch", "check_partition", "check_runtime", "check_size"]
@@ -24,12 +24,17 @@ def check_runtime(config: Config, num_agents: int) -> None:
         num_agents: K.
 
     Raises:
-        ExperimentError: There are more actors than agents, or torch finds no such device.
+        ExperimentError: There are more actors than agents, the partitioner is not installed, or torch finds no such
+            device.
     """
     rows = config.replicas * num_agents
     if config.runtime.actors > rows:
         raise ExperimentError(
             f"runtime.actors: got {config.runtime.actors}; allowed are at most {rows}, one per agent of each replica"
+        )
+    if config.runtime.partitioner == "metis" and find_spec("pymetis") is None:
+        raise ExperimentError(
+            "runtime.partitioner: metis needs the package pymetis; pip install it, or give auto or none"
         )
     device = config.runtime.device
     try:
@@ -123,13 +128,13 @@ def check_size(config: Config, task: Task, num_agents: int, parameters: int, rem
     Raises:
         ExperimentError: They do not fit.
     """
-    samples, sizes = length(task.train), [t.nbytes for t in leaves(take(task.train, slice(0, 1)))]
+    samples = length(task.train)
     check_memory(
         config.runtime,
         replicas=config.replicas,
         agents=num_agents,
         parameters=parameters,
         remembered=remembered,
-        batch=config.batch_size * sum(sizes),
+        batch=batch_bytes(config, task),
         held=8 * samples if task.draw is None and not config.task.partition.is_own else 0,
     )

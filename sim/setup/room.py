@@ -2,24 +2,40 @@
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from basinet.sim.agents.placement import Placement
+from basinet.sim.data.nests import leaves
+from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS, Config, RuntimePart
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.trajectory import trajectory_bytes
-from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.runtimes.runtime import Seat, runtime_of
 from basinet.sim.setup.memory import in_units, memory
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.trainable import trainable
 from basinet.sim.tasks import Task
 
-__all__ = ["bytes_of", "check_disk", "check_memory", "check_trajectory", "parameters_of", "state_bytes"]
+__all__ = [
+    "agent_bytes",
+    "batch_bytes",
+    "bytes_of",
+    "check_disk",
+    "check_memory",
+    "check_room",
+    "check_trajectory",
+    "parameters_of",
+    "state_bytes",
+]
 
 _ROW_OF_METRICS = 60
 """Lower bound of the bytes of a line of metrics."""
@@ -99,7 +115,8 @@ def check_memory(
     workers, here = runtime.workers, runtime.workers_here
     if here is None:
         return
-    wanted = replicas * agents * (2 * parameters * getattr(torch, part.dtype).itemsize + remembered + batch) / workers
+    each = _agent_bytes(parameters * getattr(torch, part.dtype).itemsize, remembered, batch)
+    wanted = replicas * agents * sum(each.values()) / workers
     device = runtime.device()
     if device.type == "cuda":
         if not torch.cuda.is_available():  # reported elsewhere
@@ -107,13 +124,67 @@ def check_memory(
         there, where = torch.cuda.get_device_properties(device).total_memory, f"{device} has"
     else:
         wanted = here * wanted + replicas * held
-        there, where = memory(), "this machine has"
+        there, where = memory(), "this process has"
     if wanted > there:
         raise ExperimentError(
             f"replicas: {replicas:,} replicas of {agents:,} agents with {parameters:,} parameters each take"
             f" {in_units(wanted)} of memory or more (parameters, gradients, the optimizer's state and a batch), and"
             f" {where} {in_units(there)}; give fewer replicas or agents, or a smaller model or batch"
         )
+
+
+def check_room(setups: Iterable[Setup]) -> None:
+    """Raise if the workers of a run do not fit on their machines or GPUs.
+
+    Args:
+        setups: The parts of runs.
+
+    Raises:
+        ExperimentError: They do not, or a cluster has no room for them.
+    """
+    known: dict[str, list[Seat]] = {}  # a cluster is asked once
+    for setup in setups:
+        part = setup.config.runtime
+        asked = part.model_dump_json()
+        seats = known[asked] if asked in known else known.setdefault(asked, runtime_of(part).seats())
+        placed = Placement.of_groups(setup.config.replicas, setup.num_agents, [seat.machine for seat in seats])
+        hosted = np.bincount(placed.owner, minlength=len(seats)).tolist()
+        wanted: Counter[Seat] = Counter()
+        for seat, rows in zip(seats, hosted, strict=True):
+            wanted[seat] += rows * sum(agent_bytes(setup).values())
+        for seat, size in wanted.items():
+            if size > seat.memory:
+                where = seat.machine if seat.device == "cpu" else f"{seat.device} of {seat.machine}"
+                raise ExperimentError(
+                    f"runtime: the {count_of(seats.count(seat), 'worker')} on {where} would take {in_units(size)} of"
+                    " memory or more (parameters, gradients, the optimizer's state and batches), and may use"
+                    f" {in_units(seat.memory)}; give fewer replicas or agents, a smaller model or batch, or fewer"
+                    " workers per machine, as by a larger runtime.cpus_per_actor"
+                )
+
+
+def batch_bytes(config: Config, task: Task) -> int:
+    """Return the bytes of an agent's batch.
+
+    Args:
+        config: The run.
+        task: Its task.
+    """
+    return config.batch_size * sum(t.nbytes for t in leaves(take(task.train, slice(0, 1))))
+
+
+def agent_bytes(setup: Setup) -> dict[str, int]:
+    """Return the bytes that each agent takes on the device of its worker, by what they are.
+
+    Args:
+        setup: The parts of the run.
+    """
+    size = setup.num_parameters * setup.dtype.itemsize
+    return _agent_bytes(size, setup.remembered, batch_bytes(setup.config, setup.task))
+
+
+def _agent_bytes(row: int, remembered: int, batch: int) -> dict[str, int]:
+    return {"parameters": row, "gradients": row, "optimizer": remembered, "batch": batch}
 
 
 def check_trajectory(setup: Setup) -> None:

@@ -16,7 +16,7 @@ from basinet.algorithms import draws
 from basinet.algorithms.attacks import NoAttack
 from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
 from basinet.algorithms.optimizers.tunings import tuned_settings
-from basinet.algorithms.strategies import Strategy
+from basinet.algorithms.strategies import Strategy, StrategyTraits
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState, instantiate
 from basinet.sim.data.nests import map_nest
@@ -35,6 +35,7 @@ from basinet.sim.setup.reached import Reached, layout_of
 from basinet.sim.setup.start import NotFound
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.kept import identities
+from basinet.topologies.cuts import arrange
 
 __all__ = ["Setup", "mean_weights"]
 
@@ -143,17 +144,29 @@ class Setup:
         parts = (config.task.component, config.task.augmentation, self.model_component)
         return [*(getattr(config, key) for key in keys), *parts, *sizes, tuple(task.model_arguments.values())]
 
-    def placement(self, workers: int = 1, rank: int = 0) -> Placement:
-        """Split the agents of all replicas among workers.
+    @property
+    def exchanges(self) -> tuple[csr_array, ...]:
+        """Matrices along whose entries the strategy sends rows; none if it only sums over all agents."""
+        uses_graph = StrategyTraits.of(self.strategy()).uses_graph
+        return (*self.sequence, *self.push) if uses_graph else ()
+
+    def placement(self, groups: Sequence[object] = (None,)) -> Placement:
+        """Split the agents of all replicas among workers, so that few rows travel between them.
+
+        Rounding may decide it, so that one process does it for all workers.
 
         Args:
-            workers: Number of workers, at most R·K.
-            rank: The worker whose placement is returned.
+            groups: For each worker, at most R·K, the machine that it is on: within a machine, more may travel.
 
         Returns:
-            A placement, the same on every worker but for the rank.
+            A placement, of the first worker.
         """
-        return Placement.split(self.config.replicas, self.num_agents, workers, rank)
+        matrices, partitioner = self.exchanges, self.config.runtime.partitioner
+
+        def split(sizes: list[int], machines: list[int]) -> np.ndarray:
+            return arrange(matrices, sizes, machines, partitioner if matrices else "none")
+
+        return Placement.of_groups(self.config.replicas, self.num_agents, groups, split)
 
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
         """Allocate the state of some agents, in the types of the run.

@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -148,7 +149,8 @@ def everything(setups, workers, rank):
     """Run all pairs on this worker's rows."""
     found = {}
     for name, setup in setups.items():
-        block = Block(setup, Placement.split(3, 5, workers, rank), torch.device("cpu"), setup.config.runtime.engine)
+        placement = Placement(5, np.arange(15) % workers, workers, rank)  # every replica is split, agent by agent
+        block = Block(setup, placement, torch.device("cpu"), setup.config.runtime.engine)
         block.advance(STEPS)
         found[name] = block.x.clone(), block.channel.bytes_sent
     return found
@@ -175,7 +177,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path, processes):
     assert statuses == [0, 0], said
     parts = [torch.load(f"{store}.{rank}") for rank in range(2)]
     for name, (x, sent) in whole.items():
-        apart = torch.cat([part[name][0] for part in parts])
+        apart = torch.cat([part[name][0] for part in parts])[np.arange(15) % 2 * 8 + np.arange(15) // 2]
         assert torch.isfinite(x).all() and parts[0][name][1] == sent, name
         strategy, _, optimizer = name.partition(" ")
         if optimizer not in ROUNDED:

@@ -219,7 +219,7 @@ def test_what_was_given_is_repeated_in_short(value):
 
 def test_what_the_machine_has_decides(monkeypatch):
     assert 0 < memory() < 2**60
-    with pytest.raises(ValueError, match=r"^the rows would take 16 PiB of memory, and this machine has [0-9.]+ .iB$"):
+    with pytest.raises(ValueError, match=r"^the rows would take 16 PiB of memory, and this process has [0-9.]+ .iB$"):
         require_memory(2**54, "the rows")
     config = Config.parse({**BASE, "replicas": 3, "optimizer": "adam"})
     setup = build_setup(config)

@@ -1,0 +1,105 @@
+"""`basinet run --explain`: who would host what, what would travel, and whether it fits."""
+
+import argparse
+import json
+from typing import Any
+
+from basinet.analysis.runs.check_analysis import check_analysis
+from basinet.analysis.statistics.incidents import excuses
+from basinet.launch.cli.experiment_words import find_experiment
+from basinet.launch.cli.output import DONE, say, write, write_json
+from basinet.launch.cli.tables import write_table
+from basinet.launch.explaining import explained, in_ranges
+from basinet.launch.progress_bar import checking, how_many
+from basinet.launch.stages import plan
+from basinet.sim.experiment.mistakes import count_of
+from basinet.sim.experiment.pipeline import Pipeline, read_experiment
+from basinet.sim.run.simulation import build
+from basinet.sim.runtimes.world import num_ranks, started, world
+from basinet.sim.setup.memory import in_units
+from basinet.sim.setup.room import check_room
+from basinet.sim.setup.setup import Setup
+
+__all__ = ["execute"]
+
+_MOST_RANGES = 60
+"""Most characters of what a worker hosts; JSON holds all."""
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Carry out the command; return the exit status."""
+    if started() and world()[0] > 0:  # the first rank explains for all
+        return DONE
+    file, overrides = find_experiment(options.words)
+    experiment = read_experiment(file, overrides)
+    setups: dict[str, Setup] = {}
+    impossible: dict[str, str] = {}
+    with checking(len(experiment.runs), quiet=options.quiet) as progress:
+        if isinstance(experiment, Pipeline):
+            for stage, found, left_out in plan(experiment, check=check_analysis, progress=progress):
+                setups |= {f"{stage}/{name}": setup for name, setup in found.items()}
+                impossible |= left_out
+        else:
+            setups, impossible = build(experiment, check=check_analysis, progress=progress)
+    check_room(setups.values())
+    alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for name, setup in setups.items():
+        explanation = explained(setup)
+        alike.setdefault(json.dumps(explanation), (explanation, []))[1].append(name)
+    if options.json:
+        write_json([{"runs": names, **explanation} for explanation, names in alike.values()])
+    else:
+        for explanation, names in alike.values():
+            _show(names if len(alike) > 1 else [how_many(len(names))], explanation)
+    for sentence in excuses(impossible):
+        say(sentence)
+    if num_ranks() == 1 and any(setup.config.runtime.name == "torchrun" for setup in setups.values()):
+        say("torchrun has not started this process: explained for one rank; start it with torchrun for more")
+    say("nothing started, nothing written")
+    return DONE
+
+
+def _show(names: list[str], explanation: dict[str, Any]) -> None:
+    workers = explanation["workers"]
+    write(f"{', '.join(names)}: {count_of(len(workers), 'worker')}, runtime {explanation['runtime']}")
+    rows = []
+    for rank, worker in enumerate(workers):
+        place = [str(rank), worker["machine"], worker["device"], str(worker["threads"]), _hosted(worker["hosts"])]
+        sent = [f"{worker[key]:g}" for key in ("sends", "receives")]
+        rows.append([*place, *sent, in_units(sum(worker["memory"].values()))])
+    write_table(("worker", "machine", "device", "threads", "hosts", "sends rows", "receives rows", "memory"), rows)
+    write(*_travelling(explanation), _memory(workers))
+
+
+def _hosted(hosts: dict[int, list[int]]) -> str:
+    """Write which agents a worker hosts, replicas with the same ones together."""
+    alike: dict[str, list[int]] = {}
+    for replica, agents in hosts.items():
+        alike.setdefault(in_ranges(agents), []).append(replica)
+    parts = [f"replica{'s' if len(some) > 1 else ''} {in_ranges(some)}: agents {on}" for on, some in alike.items()]
+    text = "; ".join(parts)
+    return text if len(text) <= _MOST_RANGES else f"{text[:_MOST_RANGES]}…"
+
+
+def _travelling(explanation: dict[str, Any]) -> list[str]:
+    """Say what travels between workers in a combine, and what between agents in the simulation."""
+    rows, size, pair = (explanation[key] for key in ("crossing_rows", "crossing_bytes", "largest_pair"))
+    lines = []
+    if pair is not None:
+        lines.append(
+            f"between workers: {rows:g} rows per combine, {in_units(size)} if they are parameters; most from worker"
+            f" {pair[0]} to {pair[1]}, {pair[2]:g}"
+        )
+    if explanation["summed"]:
+        lines.append("between workers: sums over the agents of a replica, by all-reduce")
+    lines = lines or ["between workers: nothing in a step"]
+    simulated = explanation["simulated_bytes"]
+    said = "not the same in each period" if simulated is None else f"{in_units(simulated)} per step"
+    return [*lines, f"between agents, as simulated: {said}"]
+
+
+def _memory(workers: list[dict[str, Any]]) -> str:
+    """Say what takes the memory of the worker that needs most."""
+    most = max((worker["memory"] for worker in workers), key=lambda memory: sum(memory.values()))
+    parts = [f"{what} {in_units(size)}" for what, size in most.items() if size]
+    return f"memory of the largest worker, at most, besides torch itself: {', '.join(parts)}"
