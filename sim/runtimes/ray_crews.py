@@ -22,6 +22,7 @@ from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.runtimes.run_packing import Needs
 from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.runtimes.silence import Address, Heart
 from basinet.sim.runtimes.team import TIMEOUT
 from basinet.sim.setup.setup import Setup
 
@@ -35,14 +36,16 @@ class _Actor:
     """A process that hosts a worker of one run after the other."""
 
     def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self.heart = Heart(ray.util.get_node_ip_address(), lambda: self.worker and self.worker.block.step)
         self.begun_with = _global_settings()
 
-    def address(self) -> str:
-        """Return an address at which the others can reach this actor."""
-        host = ray.util.get_node_ip_address()
+    def addresses(self) -> tuple[str, Address]:
+        """Return an address at which the others can meet this actor, and where it tells how it is."""
+        host = self.heart.address.host
         with socket.socket() as probe:
             probe.bind((host, 0))
-            return f"tcp://{host}:{probe.getsockname()[1]}"
+            return f"tcp://{host}:{probe.getsockname()[1]}", self.heart.address
 
     def start(self, setup: Setup, placement: Placement, address: str, engine: EngineName) -> str:
         """Meet the other workers and build the block; return the engine's name."""
@@ -66,8 +69,9 @@ class _Actor:
 
     def clean(self) -> None:
         """Forget the run."""
-        self.worker.close()
-        del self.worker
+        if self.worker is not None:
+            self.worker.close()
+        self.worker = None
         if dist.is_initialized():
             dist.destroy_process_group()
         gc.collect()
@@ -215,4 +219,4 @@ def leave(crew: Crew, *, clean: bool) -> None:
             if _keepers and not _unplaced:
                 _idle.append(crew)
                 return
-    crew.end()
+    _end([crew])
