@@ -1,5 +1,6 @@
 """The Ray cluster: joined, or started on this machine and stopped again, and its capacity."""
 
+import logging
 import os
 import re
 import signal
@@ -8,8 +9,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import ray
 
@@ -20,6 +22,8 @@ from basinet.sim.runtimes.meeting import in_time, patience
 from basinet.sim.runtimes.run_packing import Needs, Node, capacity
 
 __all__ = ["check_room", "cluster", "nodes"]
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE = 60.0
 """Seconds within which a cluster has to answer, by default."""
@@ -47,10 +51,24 @@ def cluster() -> Iterator[None]:
                 _start()
             else:
                 _join(address)
+        _say_less()
         try:
             yield
+        except BaseException:
+            # Threads that an interruption leaves behind must not start Ray again.
+            ray._private.auto_init_hook.enable_auto_connect = False
+            raise
         finally:
             ray.shutdown()
+
+
+def _say_less() -> None:
+    """Log what Ray would print on standard output, where results belong: pages about each lost worker and machine."""
+
+    def note(data: Mapping[str, Any], **_: object) -> None:
+        _log.info("%s", "\n".join(data["lines"]))
+
+    ray._private.worker.print_to_stdstream = note
 
 
 def _start() -> None:

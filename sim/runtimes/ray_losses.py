@@ -86,6 +86,10 @@ def answers(
             if isinstance(dead, RayActorError) and dead.actor_init_failed:
                 raise
             raise WorkerLost(_obituary(dead)) from dead
+        except Exception:
+            if not ray.is_initialized():  # as this process ends
+                raise Stopped from None
+            raise
 
 
 def check_ray() -> None:

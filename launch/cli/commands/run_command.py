@@ -46,6 +46,9 @@ def execute(options: argparse.Namespace) -> int:
         return INTERRUPTED
     if any(runtime.follows() for runtime in runtimes):
         return status
+    if not out.is_dir():  # removed during the run, as the failures say
+        say_some(results.failures)
+        return status
     runs = results.runs
     try:
         write_summary(runs, options.json)
