@@ -199,7 +199,7 @@ class Silence:
         """
         found = self._ask()
         missing = [number for number in self.workers if number not in found]
-        return f"{self._names(missing)} {_have(missing)} gone" if missing else None
+        return f"{self._names(missing)} {'is' if len(missing) == 1 else 'are'} gone" if missing else None
 
     def _ask(self) -> dict[int, dict[str, Any]]:
         """Ask all workers how they are; count the times that one has not answered."""
