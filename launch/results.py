@@ -324,8 +324,13 @@ def failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
     Returns:
         A sentence for each failed run.
     """
-    failed = (load_run(folder / name) for name, state in states.items() if state == "failed")
-    return tuple(f"{run.name} failed: {_reason(run)}; {_resumption(run.path)}" for run in failed)
+    failed = [folder / name for name, state in states.items() if state == "failed"]
+    return tuple(
+        f"{path.name} failed: {_reason(load_run(path))}; {_resumption(path)}"
+        if path.is_dir()
+        else f"{path.name} failed: its folder {path} was removed during the run; the same command begins it anew"
+        for path in failed
+    )
 
 
 def _reason(run: Run) -> str:

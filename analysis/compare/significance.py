@@ -62,10 +62,10 @@ def differences(pairs: Sequence[tuple[Values, Values]]) -> list[tuple[float, boo
         error = each.std(axis=1, ddof=1) / math.sqrt(each.shape[1])
         found = _filled(found, alike, _t_test(each.mean(axis=1), error, each.shape[1] - 1), paired=True)
     if apart:
-        one, other = zip(*apart.values(), strict=True)
+        sides = list(zip(*apart.values(), strict=True))
         gap = np.array([a.mean() - b.mean() for a, b in apart.values()])
-        parts = np.array([[v.var(ddof=1) / len(v) for v in side] for side in (one, other)])
-        free = np.array([[len(v) - 1 for v in side] for side in (one, other)])
+        parts = np.array([[v.var(ddof=1) / len(v) for v in side] for side in sides])
+        free = np.array([[len(v) - 1 for v in side] for side in sides])
         degrees = parts.sum(axis=0) ** 2 / (parts**2 / free).sum(axis=0)  # Welch and Satterthwaite
         found = _filled(found, apart, _t_test(gap, np.sqrt(parts.sum(axis=0)), degrees), paired=False)
     return found
@@ -105,7 +105,8 @@ def ranks(means: Sequence[float], direction: Direction | None) -> list[float]:
     values = np.array(means, dtype=float) * (-1 if direction == "larger" else 1)
     order = np.sort(values[~np.isnan(values)])
     better, not_worse = (np.searchsorted(order, values, side) for side in ("left", "right"))
-    return np.where(np.isnan(values), math.nan, (better + not_worse + 1) / 2).tolist()
+    found: list[float] = np.where(np.isnan(values), math.nan, (better + not_worse + 1) / 2).tolist()
+    return found
 
 
 def best_of_each(

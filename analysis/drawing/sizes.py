@@ -107,4 +107,5 @@ def overlaps(first: np.ndarray, second: np.ndarray, slack: float = 0.0) -> np.nd
     """
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    return (high - low > slack).all(-1)
+    found: np.ndarray = (high - low > slack).all(-1)
+    return found

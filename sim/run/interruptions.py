@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +12,9 @@ __all__ = ["INTERRUPTIONS", "WorkStopped", "answering", "go_on", "stopping", "wa
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Ctrl-C; preemption on a cluster; a closed terminal; a time limit of Slurm that is near, on many clusters."""
+
+_ECHO_SECONDS = 10.0
+"""Seconds within which the same interruption may arrive once more, by way of a launcher."""
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def answering(answer: Callable[[int], None]) -> Iterator[None]:
 
 @contextmanager
 def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Turn an interruption into a request to stop; a second Ctrl-C interrupts at once.
+    """Turn an interruption into a request to stop; a second one interrupts at once.
 
     Args:
         say: Called with a message about what will happen.
@@ -49,19 +53,22 @@ def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
         An event that an interruption sets.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed twice.
+        KeyboardInterrupt: There was a second interruption.
     """
     stop = threading.Event()
+    asked_at = 0.0
 
     def answer(number: int) -> None:
+        nonlocal asked_at
         if not stop.is_set():
+            asked_at = time.monotonic()
             stop.set()
             say(
                 "stopping: training after the next step, with a checkpoint, an analysis with the measures that are"
                 " finished; interrupt again to stop at once"
             )
-        # Other signals may arrive twice: from a scheduler to all processes, and from the launcher.
-        elif number == signal.SIGINT:
+        # Other signals arrive twice: from a scheduler to all processes, and from the launcher.
+        elif number == signal.SIGINT or time.monotonic() - asked_at > _ECHO_SECONDS:
             raise KeyboardInterrupt("interrupted twice: the last checkpoints are on disk")
 
     with answering(answer):

@@ -25,11 +25,12 @@ _LOOK_SECONDS = 0.2
 """Seconds between two polls, at which signals are handled."""
 
 
-def patience(otherwise: float) -> float:
+def patience(otherwise: float, variable: str = WAIT) -> float:
     """Return how long to wait for other processes.
 
     Args:
         otherwise: Default in seconds, if the environment variable is not set.
+        variable: The environment variable.
 
     Returns:
         The time in seconds.
@@ -37,13 +38,13 @@ def patience(otherwise: float) -> float:
     Raises:
         ExperimentError: The environment variable is not a positive number.
     """
-    text = os.environ.get(WAIT, "").strip()
+    text = os.environ.get(variable, "").strip()
     try:
         seconds = float(text) if text else otherwise
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise ExperimentError(f"{WAIT}: got {text!r}; allowed are positive numbers of seconds")
+        raise ExperimentError(f"{variable}: got {text!r}; allowed are positive numbers of seconds")
     return seconds
 
 

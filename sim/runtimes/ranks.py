@@ -10,8 +10,11 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import threading
+import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from torch.distributed.rendezvous import rendezvous
 from basinet.sim.experiment.component import extend_path
 from basinet.sim.run.interruptions import answering
 from basinet.sim.runtimes.meeting import in_time, patience
+from basinet.sim.runtimes.silence import Heart, Silence
 from basinet.sim.runtimes.world import world
 
 __all__ = ["Performer", "RankLostError", "Ranks"]
@@ -36,6 +40,9 @@ _AS_LONG_AS_IT_TAKES = timedelta(days=365)
 
 _PATIENCE = 300.0
 """Seconds within which all ranks have to appear, by default."""
+
+_LOOK_SECONDS = 0.05
+"""Seconds between two looks whether all ranks are there."""
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
@@ -75,6 +82,8 @@ class Ranks:
         rank: This rank; 0 leads.
         size: Number of ranks.
         store: A key-value store that all ranks can read.
+        step: Returns the step of the run on this rank, or None.
+        silence: Tells which ranks hang.
         leading: Whether this rank is leading work that the others serve.
         asked_to_stop: Whether another rank has been interrupted.
         failed: Whether something has failed on this serving rank, which no other rank reports.
@@ -87,20 +96,47 @@ class Ranks:
         self.failed = False
         self._lost: str | None = None
         self._interrupted = False
+        self._serving = False
+        self._closed = threading.Event()
         others = f"the other ranks of {self.size}, as RANK and WORLD_SIZE say, at {address}"
         remedy = "start all of them, or unset RANK and WORLD_SIZE"
+        self.step: Callable[[], int | None] = lambda: None
         self.store, self._channel = in_time(self._meet, others, patience(_PATIENCE), remedy)
+        self.heart, self.silence = self._listen()
         _end_with_launcher()
         atexit.register(self.close)  # before the interpreter shuts down
 
     def _meet(self) -> tuple[Any, Any]:
         """Meet the other ranks; return the store and the channel, whose methods torch's annotations lack."""
         socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # fails at once, where torch would keep trying
-        store, _, _ = next(rendezvous("env://"))
+        everything, _, _ = next(rendezvous("env://"))
+        store = PrefixStore(_session(everything, self.rank, self.size), everything)
         return store, dist.ProcessGroupGloo(PrefixStore("channel", store), self.rank, self.size, _AS_LONG_AS_IT_TAKES)
+
+    def _listen(self) -> tuple[Heart, Silence]:
+        """Begin to tell how this rank is, and to look after the others: the leader after all, and all after it."""
+        heart = Heart(_own_host(), lambda: self.step())
+        self.store.set(f"heart {self.rank}", pickle.dumps(heart.address))
+        others = [rank for rank in range(self.size) if (rank == 0) != (self.rank == 0)]
+        silence = Silence({rank: pickle.loads(self.store.get(f"heart {rank}")) for rank in others})
+        threading.Thread(target=self._look_after, args=(silence,), name="silence", daemon=True).start()
+        return heart, silence
+
+    def _look_after(self, silence: Silence) -> None:
+        """End this process if a rank hangs: others wait for it in code that hears nothing else."""
+        while not self._closed.wait(silence.pause):
+            if not (self.leading or self._serving):  # the others may have ended
+                silence.forget()
+            elif (hanging := silence.look()) is not None and (self.leading or self._serving):
+                if self.rank <= 1:  # one says it
+                    print(f"basinet: {hanging}; the same command goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
+                    sys.stderr.flush()
+                os._exit(1)
 
     def close(self) -> None:
         """Close the channel, and remove the log folders that torchrun made for this rank if they are empty."""
+        self._closed.set()
+        self.heart.close()
         self._channel = None
         folders = list(Path(os.environ.get("TORCHELASTIC_ERROR_FILE", "")).parents)
         made = next((n for n, folder in enumerate(folders) if folder.name.startswith("torchelastic_")), -1)
@@ -135,6 +171,9 @@ class Ranks:
         except Exception as error:
             performer.leave()
             self._raise_first_failure()
+            if (gone := self.silence.absent()) is not None:
+                self._lost = gone
+                raise RankLostError(gone) from error
             raise error
         self.asked_to_stop |= any(answer.asked_to_stop for answer in answers)
         return [value, *(answer.value for answer in answers)]
@@ -163,7 +202,7 @@ class Ranks:
             BaseException: Raised by the leader's work.
         """
         self._interrupted = False
-        with answering(self._interrupt):
+        with answering(self._interrupt), self._at_service():
             while True:
                 message = self._broadcast()
                 try:
@@ -183,6 +222,14 @@ class Ranks:
                         raise received.error
                     return received.value
                 self._send(reply)
+
+    @contextmanager
+    def _at_service(self) -> Iterator[None]:
+        self._serving = True
+        try:
+            yield
+        finally:
+            self._serving = False
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         """Tell the others the result of the leader's work; if they cannot be told, they find the channel closed.
@@ -232,6 +279,33 @@ class Ranks:
         data = torch.empty(int(size), dtype=torch.uint8)
         _wait(f"rank {rank}", self._channel.recv, [data], rank, 0)
         return data.numpy().tobytes()
+
+
+def _session(store: Any, rank: int, size: int) -> str:
+    """Agree on a name for this meeting: in the store may still be what ranks have left that have been restarted.
+
+    The first rank chooses it, and confirms it with the names that the others have chosen for themselves.
+    """
+    own = uuid.uuid4().hex
+    if rank == 0:
+        store.set("session", own)
+        store.set(f"{own} met", b" ".join(store.get(f"{own} {other}") for other in range(1, size)))
+        return own
+    while True:
+        session = store.get("session").decode()
+        store.set(f"{session} {rank}", own)
+        while store.get("session").decode() == session:
+            if store.check([f"{session} met"]) and own.encode() in store.get(f"{session} met"):
+                return session
+            time.sleep(_LOOK_SECONDS)
+
+
+def _own_host() -> str:
+    """Return the address of this machine from which it reaches the first rank."""
+    kind, _, _, _, there = socket.getaddrinfo(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])[0]
+    with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+        probe.connect(there)  # sends nothing
+        return str(probe.getsockname()[0])
 
 
 def _end_with_launcher() -> None:

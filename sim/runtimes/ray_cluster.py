@@ -1,5 +1,6 @@
 """The Ray cluster: joined, or started on this machine and stopped again, and its capacity."""
 
+import logging
 import math
 import os
 import re
@@ -24,6 +25,8 @@ from basinet.sim.runtimes.run_packing import Needs, Node, capacity
 from basinet.sim.setup.memory import memory, processors
 
 __all__ = ["check_room", "cluster", "nodes", "nodes_ahead"]
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE = 60.0
 """Seconds within which a cluster has to answer, by default."""
@@ -60,10 +63,24 @@ def cluster(env: Mapping[str, Any] | None = None) -> Iterator[None]:
                 _join(address, env)
             else:
                 _start(env)
+        _say_less()
         try:
             yield
+        except BaseException:
+            # Threads that an interruption leaves behind must not start Ray again.
+            ray._private.auto_init_hook.enable_auto_connect = False
+            raise
         finally:
             ray.shutdown()
+
+
+def _say_less() -> None:
+    """Log what Ray would print on standard output, where results belong: pages about each lost worker and machine."""
+
+    def note(data: Mapping[str, Any], **_: object) -> None:
+        _log.info("%s", "\n".join(data["lines"]))
+
+    ray._private.worker.print_to_stdstream = note
 
 
 def _address() -> str:

@@ -24,6 +24,7 @@ from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import extend_path
 from basinet.sim.runtimes.run_packing import Needs
 from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.runtimes.silence import Address, Heart
 from basinet.sim.runtimes.team import TIMEOUT
 from basinet.sim.runtimes.worker_log import WorkerLog
 from basinet.sim.setup.setup import Setup
@@ -44,14 +45,19 @@ class _Actor:
     def __init__(self, homes: Sequence[str]) -> None:
         extend_path(*homes)
         self.log: WorkerLog | None = None
+        self.worker: Worker | None = None
+        self.heart = Heart(ray.util.get_node_ip_address(), self._step)
         self.begun_with = _global_settings()
 
-    def address(self) -> str:
-        """Return an address at which the others can reach this actor."""
-        host = ray.util.get_node_ip_address()
+    def _step(self) -> int | None:
+        return None if self.worker is None else self.worker.block.step
+
+    def addresses(self) -> tuple[str, Address]:
+        """Return an address at which the others can meet this actor, and where it tells how it is."""
+        host = self.heart.address.host
         with socket.socket() as probe:
             probe.bind((host, 0))
-            return f"tcp://{host}:{probe.getsockname()[1]}"
+            return f"tcp://{host}:{probe.getsockname()[1]}", self.heart.address
 
     def start(self, setup: Setup, placement: Placement, address: str, engine: EngineName) -> str:
         """Meet the other workers and build the block; return the engine's name."""
@@ -87,8 +93,9 @@ class _Actor:
         """Forget the run."""
         if self.log is not None:
             self.log.close()
-        self.worker.close()
-        del self.worker
+        if self.worker is not None:
+            self.worker.close()
+        self.worker = None
         if dist.is_initialized():
             dist.destroy_process_group()
         gc.collect()
@@ -241,4 +248,4 @@ def leave(crew: Crew, *, clean: bool) -> None:
             if _keepers and not _unplaced:
                 _idle.append(crew)
                 return
-    crew.end()
+    _end([crew])

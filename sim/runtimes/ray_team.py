@@ -4,30 +4,22 @@ Ray starts and places the workers and transfers setups, measurements and checkpo
 the workers, by torch.distributed.
 """
 
-import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
 
 from basinet.sim.engines import EngineName
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.ray_crews import leave, take
+from basinet.sim.runtimes.ray_losses import answers, check_ray
 from basinet.sim.runtimes.run_packing import Needs
-from basinet.sim.runtimes.team import Analysis, Stopped, Team, WorkerLost
+from basinet.sim.runtimes.silence import Silence
+from basinet.sim.runtimes.team import Analysis, Stopped, Team
 from basinet.sim.runtimes.worker_log import note_unseen
 from basinet.sim.setup.setup import Setup
 
@@ -38,17 +30,6 @@ _LOOK_SECONDS = 0.5
 
 _TELL_SECONDS = 10.0, 300.0
 """Seconds between messages about what the actors wait for."""
-
-_NEWS_SECONDS = 5.0
-"""Seconds within which Ray knows that an actor has died, after others have noticed that it does not answer."""
-
-_DEATHS: tuple[type[RayError], ...] = (
-    RayActorError,
-    NodeDiedError,
-    WorkerCrashedError,
-    OutOfMemoryError,
-    ObjectLostError,
-)
 
 
 class RayTeam(Team):
@@ -63,24 +44,26 @@ class RayTeam(Team):
 
     Raises:
         Stopped: `stop` was set before all actors were placed.
-        WorkerLost: An actor has died.
+        WorkerLost: An actor has died or hangs.
     """
 
     def __init__(
         self, setup: Setup, needs: Needs, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]
     ) -> None:
         self.stop = stop
+        self.step = 0
         self.crew = take(needs)
         try:
             self._wait_until_placed(waiting)
             self.actors = self.crew.actors
-            address = self._addresses(waiting)[0]
+            meetings, hearts = zip(*self._addresses(waiting), strict=True)
+            self.silence = Silence(dict(enumerate(hearts)))
             shared = ray.put(setup)
             pending = []
             self.placement = setup.placement(self.crew.machines())
             for rank, actor in enumerate(self.actors):
-                pending.append(actor.start.remote(shared, replace(self.placement, rank=rank), address, engine))
-            _get(pending)
+                pending.append(actor.start.remote(shared, replace(self.placement, rank=rank), meetings[0], engine))
+            answers(pending, self.silence)
         except BaseException:
             leave(self.crew, clean=False)
             raise
@@ -89,16 +72,15 @@ class RayTeam(Team):
         """Wait until Ray has reserved what the actors need."""
         self._wait(self.crew.is_placed, lambda: waiting(_needs(self.crew.needs)))
 
-    def _addresses(self, waiting: Callable[[str], None]) -> list[str]:
-        """Wait until all actors have started; return their addresses."""
-        pending = [actor.address.remote() for actor in self.actors]
+    def _addresses(self, waiting: Callable[[str], None]) -> list[Any]:
+        """Wait until all actors have started; return where they meet, and where each tells how it is."""
+        pending = [actor.addresses.remote() for actor in self.actors]
 
         def have_started(seconds: float) -> bool:
             return not ray.wait(pending, num_returns=len(pending), timeout=seconds)[1]
 
         self._wait(have_started, lambda: waiting(f"{_actors(len(pending))} to start"))
-        found: list[str] = _get(pending)
-        return found
+        return answers(pending)
 
     def _wait(self, done: Callable[[float], bool], tell: Callable[[], None]) -> None:
         next_word, pause = time.monotonic() + _TELL_SECONDS[0], _TELL_SECONDS[1]
@@ -107,14 +89,25 @@ class RayTeam(Team):
                 raise Stopped
             if time.monotonic() > next_word:
                 next_word = time.monotonic() + pause
+                check_ray()
                 tell()
 
     def __exit__(self, *error: object) -> None:
         leave(self.crew, clean=not any(error) and not self.stop.is_set())
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
-        results: list[Any] = _get(self._begin(method, *arguments))
-        return results
+        with self.silence.during(method):
+            return answers(self._begin(method, *arguments), self.silence)
+
+    def advance(self, until: int) -> None:
+        """Advance every actor to a step."""
+        with self.silence.during("advance", until - self.step):
+            self.step = answers(self._begin("advance", until), self.silence)[0]
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore the state of all rows."""
+        super().load(state)
+        self.step = int(state["step"])
 
     def _begin(self, method: str, *arguments: Any) -> list[Any]:
         shared = [ray.put(argument) for argument in arguments]
@@ -123,17 +116,12 @@ class RayTeam(Team):
     def log_to(self, folder: Path) -> None:
         """Let the actors write what they print into files."""
         folder.mkdir(exist_ok=True)
-        note_unseen(folder, _get([actor.log_to.remote(folder, rank) for rank, actor in enumerate(self.actors)]))
+        pending = [actor.log_to.remote(folder, rank) for rank, actor in enumerate(self.actors)]
+        note_unseen(folder, answers(pending, self.silence))
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
         """Analyse a replica; to stop, leave the actors, which end with the team."""
-        pending = left = self._begin("analyze", analysis, state, replica)
-        while left:
-            ready, left = ray.wait(left, timeout=_LOOK_SECONDS)
-            _get(ready, left)
-            if left and self.stop.is_set():
-                raise Stopped
-        found: list[Row] = _get(pending)[0]
+        found: list[Row] = answers(self._begin("analyze", analysis, state, replica), self.silence, self.stop)[0]
         return found
 
 
@@ -150,52 +138,3 @@ def _needs(needs: Needs) -> str:
 
 def _actors(count: int) -> str:
     return f"{count} Ray {'actor' if count == 1 else 'actors'}"
-
-
-def _get(pending: list[Any], others: Sequence[Any] = ()) -> Any:
-    """Wait for the results of actors; an actor's exception is raised as it was, with Ray's as its cause."""
-    try:
-        return ray.get(pending)
-    except RayTaskError as error:
-        # Actors that wait for messages of a dead one raise errors of their own, as if the run were at fault.
-        dead = _death([*pending, *others])
-        if dead is not None:
-            raise WorkerLost(_obituary(dead)) from dead
-        if isinstance(error.cause, Exception):
-            raise error.cause from error
-        raise
-    except _DEATHS as dead:
-        if isinstance(dead, RayActorError) and dead.actor_init_failed:
-            raise
-        raise WorkerLost(_obituary(dead)) from dead
-
-
-def _death(pending: list[Any]) -> RayError | None:
-    """Look for an actor that has died."""
-    end = time.monotonic() + (_NEWS_SECONDS if len(pending) > 1 else 0)
-    left = pending
-    while left and time.monotonic() < end:
-        ready, left = ray.wait(left, timeout=max(0.0, end - time.monotonic()))
-        for result in ready:
-            try:
-                ray.get(result)
-            except RayTaskError:
-                pass
-            except _DEATHS as dead:
-                return dead
-    return None
-
-
-def _obituary(death: RayError) -> str:
-    """Say in one line which actor died, and why, as far as Ray knows."""
-    text = str(death)
-    process, host = (re.search(rf"(?m)^\s*{key}: (\S+)", text) for key in ("pid", "ip"))
-    who = f"the Ray actor of process {process[1]}" if process else "a Ray actor"
-    where = f" on {host[1]}" if host else ""
-    if isinstance(death, OutOfMemoryError) or "low on memory" in text:
-        why = "was ended, since the machine ran out of memory"
-    elif isinstance(death, NodeDiedError) or "its node" in text:
-        why = "is gone with its machine"
-    else:
-        why = "died"
-    return f"{who}{where} {why}"

@@ -163,7 +163,7 @@ def spread(work: Sequence[Callable[[], None]], needs: Sequence[Needs], nodes: Ca
         there = nodes()
         for need in sorted(waiting, key=lambda need: need.size, reverse=True):
             while waiting[need] and (not running or fit([*running, need], there)):
-                threading.Thread(target=partial(carry_out, waiting[need].popleft(), need)).start()
+                threading.Thread(target=partial(carry_out, waiting[need].popleft(), need), daemon=True).start()
                 running.append(need)  # only now: a thread that cannot be started never ends
 
     failed: BaseException | None = None
@@ -175,8 +175,9 @@ def spread(work: Sequence[Callable[[], None]], needs: Sequence[Needs], nodes: Ca
             failed = failed or error
             if failed is None:
                 start()
-    finally:
-        for _ in running:  # on an interruption
+    except Exception:  # an interruption waits for none
+        for _ in running:
             ended.get()
+        raise
     if failed is not None:
         raise failed

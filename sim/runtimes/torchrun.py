@@ -133,7 +133,8 @@ class _RankSession:
 
     def host(self, engine: EngineName) -> None:
         """Build the block."""
-        self.worker = Worker(self.setup, self.placement, engine)
+        worker = self.worker = Worker(self.setup, self.placement, engine)
+        self.ranks.step = lambda: worker.block.step
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker; without a block this rank can still `analyze`."""
@@ -161,6 +162,7 @@ class _RankSession:
         if self.worker is not None:
             self.worker.close()
         self.worker = None
+        self.ranks.step = lambda: None
         if dist.is_initialized():
             dist.destroy_process_group()
         torch.set_num_threads(self.threads)
@@ -211,7 +213,15 @@ class TorchrunTeam(Team):
         return results
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
-        return self._all("call", method, *arguments)
+        if method == "analyze":  # which differ too much for one to tell how long another takes
+            return self._all("call", method, *arguments)
+        with self.ranks.silence.during(method):
+            return self._all("call", method, *arguments)
+
+    def advance(self, until: int) -> None:
+        """Advance every rank to a step."""
+        with self.ranks.silence.during("advance", until - (self.ranks.step() or 0)):
+            self._all("call", "advance", until)
 
     def log_to(self, folder: Path) -> None:
         """Let the ranks write what they print into files; the first one goes on printing, too."""

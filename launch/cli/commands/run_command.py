@@ -49,6 +49,9 @@ def execute(options: argparse.Namespace) -> int:
         return INTERRUPTED
     if any(runtime.follows() for runtime in runtimes):
         return status
+    if not out.is_dir():  # removed during the run, as the failures say
+        say_some(results.failures)
+        return status
     if results.left:
         say_some(results.failures)
         say(f"part {options.part} has ended; {count_of(len(results.left), 'run')} left to others, who write the report")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from basinet.sim.engines import ENGINES, EngineName
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.run.analyzed import analysis_settings
 from basinet.sim.run.execution.twins import take_over
 from basinet.sim.run.files import Damaged
@@ -244,6 +244,8 @@ class _Execution:
         failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
         try:
             self.folder.write_status(**self._status() | failure)
+        except ExperimentError as gone:  # the folder was removed
+            reason = first_line(gone)
         except OSError as unwritten:  # if the disk is full, this may fail, too
             reason += f"; its status could not be written either: {first_line(unwritten)}"
         return reason

@@ -1,0 +1,225 @@
+"""Workers that hang: each tells, from a thread of its own, where it is; those that do not, or stay there, are named.
+
+A process that is stopped or whose machine is gone keeps its connections open, and one that waits for what never comes
+is alive: neither ends a call by itself. How long a call may take is learnt from the calls before it.
+"""
+
+import json
+import math
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from basinet.sim.runtimes.meeting import patience
+
+__all__ = ["SILENCE", "Address", "Heart", "Silence"]
+
+SILENCE = "BASINET_SILENCE_SECONDS"
+"""The environment variable that sets after how many seconds without an answer a worker is taken to hang."""
+
+_FLOOR = 300.0
+"""Its default: one piece of C code may well keep a process from answering for a minute."""
+
+_FACTOR = 20.0
+"""How many times longer than the longest one so far a call may take."""
+
+_LOOKS = 10
+"""Looks in a row without an answer: counted, since this process may have been stopped itself."""
+
+_ANSWER_SECONDS = 2.0
+"""Time limit of one answer."""
+
+_MOST_NAMED = 4
+"""Most workers that a sentence names."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a worker can be asked how it is.
+
+    Attributes:
+        host: Host or IP address.
+        port: Port.
+        machine: Name of the machine, for messages.
+        process: Its process.
+    """
+
+    host: str
+    port: int
+    machine: str
+    process: int
+
+    def ask(self) -> dict[str, Any]:
+        """Ask the worker how it is.
+
+        Returns:
+            Its `step`, None if it hosts no run; and its `place`, the line of code that it executes.
+
+        Raises:
+            OSError: It does not answer.
+        """
+        with socket.create_connection((self.host, self.port), timeout=_ANSWER_SECONDS) as connection:
+            with connection.makefile() as file:
+                line = file.readline()
+        if not line:
+            raise ConnectionError("no answer")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class Heart:
+    """Tells whoever asks where the thread that made it is.
+
+    Args:
+        host: Host or IP address under which the others can reach this process.
+        step: Returns the step of its run, or None.
+
+    Attributes:
+        address: Where to ask.
+    """
+
+    def __init__(self, host: str, step: Callable[[], int | None]) -> None:
+        self._step = step
+        self._thread = threading.get_ident()
+        family = socket.getaddrinfo(host, None)[0][0]
+        self._server = socket.create_server((host, 0), family=family)
+        self.address = Address(host, self._server.getsockname()[1], socket.gethostname(), os.getpid())
+        threading.Thread(target=self._answer, name="heart", daemon=True).start()
+
+    def _answer(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:  # closed
+                return
+            with suppress(OSError), connection:
+                connection.sendall(f"{json.dumps({'step': self._step(), 'place': self._place()})}\n".encode())
+
+    def _place(self) -> str:
+        frame = sys._current_frames().get(self._thread)
+        return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "?"
+
+    def close(self) -> None:
+        """Answer no more."""
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing does not
+        self._server.close()
+
+
+class Silence:
+    """Tells which workers hang.
+
+    Args:
+        workers: Where each can be asked, by its number.
+
+    Attributes:
+        pause: Seconds between two looks.
+    """
+
+    def __init__(self, workers: dict[int, Address]) -> None:
+        self.workers = workers
+        self.floor = patience(_FLOOR, SILENCE)
+        self.pause = self.floor / _LOOKS
+        self._longest: dict[str, float] = {}
+        self._missed = dict.fromkeys(workers, 0)
+        self._call: tuple[str, float] | None = None
+        self._looks = 0
+
+    @contextmanager
+    def during(self, work: str, amount: float = 1.0) -> Iterator[None]:
+        """Watch over a call, and learn from it how long such a call takes.
+
+        Args:
+            work: Its kind.
+            amount: How much it does of it.
+
+        Yields:
+            Nothing.
+        """
+        self._call, self._looks = (work, amount), 0
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._call = None
+        spent = (time.monotonic() - begun) / max(amount, 1.0)
+        self._longest[work] = max(spent, self._longest.get(work, 0.0))
+
+    def allowed(self, work: str, amount: float) -> float:
+        """Tell how long a call may take.
+
+        Args:
+            work: Its kind.
+            amount: How much it does of it.
+
+        Returns:
+            Seconds; infinite before the first one of its kind has ended.
+        """
+        longest = self._longest.get(work)
+        return math.inf if longest is None else max(self.floor, _FACTOR * longest * amount)
+
+    def look(self) -> str | None:
+        """Ask all workers how they are; called every `pause` seconds.
+
+        Returns:
+            Which ones hang, in a sentence; None if there is no reason to think so.
+        """
+        found = self._ask()
+        if silent := [number for number, missed in self._missed.items() if missed >= _LOOKS]:
+            return f"{self._names(silent)} {_have(silent)} not answered for {self.floor:g} s"
+        if (call := self._call) is None:
+            return None
+        self._looks += 1
+        if self._looks * self.pause <= self.allowed(*call):
+            return None
+        steps = [answer["step"] for answer in found.values() if answer["step"] is not None]
+        last = [number for number, answer in found.items() if answer["step"] == min(steps, default=None)]
+        where = ", ".join(dict.fromkeys(f"step {found[n]['step']} in {found[n]['place']}" for n in last[:_MOST_NAMED]))
+        return (
+            f"{self._names(last)} {_have(last)} not ended a piece of work for {self._looks * self.pause:g} s that took"
+            f" at most {self._longest[call[0]] * call[1]:.3g} s before: at {where}"
+        )
+
+    def forget(self) -> None:
+        """Forget how often workers have not answered, while nobody needs them."""
+        self._missed = dict.fromkeys(self.workers, 0)
+
+    def absent(self) -> str | None:
+        """Look for workers that do not answer right now, where others have lost the connection to one.
+
+        Returns:
+            Which ones do not, in a sentence; None if all do.
+        """
+        found = self._ask()
+        missing = [number for number in self.workers if number not in found]
+        return f"{self._names(missing)} {'is' if len(missing) == 1 else 'are'} gone" if missing else None
+
+    def _ask(self) -> dict[int, dict[str, Any]]:
+        """Ask all workers how they are; count the times that one has not answered."""
+        found = {}
+        for number, address in self.workers.items():
+            try:
+                found[number] = address.ask()
+                self._missed[number] = 0
+            except (OSError, ValueError):
+                self._missed[number] += 1
+        return found
+
+    def _names(self, numbers: Sequence[int]) -> str:
+        named = [
+            f"worker {number} (process {self.workers[number].process} on {self.workers[number].machine})"
+            for number in numbers[:_MOST_NAMED]
+        ]
+        more = len(numbers) - len(named)
+        return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def _have(numbers: Sequence[int]) -> str:
+    return "has" if len(numbers) == 1 else "have"
