@@ -5,10 +5,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Placement", "wire"]
+__all__ = ["Placement"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +86,3 @@ class Placement:
     def index(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
         """Return the replica and the agent of each row of this worker, int64 [N] each, on a device."""
         return torch.from_numpy(self.row_replicas).to(device), torch.from_numpy(self.row_agents).to(device)
-
-
-def wire(like: Tensor) -> torch.device:
-    """Return the device from which the network sends tensors: gloo only sends from host memory.
-
-    Args:
-        like: A tensor to send.
-
-    Returns:
-        The device.
-    """
-    return torch.device("cpu") if dist.get_backend() == "gloo" else like.device
