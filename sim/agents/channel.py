@@ -58,6 +58,8 @@ class Channel:
         self._optimizer = optimizer
         self._personal = Personal(first_names(config.personal, state.names), state.shapes)
         self._wire = Wire()
+        if placement.workers > 1:
+            self._wire.open()
         self.products = Products(state, self._personal, self._wire)
         self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters, self._wire)
         self._attackers: Attackers | None = None

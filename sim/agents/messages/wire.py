@@ -56,6 +56,11 @@ class Wire:
         self._read(len(self._unread))
         return self._seconds
 
+    def open(self) -> None:
+        """Connect all workers, which do so at once: NCCL's first message between only two would not find the others."""
+        if dist.get_backend() == "nccl":
+            dist.barrier()
+
     def send(self, parcels: Sequence[tuple[Routes, Tensor]]) -> "Flight":
         """Start sending rows, and receiving those that are needed here: one message per pair of workers.
 
