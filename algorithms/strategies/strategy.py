@@ -1,6 +1,7 @@
 """Interface of a strategy, the distributed part of an algorithm, and of the block it is written over."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -74,6 +75,13 @@ class Block(Protocol):
         """Mix rows in place with weights whose columns sum to one: x_k ← Σ_l C[k, l] x_l, for any [N, P].
 
         A strategy that uses it declares `traits = StrategyTraits(weights="both")`.
+        """
+
+    def together(self) -> AbstractContextManager[None]:
+        """Send what is combined and pushed inside in one message instead of several, when the context ends.
+
+        Until then these tensors keep their values, and must not be changed. What depends on the result of another
+        combination needs a message of its own.
         """
 
     @property

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from basinet.algorithms import draws
 from basinet.algorithms.attacks import Messages, NoAttack
 from basinet.algorithms.strategies import StrategyTraits
-from basinet.sim.agents.neighbors import Neighbors
+from basinet.sim.agents.messages.neighbors import Neighbors
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
@@ -93,7 +94,7 @@ class Attackers:
         self._attacks = attacks
         self._placement = placement
         self._seed = seed
-        self._known: dict[int, _Lies] = {}
+        self._known: WeakKeyDictionary[Neighbors, _Lies] = WeakKeyDictionary()
         self._count = (-1, 0)
 
     def message(self, step: int) -> int:
@@ -110,7 +111,7 @@ class Attackers:
 
     def _lies(self, neighbors: Neighbors) -> _Lies:
         """Find the messages that attackers send to honest agents."""
-        if id(neighbors) not in self._known:
+        if neighbors not in self._known:
             device = neighbors.heard.device
             replicas, agents = self._placement.index(device)
             slots = neighbors.heard.shape[1]
@@ -119,8 +120,8 @@ class Attackers:
             liar = neighbors.heard & attacks[replicas[:, None], senders]
             rows, places = (liar & ~attacks[replicas, agents][:, None]).nonzero(as_tuple=True)
             keys = draws.agent_keys(self._seed, "attack", replicas[rows], senders[rows, places])
-            self._known[id(neighbors)] = _Lies(neighbors.heard & ~liar, rows, places, keys)
-        return self._known[id(neighbors)]
+            self._known[neighbors] = _Lies(neighbors.heard & ~liar, rows, places, keys)
+        return self._known[neighbors]
 
     def falsify(
         self, neighbors: Neighbors, told: Tensor, heard: Tensor, columns: slice, step: int, message: int
@@ -180,7 +181,7 @@ class Attackers:
         lies = self._lies(neighbors)
         error = torch.zeros_like(x)
         weights = neighbors.weights[lies.rows, lies.slots, None]
-        for columns, told, heard in neighbors.broadcast(x, piece):
+        for columns, told, heard in neighbors.broadcast(x, neighbors.others(x), piece):
             true = heard[lies.rows, lies.slots]
             self.falsify(neighbors, told, heard, columns, step, message)
             error[:, columns] = torch.zeros_like(x[:, columns]).index_add_(

@@ -1,6 +1,7 @@
 """A block: the agents that one process hosts, and the operations in terms of which strategies are written."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from basinet.algorithms.strategies import Strategy
 from basinet.sim.agents.averages import Averages
 from basinet.sim.agents.channel import Channel
 from basinet.sim.agents.escape import EscapeWatch
-from basinet.sim.agents.neighbors import Neighbors
+from basinet.sim.agents.messages.neighbors import Neighbors
 from basinet.sim.agents.oracle import Oracle
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import interchangeable
@@ -76,7 +77,7 @@ class Block:
         self._strategy_settings = _fingerprint(self.strategy)
         # Mixed rows are written over the gradients once these are used up, otherwise into a tensor of their own.
         self._gradients_used_up = True
-        self._scratch: Tensor | None = None
+        self._scratch: list[Tensor] = []
         average = setup.config.averaging
         self.averages = None if average is None else Averages(average.component, setup.num_steps)
         self.evaluations: dict[str, list[float]] = {}
@@ -135,15 +136,19 @@ class Block:
         """Mix rows in place with weights whose columns sum to one; see `Channel.push`."""
         self.channel.push(x, self.step, spare=self._spare(x))
 
+    def together(self) -> AbstractContextManager[None]:
+        """Send what is combined and pushed inside in one message; see `Products.together`."""
+        return self.channel.products.together()
+
     def _spare(self, x: Tensor) -> Tensor | None:
         """Find a tensor to swap with `x`, if `x` is the block's own; views of other tensors may be held elsewhere."""
         if not any(x is own for own in (self.x, *self.memory.values())) or not interchangeable(x, self.x):
             return None
-        if self._gradients_used_up:
-            return self.state.gradients
-        if self._scratch is None:
-            self._scratch = torch.empty_like(self.x)
-        return self._scratch
+        for spare in [self.state.gradients] * self._gradients_used_up + self._scratch:
+            if not any(spare is taken for taken in self.channel.products.spares):
+                return spare
+        self._scratch.append(torch.empty_like(self.x))
+        return self._scratch[-1]
 
     @property
     def neighbors(self) -> Neighbors:

@@ -6,10 +6,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Placement", "wire"]
+__all__ = ["Placement"]
 
 _UNEVEN = 1.1
 """How many times as many rows as on average a worker may host, so that replicas remain whole."""
@@ -134,15 +133,3 @@ class Placement:
 def _sizes(rows: int, workers: int) -> np.ndarray:
     """Return how many rows each worker gets in an even split."""
     return np.diff(np.linspace(0, rows, workers + 1).round().astype(int))
-
-
-def wire(like: Tensor) -> torch.device:
-    """Return the device from which the network sends tensors: gloo only sends from host memory.
-
-    Args:
-        like: A tensor to send.
-
-    Returns:
-        The device.
-    """
-    return torch.device("cpu") if dist.get_backend() == "gloo" else like.device

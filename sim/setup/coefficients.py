@@ -1,6 +1,7 @@
 """Which strategies work with derivative-free optimizers: those that do not compute with gradients."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,9 @@ class _DryRunBlock:
             )
 
     average = push = pool = combine
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def exchange(self, messages: Tensor, sent: int | None = None) -> Tensor:
         return messages.flip(0)

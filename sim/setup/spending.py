@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from basinet.algorithms.strategies import StrategyTraits
-from basinet.sim.agents.channel import KINDS_OF_EDGES, num_messages
+from basinet.sim.agents.messages.edges import KINDS_OF_EDGES, num_messages
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import MOST
 from basinet.sim.setup.rehearsal import rows_sent

@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 from torch.profiler import ProfilerActivity, profile
 
 from basinet.algorithms.optimizers import NSGD, NSGDC, LocalOptimizer, NSGDm
-from basinet.sim.agents.mixer import Mixer
+from basinet.sim.agents.messages.mixer import Mixer
 from basinet.sim.agents.placement import Placement
 from basinet.topologies import metropolis
 from tests.benchmarks.harness import Row, Step, Time, copying, in_turn, measure

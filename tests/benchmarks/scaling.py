@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import torch
 
-from basinet.sim.agents.mixer import Mixer
+from basinet.sim.agents.messages.mixer import Mixer
 from basinet.sim.agents.placement import Placement
 from basinet.topologies import metropolis
 from tests.benchmarks.harness import Row, measure, resident

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from basinet.sim.agents.block import Block
-from basinet.sim.agents.mixer import Mixer
+from basinet.sim.agents.messages.mixer import Mixer
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup

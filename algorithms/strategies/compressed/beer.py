@@ -50,9 +50,11 @@ class BEER(PublicCopies):
         known = block.memory.setdefault("known", block.x.clone())
         known_trackers = block.memory.setdefault("known trackers", torch.zeros_like(block.x))
 
-        def mix_trackers(y: Tensor) -> None:
-            self.mix(block, y, known_trackers, "compression of trackers")
+        def mix_both(y: Tensor) -> None:
+            with block.together():
+                trackers = self.tell(block, y, known_trackers, "compression of trackers")
+                parameters = self.tell(block, block.x, known)
+            self.move(y, *trackers)
+            self.move(block.x, *parameters)
 
-        y = track(block, block.gradients().clone(), mix_trackers)
-        self.mix(block, block.x, known)
-        block.adapt(y)
+        block.adapt(track(block, block.gradients().clone(), mix_both))

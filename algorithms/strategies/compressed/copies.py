@@ -34,33 +34,44 @@ class PublicCopies(Compression):
     # A new neighbour would lack the copies.
     traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
 
-    def pull(self, block: Block, x: Tensor, known: Tensor, purpose: str = "compression", factor: float = 1.0) -> Tensor:
-        """Send the neighbours the compressed change, x̂ ← x̂ + C(x − x̂), and compare with theirs.
+    def tell(
+        self, block: Block, x: Tensor, known: Tensor, purpose: str = "compression", factor: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Send the neighbours the compressed change, x̂ ← x̂ + C(x − x̂).
 
         Args:
             block: The agents.
             x: Their current values, [N, P].
             known: x̂, what their neighbours know of it, [N, P]; updated in place.
             purpose: Purpose of the compressor's random draws.
-            factor: Weight c of the change in the comparison.
+            factor: Weight c of the change in what is mixed.
 
         Returns:
-            W y − y with y = x̂ + c C(x − x̂), [N, P]; for c = 1 it is W x̂ − x̂ with the new x̂.
+            y = x̂ + c C(x − x̂) and W y, [N, P] each; for c = 1, y is the new x̂.
         """
         change, size = self.compress(x - known, block.keys(purpose), block.layers)
         told = known.add(change, alpha=factor)
         known += change
         mixed = told.clone()
         block.combine(mixed, sent=size)
-        return mixed.sub_(told)
+        return told, mixed
 
-    def mix(self, block: Block, x: Tensor, known: Tensor, purpose: str = "compression") -> None:
+    def mix(self, block: Block, x: Tensor, known: Tensor) -> None:
         """Update the copies, then move x towards the neighbours', x ← x + γ (W x̂ − x̂).
 
         Args:
             block: The agents.
             x: [N, P], changed in place.
             known: x̂, what their neighbours know of it, [N, P]; updated in place.
-            purpose: Purpose of the compressor's random draws.
         """
-        x.add_(self.pull(block, x, known, purpose), alpha=self.gamma)
+        self.move(x, *self.tell(block, x, known))
+
+    def move(self, x: Tensor, told: Tensor, mixed: Tensor) -> None:
+        """Move x towards the neighbours' copies, x ← x + γ (W x̂ − x̂).
+
+        Args:
+            x: [N, P], changed in place.
+            told: x̂, [N, P].
+            mixed: W x̂, [N, P].
+        """
+        x.add_(mixed.sub_(told), alpha=self.gamma)

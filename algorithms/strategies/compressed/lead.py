@@ -57,5 +57,6 @@ class LEAD(PublicCopies):
         correction = block.memory.setdefault("correction", torch.zeros_like(block.x))
         block.adapt(block.gradients())
         factor = self.unbiasing(block.x.shape[1])
-        correction.add_(self.pull(block, block.x + correction, known, factor=factor), alpha=self.gamma / 2)
+        told, mixed = self.tell(block, block.x + correction, known, factor=factor)
+        correction.add_(mixed.sub_(told), alpha=self.gamma / 2)
         block.x.add_(correction)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -38,9 +39,19 @@ def track(block: Block, v: Tensor, mix: Callable[[Tensor], None] | None) -> Tens
     return y
 
 
+def _mix_both(block: Block, y: Tensor) -> None:
+    """Combine trackers and parameters in one message."""
+    with block.together():
+        block.combine(y)
+        block.combine(block.x)
+
+
 @dataclass(frozen=True)
 class Tracking(ABC):
-    """Adapt with a tracker y of the network's mean of some v, sent along with the parameters.
+    """Adapt with a tracker y of the network's mean of some v.
+
+    In the order "diging", parameters and tracker travel in one message; in the others the parameters that are sent
+    depend on the mixed tracker, and agents send twice in a step.
 
     Args:
         order: When parameters and tracker are mixed: "atc", "aug_dgm", "dsgt" or "diging"; see `GradientTracking`.
@@ -60,12 +71,10 @@ class Tracking(ABC):
         """Advance by one step."""
         v = self.estimate(block)
         first = "tracked" not in block.memory
-        ahead = self.order in ("dsgt", "diging")
-        y = track(block, v, block.combine if ahead else None)
+        early: dict[str, Callable[[Tensor], None]] = {"dsgt": block.combine, "diging": partial(_mix_both, block)}
+        y = track(block, v, early.get(self.order))
         if self.order == "atc" or (self.order == "aug_dgm" and not first):
             block.combine(y)
-        if self.order == "diging":
-            block.combine(block.x)
         block.adapt(y)
         if self.order != "diging":
             block.combine(block.x)
@@ -85,7 +94,7 @@ class Tracking(ABC):
 @STRATEGIES.register("gradient_tracking")
 @dataclass(frozen=True)
 class GradientTracking(Tracking):
-    """Adapt with a tracker y of the mean gradient, sent along with the parameters.
+    """Adapt with a tracker y of the mean gradient, which is mixed like the parameters.
 
     | order | tracker | its start | parameters |
     | --- | --- | --- | --- |

@@ -52,7 +52,8 @@ class LocalTracking:
         if (block.step + 1) % self.period == 0:
             moved = block.x - before
             mixed = moved.clone()
-            block.combine(mixed)
+            with block.together():
+                block.combine(mixed)
+                block.combine(block.x)
             correction.add_(mixed.sub_(moved), alpha=1 / self.period)
-            block.combine(block.x)
             before.copy_(block.x)

@@ -1,7 +1,10 @@
 """Push–pull: gradient tracking on directed graphs, with row- and column-stochastic weights."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
+
+from torch import Tensor
 
 from basinet.algorithms.strategies.corrected.gradient_tracking import track
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
@@ -18,7 +21,8 @@ class PushPull:
     The rows of R sum to one: agents average what they receive. The columns of C sum to one: agents split their tracker
     among those that they send to, so that the trackers keep the sum of the gradients. R are the weights of the
     topology's policy, C the transposed weights of the reversed graph. All agents count the same in the minimised loss,
-    without doubly stochastic weights. The AB algorithm steps after the parameters are mixed, x ← adapt(R x, y).
+    without doubly stochastic weights. The AB algorithm steps after the parameters are mixed, x ← adapt(R x, y), which
+    then travel with the trackers; otherwise agents send twice in a step.
 
     Args:
         order: "atc", or "ab" for the AB algorithm.
@@ -34,9 +38,14 @@ class PushPull:
 
     def step(self, block: Block) -> None:
         """Advance by one step."""
-        y = track(block, block.gradients().clone(), block.push)
-        if self.order == "ab":
-            block.combine(block.x)
+        y = track(block, block.gradients().clone(), partial(_mix_both, block) if self.order == "ab" else block.push)
         block.adapt(y)
         if self.order == "atc":
             block.combine(block.x)
+
+
+def _mix_both(block: Block, y: Tensor) -> None:
+    """Push the trackers and pull the parameters, in one message."""
+    with block.together():
+        block.push(y)
+        block.combine(block.x)

@@ -35,8 +35,9 @@ class PushSum:
         z = block.x.clone()
         block.adapt(self.direction(block))
         u = z * v + (block.x - z)
-        block.combine(u)
-        block.combine(v, truly=True)
+        with block.together():
+            block.combine(u)
+            block.combine(v, truly=True)
         block.x.copy_(u / v)
 
     def direction(self, block: Block) -> Tensor:
@@ -58,6 +59,7 @@ class PushDIGing(PushSum):
 
     y ← P y + g_n − g_{n−1}, with y = g_0 at first. With full gradients all agents converge to the minimum of the mean
     loss, on any strongly connected directed graph, whereas push-sum stops at a bias of the order of the step size.
+    Agents send twice in a step, since u depends on the mixed y.
     ADD-OPT differs in that it steps after mixing, u ← P u + adapt(z, y) − z.
 
     References:

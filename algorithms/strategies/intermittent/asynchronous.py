@@ -40,6 +40,7 @@ class AsynchronousDiffusion:
         a = active[:, None].to(block.x)
         share, mixed = a.clone(), a * block.x
         size = round(self.activity**2 * block.x.shape[1] * block.x.element_size())
-        block.combine(mixed, sent=size)
-        block.combine(share, sent=0, truly=True)
+        with block.together():
+            block.combine(mixed, sent=size)
+            block.combine(share, sent=0, truly=True)
         block.x.add_(a * torch.addcmul(mixed, share, block.x, value=-1))

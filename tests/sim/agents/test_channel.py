@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from basinet.sim.agents.messages.replicas import Replicas
+from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.personal import Personal
 from basinet.sim.agents.placement import Placement
-from basinet.sim.agents.replicas import Replicas
 
 SHAPES = {"a": torch.Size([2, 2]), "b": torch.Size([3]), "c": torch.Size([1]), "d": torch.Size([4])}
 VERBS = ["combine", "exchange", "broadcast", "average", "push"]
@@ -69,7 +70,7 @@ def test_personal_columns_are_kept_in_any_pieces(patterns):
 def test_reductions_leave_out_who_does_not_count_and_what_is_personal():
     pi = np.array([[0, 0.25, 0.75], [0.5, 0.5, 0]])
     x = rows(6, 12)
-    replicas = Replicas(Placement.split(2, 3), pi, Personal(["b", "d"], SHAPES), x)
+    replicas = Replicas(Placement.split(2, 3), pi, Personal(["b", "d"], SHAPES), x, Wire())
     table = x.view(2, 3, 12).numpy()
     centroids = np.einsum("rk,rkp->rp", pi, table)
     found = replicas.centroid(x)
@@ -80,7 +81,7 @@ def test_reductions_leave_out_who_does_not_count_and_what_is_personal():
     np.testing.assert_allclose(replicas.distances(x, found), (pi * squares).sum(1), rtol=1e-13)
     np.testing.assert_allclose(replicas.distances_left_out(x, found), squares[[0, 1], [0, 2]], rtol=1e-13)
     averaged = x.clone()
-    replicas.average(averaged)
+    replicas.average((averaged, None))
     wanted = table.copy()
     wanted[..., shared] = table[..., shared].mean(1, keepdims=True)
     np.testing.assert_allclose(averaged.view(2, 3, 12), wanted, rtol=0, atol=1e-14)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, random_array
 
-from basinet.sim.agents.mixing_kernels import mix, pad
+from basinet.sim.agents.messages.mixing_kernels import mix, pad
 
 
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9), density=st.floats(0, 1), seed=st.integers(0, 99))

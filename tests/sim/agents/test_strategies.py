@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
-from basinet.sim.agents.mixer import Mixer
+from basinet.sim.agents.messages.mixer import Mixer
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError

@@ -8,7 +8,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from basinet.algorithms.strategies import StrategyTraits
-from basinet.sim.agents.channel import KINDS_OF_EDGES
+from basinet.sim.agents.messages.edges import KINDS_OF_EDGES
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.runtimes.inline import InlineTeam

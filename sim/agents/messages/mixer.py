@@ -4,18 +4,18 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
-from basinet.sim.agents.placement import Placement, wire
+from basinet.sim.agents.messages.boundary import Boundary, in_replicas
+from basinet.sim.agents.messages.wire import Routes, Wire
+from basinet.sim.agents.placement import Placement
 
-__all__ = ["Mixer"]
+__all__ = ["Mixer", "mix"]
 
 _DENSE_BELOW = 64
 """Up to this many agents, a dense product is faster than a sparse one on a GPU, whatever the graph."""
@@ -24,14 +24,18 @@ _TOLERANCE = 1e-8
 """Tolerance within which a row of W counts as summing to one, so that agents that agree stay exactly as they are."""
 
 
-@dataclass(frozen=True)
-class _Peer:
-    """What is exchanged with one other worker."""
+def mix(products: Sequence[tuple["Mixer", Tensor, Tensor]], wire: Wire) -> None:
+    """Compute W x for several x at once: one message per pair of workers, in flight while local rows are mixed.
 
-    rank: int
-    send: Tensor  # local rows that the peer needs
-    needed: int  # how many of the peer's rows are needed here
-    weights: "_Sparse"  # [N, rows received]
+    Args:
+        products: Mixers, the tensors x [N, P], of the same type, and what receives W x, not the same tensors as `x`.
+        wire: Carries rows to other workers.
+    """
+    flight = wire.send([(mixer.routes, x) for mixer, x, _ in products])
+    for mixer, x, result in products:
+        mixer.combine(x, result)
+    for (mixer, x, result), others in zip(products, flight.fetch(), strict=True):
+        mixer.add(others, x, result)
 
 
 class _Sparse:
@@ -42,7 +46,7 @@ class _Sparse:
     algorithm that corrects itself from step to step would accumulate the error.
 
     Args:
-        matrix: The off-diagonal entries of W in this worker's rows and one worker's columns.
+        matrix: The off-diagonal entries of W in this worker's rows, and in the columns of some rows.
         sums: The row sums s of W.
         like: A tensor of the device and type of the products.
         pool: Threads that share a product, if there are several.
@@ -54,7 +58,7 @@ class _Sparse:
         count = pool._max_workers if pool else 1
         bounds = [matrix.shape[0] * share // count for share in range(count + 1)]
         if self.on_cpu:
-            from basinet.sim.agents import mixing_kernels  # compiles, which takes a moment
+            from basinet.sim.agents.messages import mixing_kernels  # compiles, which takes a moment
 
             starts, columns, weights = mixing_kernels.pad(matrix)
             self.entries = columns, torch.from_numpy(weights).to(like.dtype).numpy()
@@ -66,7 +70,7 @@ class _Sparse:
             self.matrix = _to_torch(matrix, like)
 
     def multiply(self, x: Tensor, own: Tensor, out: Tensor, *, add: bool) -> None:
-        """Compute W x for one worker's rows x, given this worker's `own`; or add it to the product already in `out`."""
+        """Compute W x for some rows x, given this worker's `own`; or add it to the product already in `out`."""
         if self.on_cpu:
             columns, weights = self.entries
             source, mine, target = x.numpy(), own.numpy(), out.numpy()
@@ -83,8 +87,7 @@ class _Sparse:
 class Mixer:
     """Computes x ← W x for the rows of one worker.
 
-    With several workers, only boundary rows are sent, directly to the workers that need them, while local rows are
-    being mixed. Sums run over local neighbours first, then worker by worker, so that placements agree up to rounding.
+    Sums run over local neighbours first, then over those on other workers, so that placements agree up to rounding.
 
     Args:
         weights: The mixing matrix W [K, K], sparse.
@@ -95,6 +98,9 @@ class Mixer:
             they are; without them, what is nonnegative stays nonnegative.
         dense_share: Share of nonzero entries from which the product with full replicas is dense; on a GPU, it is also
             dense for few agents.
+
+    Attributes:
+        routes: Of the rows that other workers need, and that are needed from them.
     """
 
     def __init__(
@@ -120,7 +126,8 @@ class Mixer:
             others, sums, diagonal = weights, np.zeros_like(sums), np.zeros_like(sums)
         agents = placement.agents
         self.dense: Tensor | None = None
-        self.peers: list[_Peer] = []
+        self.outside: _Sparse | None = None
+        self.routes: Routes = {}
         dense = weights.nnz >= dense_share * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
         if placement.whole and dense and differences:
             self.dense = torch.from_numpy(weights.toarray()).to(like)
@@ -130,72 +137,56 @@ class Mixer:
             self._split_weights(others, sums, diagonal, like)
 
     def _split_weights(self, others: csr_array, sums: np.ndarray, diagonal: np.ndarray, like: Tensor) -> None:
-        """Sort the entries of this worker's rows of I ⊗ W by the worker that hosts the column."""
+        """Sort the entries of this worker's rows of I ⊗ W by whether the column lives here, too."""
         p = self.placement
         entries = others.tocoo()
-        replicas = np.arange(p.replicas)[:, None] * p.agents
-        row, column = (replicas + entries.row).ravel(), (replicas + entries.col).ravel()
+        row, column = in_replicas(entries.row, p), in_replicas(entries.col, p)
         value = np.tile(entries.data, p.replicas)
-        owner, here = p.owner, p.rank
+        boundary = Boundary(row, column, p, like.device)
+        mine, inside = p.owner[row] == p.rank, p.owner[column] == p.rank
 
-        def columns_needed(by: int, of: int) -> np.ndarray:
-            return np.unique(column[(owner[row] == by) & (owner[column] == of)])
+        def part(chosen: np.ndarray, places: np.ndarray, size: int) -> csr_array:
+            return csr_array((value[chosen], (p.local(row[chosen]), places)), shape=(len(p.rows), size))
 
-        def part(of: int, columns: np.ndarray) -> _Sparse:
-            chosen = (owner[row] == here) & (owner[column] == of)
-            place = np.searchsorted(columns, column[chosen])
-            matrix = csr_array((value[chosen], (p.local(row[chosen]), place)), shape=(len(p.rows), len(columns)))
-            if of == here and like.device.type != "cpu":
-                matrix = csr_array(matrix + diags_array(diagonal[p.row_agents]))
-            return _Sparse(matrix, sums[p.row_agents], like, self.pool)
-
-        self.local = part(here, p.rows)
-        for other in range(p.workers):
-            wanted, needed = columns_needed(other, here), columns_needed(here, other)
-            if other != here and (len(wanted) or len(needed)):
-                self.peers.append(
-                    _Peer(
-                        rank=other,
-                        send=torch.from_numpy(p.local(wanted)).to(like.device),
-                        needed=len(needed),
-                        weights=part(other, needed),
-                    )
-                )
+        local = part(mine & inside, p.local(column[mine & inside]), len(p.rows))
+        if like.device.type != "cpu":
+            local = csr_array(local + diags_array(diagonal[p.row_agents]))
+        self.local = _Sparse(local, sums[p.row_agents], like, self.pool)
+        self.routes = boundary.routes
+        if boundary.size:
+            from_others = part(mine & ~inside, boundary.places(column[mine & ~inside]), boundary.size)
+            self.outside = _Sparse(from_others, sums[p.row_agents], like, self.pool)
 
     def combine(self, x: Tensor, result: Tensor) -> None:
-        """Compute W x.
+        """Compute what this worker's rows contribute to W x: all of it if none come from others.
 
         Args:
             x: [N, P], this worker's rows.
-            result: [N, P], receives W x; not the same tensor as `x`.
+            result: [N, P], receives the product; not the same tensor as `x`.
         """
-        if self.dense is not None:
-            shape = (-1, self.placement.agents, x.shape[1])
-            first = x.view(shape)[:, :1]
-            differences = torch.sub(x.view(shape), first, out=self.scratch.resize_(result.view(shape).shape))
-            base = first if self.row_sums is None else first * self.row_sums
-            torch.baddbmm(base, self.dense.expand(len(first), -1, -1), differences, out=result.view(shape))
+        if self.dense is None:
+            self.local.multiply(x, self._own(x), result, add=False)
             return
-        own = x if self.differences else torch.zeros_like(x)
-        received, travelling = self._exchange(x)
-        self.local.multiply(x, own, result, add=False)
-        for request in travelling:
-            request.wait()
-        for peer, rows in zip(self.peers, received, strict=True):
-            if peer.needed:
-                peer.weights.multiply(rows.to(x.device), own, result, add=True)
+        shape = (-1, self.placement.agents, x.shape[1])
+        first = x.view(shape)[:, :1]
+        differences = torch.sub(x.view(shape), first, out=self.scratch.resize_(result.view(shape).shape))
+        base = first if self.row_sums is None else first * self.row_sums
+        torch.baddbmm(base, self.dense.expand(len(first), -1, -1), differences, out=result.view(shape))
 
-    def _exchange(self, x: Tensor) -> tuple[list[Tensor], Sequence[dist.Work]]:
-        """Start sending and receiving the boundary rows, which will be in the tensors returned."""
-        operations, received = [], []
-        for peer in self.peers:
-            # On the device where the network can write.
-            received.append(x.new_empty(peer.needed, x.shape[1], device=wire(x)))
-            if len(peer.send):
-                operations.append(dist.P2POp(dist.isend, x[peer.send].to(wire(x)), peer.rank))
-            if peer.needed:
-                operations.append(dist.P2POp(dist.irecv, received[-1], peer.rank))
-        return received, dist.batch_isend_irecv(operations) if operations else []
+    def add(self, others: Tensor, x: Tensor, result: Tensor) -> None:
+        """Add what the rows of other workers contribute to W x.
+
+        Args:
+            others: [H, P], the rows that have arrived along `routes`.
+            x: [N, P], this worker's rows.
+            result: [N, P], holds the contribution of these.
+        """
+        if self.outside is not None:
+            self.outside.multiply(others, self._own(x), result, add=True)
+
+    def _own(self, x: Tensor) -> Tensor:
+        """Return from which rows differences are taken, if products are written with them."""
+        return x if self.differences else torch.zeros_like(x)
 
 
 def _to_torch(matrix: csr_array, like: Tensor) -> Tensor:

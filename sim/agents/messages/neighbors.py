@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from basinet.sim.agents.placement import Placement, wire
+from basinet.sim.agents.messages.boundary import Boundary, crossing, in_replicas
+from basinet.sim.agents.messages.wire import Wire
+from basinet.sim.agents.placement import Placement
 
 __all__ = ["Neighbors"]
 
@@ -23,6 +24,7 @@ class Neighbors:
         weights: Mixing matrix W [K, K]: agent k hears agent l where W[k, l] is not zero.
         placement: The rows of this worker.
         like: A tensor of the device and type of the weights.
+        wire: Carries rows to other workers.
 
     Attributes:
         weights: Weight that agent k gives to the neighbour in each slot, [N, D]; 0 where it hears nobody.
@@ -30,8 +32,9 @@ class Neighbors:
         heard: Whether it hears the neighbour in the slot, bool [N, D].
     """
 
-    def __init__(self, weights: csr_array, placement: Placement, like: Tensor) -> None:
-        self.placement = placement
+    def __init__(self, weights: csr_array, placement: Placement, like: Tensor, wire: Wire) -> None:
+        self._wire = wire
+        self._most_rows = int(np.bincount(placement.owner).max())
         hears = weights.tocoo()
         off = (hears.row != hears.col) & (hears.data != 0)
         receiver, sender, value = hears.row[off].astype(np.int64), hears.col[off].astype(np.int64), hears.data[off]
@@ -53,24 +56,26 @@ class Neighbors:
         self.own = torch.from_numpy(weights.diagonal())[here].to(like)
         self.heard = self.weights != 0
 
-        first = np.arange(placement.replicas)[:, None] * agents
-        receiver, sender = (first + receiver).ravel(), (first + sender).ravel()
+        receiver, sender = in_replicas(receiver, placement), in_replicas(sender, placement)
         target, source = np.tile(target, placement.replicas), np.tile(source, placement.replicas)
-        by, of = placement.owner[receiver], placement.owner[sender]
+        by, of = placement.owner[receiver] == placement.rank, placement.owner[sender] == placement.rank
+        stays, leaves, arrives = by & of, of & ~by, np.flatnonzero(by & ~of)
+        arrives = arrives[np.argsort(placement.owner[sender[arrives]], kind="stable")]
 
-        def places(rows: np.ndarray, slots: np.ndarray) -> tuple[Tensor, Tensor]:
-            local = torch.from_numpy(placement.local(rows)), torch.from_numpy(slots)
-            return local[0].to(like.device), local[1].to(like.device)
+        def index(places: np.ndarray) -> Tensor:
+            return torch.from_numpy(places).to(like.device)
 
-        self.local: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
-        self.peers = []
-        for other in range(placement.workers):
-            sent, got = (by == other) & (of == placement.rank), (by == placement.rank) & (of == other)
-            ends = places(sender[sent], source[sent]), places(receiver[got], target[got])
-            if other == placement.rank:
-                self.local = ends
-            elif sent.any() or got.any():
-                self.peers.append((other, *ends))
+        def in_slots(rows: np.ndarray, slots: np.ndarray) -> np.ndarray:
+            return np.asarray(placement.local(rows) * self.size + slots)
+
+        self._own_rows = index(placement.local(sender[stays]))
+        self._own_told = index(in_slots(sender[stays], source[stays]))
+        self._own_heard = index(in_slots(receiver[stays], target[stays]))
+        self._others_heard = index(in_slots(receiver[arrives], target[arrives]))
+        told, owners = in_slots(sender[leaves], source[leaves]), placement.owner
+        self._routes = crossing(owners[receiver[leaves]], told, owners[sender[arrives]], like.device)
+        self._boundary = Boundary(receiver, sender, placement, like.device)
+        self._others_rows = index(self._boundary.places(sender[arrives]))
 
     def exchange(self, messages: Tensor) -> Tensor:
         """Send each neighbour a row and receive one from each.
@@ -81,38 +86,41 @@ class Neighbors:
         Returns:
             [N, D, ...], received from the neighbour in each slot; 0 where an agent hears nobody.
         """
-        width = messages.shape[2:]
-        operations, arrived = [], []
-        for rank, (rows, slots), (_, into) in self.peers:
-            arrived.append(messages.new_empty(len(into), *width, device=wire(messages)))
-            if len(rows):
-                operations.append(dist.P2POp(dist.isend, messages[rows, slots].to(wire(messages)), rank))
-            if len(into):
-                operations.append(dist.P2POp(dist.irecv, arrived[-1], rank))
-        travelling = dist.batch_isend_irecv(operations) if operations else []
-        received = messages.new_zeros(len(self.heard), self.size, *width)
-        (rows, slots), (into, at) = self.local
-        received[into, at] = messages[rows, slots]
-        for request in travelling:
-            request.wait()
-        for (_, _, (into, at)), got in zip(self.peers, arrived, strict=True):
-            received[into, at] = got.to(messages.device)
-        return received
+        told = messages.reshape(len(messages) * self.size, messages.shape[2:].numel())
+        flight = self._wire.send([(self._routes, told)])
+        heard = torch.zeros_like(told)
+        heard[self._own_heard] = told[self._own_told]
+        heard[self._others_heard] = flight.fetch()[0]
+        return heard.view(messages.shape)
 
-    def broadcast(self, x: Tensor, piece: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Send all neighbours the same row, a few columns at a time.
+    def others(self, x: Tensor) -> Tensor:
+        """Send the neighbours on other workers the same row, and receive theirs.
+
+        Args:
+            x: [N, P].
+
+        Returns:
+            The rows that `broadcast` needs beside those that live here, [H, P].
+        """
+        return self._wire.send([(self._boundary.routes, x)]).fetch()[0].clone()
+
+    def broadcast(self, x: Tensor, others: Tensor, piece: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Pass on the rows that all neighbours are told alike, a few columns at a time.
 
         Args:
             x: [N, P]; columns already yielded may be overwritten.
+            others: The rows of other workers, from `others`.
             piece: Numbers that a worker holds at a time at most, though never less than one column.
 
         Yields:
             The columns, what each agent sends to the neighbour in each slot (a view, [N, D, w]), and what it receives
             from it ([N, D, w]; 0 where it hears nobody). All workers cut at the same columns.
         """
-        rows = int(np.bincount(self.placement.owner).max())
-        width = max(1, piece // (rows * max(1, self.size)))
+        width = max(1, piece // (self._most_rows * max(1, self.size)))
         for start in range(0, x.shape[1], width):
             columns = slice(start, min(start + width, x.shape[1]))
             told = x[:, None, columns].expand(-1, self.size, -1)
-            yield columns, told, self.exchange(told)
+            heard = x.new_zeros(len(x) * self.size, told.shape[2])
+            heard[self._own_heard] = x[self._own_rows, columns]
+            heard[self._others_heard] = others[self._others_rows, columns]
+            yield columns, told, heard.view(told.shape)

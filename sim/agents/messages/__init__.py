@@ -1,0 +1,1 @@
+"""What travels between workers: rows to neighbours, and sums over agents."""
