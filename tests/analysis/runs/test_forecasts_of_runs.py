@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import statsmodels.api as sm
-import torch
 
 from basinet.analysis.drawing.data_checks import NoDataError
 from basinet.analysis.plots import panels, plot_forecasts
@@ -16,6 +15,8 @@ from basinet.launch.api import run
 from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
+from basinet.sim.run.checkpoints.tensor_files import TensorFile
+from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import RunFolder, load_runs
 from tests.reports import without_reports
 
@@ -132,7 +133,7 @@ def test_nothing_is_drawn_from_memory_if_a_run_has_been_trained_anew(quarters, m
     state = load_checkpoint(checkpoint)
     state["rows"]["parameters"] += 1.0
     try:
-        torch.save(state, checkpoint)
+        write_atomically(checkpoint, TensorFile(state))
         assert values(forecast_rows([quarters]), "isolated") != before
     finally:
         checkpoint.write_bytes(content)
