@@ -24,7 +24,7 @@ def speak(text):
 def test_a_log_has_what_a_process_prints_until_it_is_closed_and_grows(tmp_path, capfd, monkeypatch):
     # As in a process of its own: pytest puts streams of its own in their place.
     for number, name in ((1, "stdout"), (2, "stderr")):
-        monkeypatch.setattr(sys, name, os.fdopen(os.dup(number), "w"))
+        monkeypatch.setattr(sys, name, os.fdopen(number, "w", closefd=False))
     for text in ("first", "second"):
         speak("before")
         log = WorkerLog(tmp_path, 1)
