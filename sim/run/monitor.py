@@ -360,8 +360,8 @@ class Progress:
             "run": self.folder.identity,
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }
-        self.folder.write_status(**status)
         self.usage.write(step, self.team.usage())
+        self.folder.write_status(**status)  # the last that is written: no partial file is left of a finished run
         self.told_at = time.monotonic()
         return state
 

@@ -39,7 +39,8 @@ class UsageRecord:
         from_step, began, at = self._first
         known = {"step": step, "from_step": from_step, "began": began, "seconds": now - at}
         text = sealed_json(known | {"longest_pause": self._longest, "workers": list(workers)})
-        write_atomically(self._folder / _NAME, text, sync=False)
+        if self._folder.is_dir():  # otherwise the status, which is written next, cannot be, and says so
+            write_atomically(self._folder / _NAME, text, sync=False)
 
 
 def load_usage(folder: Path) -> dict[str, Any]:
