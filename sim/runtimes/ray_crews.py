@@ -37,7 +37,9 @@ class _Actor:
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
-        self.heart = Heart(ray.util.get_node_ip_address(), lambda: self.worker and self.worker.block.step)
+        self.heart = Heart(
+            ray.util.get_node_ip_address(), lambda: None if self.worker is None else self.worker.block.step
+        )
         self.begun_with = _global_settings()
 
     def addresses(self) -> tuple[str, Address]:

@@ -4,23 +4,13 @@ Ray starts and places the workers and transfers setups, measurements and checkpo
 the workers, by torch.distributed.
 """
 
-import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
 
 from basinet.sim.engines import EngineName
 from basinet.sim.run.records import Row
