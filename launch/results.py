@@ -335,7 +335,7 @@ def failures(folder: Path, states: Mapping[str, str]) -> tuple[str, ...]:
 
 def _reason(run: Run) -> str:
     if run.status["state"] != "failed":
-        return f"there is no room for {run.path / 'status.json'}, which would say why"
+        return f"{run.path / 'status.json'}, which would say why, could not be written"
     return f"{run.status.get('error')} (traceback in {run.path / 'status.json'})"
 
 

@@ -282,9 +282,15 @@ class Ranks:
 
 
 def _session(store: Any, rank: int, size: int) -> str:
-    """Agree on a name for this meeting: in the store may still be what ranks have left that have been restarted.
+    """Agree on a name for this meeting; the store may still hold what ranks have left that have been restarted.
 
-    The first rank chooses it, and confirms it with the names that the others have chosen for themselves.
+    Args:
+        store: The store of all ranks.
+        rank: This rank.
+        size: Number of ranks.
+
+    Returns:
+        The name: the first rank chooses it, and confirms it with the names that the others have chosen for themselves.
     """
     own = uuid.uuid4().hex
     if rank == 0:
@@ -292,7 +298,7 @@ def _session(store: Any, rank: int, size: int) -> str:
         store.set(f"{own} met", b" ".join(store.get(f"{own} {other}") for other in range(1, size)))
         return own
     while True:
-        session = store.get("session").decode()
+        session: str = store.get("session").decode()
         store.set(f"{session} {rank}", own)
         while store.get("session").decode() == session:
             if store.check([f"{session} met"]) and own.encode() in store.get(f"{session} met"):

@@ -57,6 +57,7 @@ def answers(pending: list[Any], silence: Silence | None = None, stop: threading.
     Raises:
         Stopped: `stop` was set.
         WorkerLost: An actor has died or hangs, or the actors have lost their connection.
+        RayTaskError: An actor has raised what cannot be pickled.
         Exception: An actor's exception as it was, with Ray's as its cause.
     """
     pause = math.inf if silence is None else silence.pause
@@ -83,7 +84,7 @@ def answers(pending: list[Any], silence: Silence | None = None, stop: threading.
         except _DEATHS as dead:
             if isinstance(dead, RayActorError) and dead.actor_init_failed:
                 raise
-            raise WorkerLost(_obituary(dead)) from dead
+            raise WorkerLost(_obituary(dead, silence)) from dead
         except Exception:
             if not ray.is_initialized():  # as this process ends
                 raise Stopped from None
@@ -104,7 +105,7 @@ def check_ray() -> None:
 def _loss(pending: list[Any], error: RayTaskError, silence: Silence | None) -> str | None:
     """Tell which loss is behind an actor's error, if any."""
     if (dead := _death(pending)) is not None:
-        return _obituary(dead)
+        return _obituary(dead, silence)
     if silence is not None and (absent := silence.absent()) is not None:
         return absent  # Ray takes longer to notice the loss of a machine
     if isinstance(error.cause, dist.DistError) or _CONNECTION.search(str(error.cause)):
@@ -128,10 +129,12 @@ def _death(pending: list[Any]) -> RayError | None:
     return None
 
 
-def _obituary(death: RayError) -> str:
-    """Say in one line which actor died, and why, as far as Ray knows."""
+def _obituary(death: RayError, silence: Silence | None) -> str:
+    """Say in one line which actor died, and why, as far as Ray knows, or which one does not answer."""
     text = str(death)
     process, host = (re.search(rf"(?m)^\s*{key}: (\S+)", text) for key in ("pid", "ip"))
+    if process is None and silence is not None and (absent := silence.absent()) is not None:
+        return absent
     who = f"the Ray actor of process {process[1]}" if process else "a Ray actor"
     where = f" on {host[1]}" if host else ""
     if isinstance(death, OutOfMemoryError) or "low on memory" in text:

@@ -36,6 +36,9 @@ _LOOKS = 10
 _ANSWER_SECONDS = 2.0
 """Time limit of one answer."""
 
+_LONGEST_ANSWER = 10_000
+"""Most characters of one answer."""
+
 _MOST_NAMED = 4
 """Most workers that a sentence names."""
 
@@ -64,13 +67,11 @@ class Address:
 
         Raises:
             OSError: It does not answer.
+            ValueError: Something else does.
         """
-        with socket.create_connection((self.host, self.port), timeout=_ANSWER_SECONDS) as connection:
-            with connection.makefile() as file:
-                line = file.readline()
-        if not line:
-            raise ConnectionError("no answer")
-        answer: dict[str, Any] = json.loads(line)
+        there = self.host, self.port
+        with socket.create_connection(there, timeout=_ANSWER_SECONDS) as connection, connection.makefile() as file:
+            answer: dict[str, Any] = json.loads(file.readline(_LONGEST_ANSWER))
         return answer
 
 

@@ -40,9 +40,9 @@ def test_a_worker_tells_its_step_and_the_line_that_its_work_is_at(heart):
 
 def test_a_process_that_is_stopped_does_not_answer(monkeypatch):
     monkeypatch.setattr(silence, "_ANSWER_SECONDS", 0.01)
-    with socket.create_server(("127.0.0.1", 0)) as server:  # the system still accepts connections for it
-        with pytest.raises(TimeoutError):
-            Address("127.0.0.1", server.getsockname()[1], "far", 42).ask()
+    # The system still accepts connections for it.
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(TimeoutError):
+        Address("127.0.0.1", server.getsockname()[1], "far", 42).ask()
 
 
 def test_who_does_not_answer_is_named_after_a_number_of_looks_and_forgiven_by_an_answer(heart, monkeypatch):
