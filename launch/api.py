@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.measure_replica import measure_replica
-from basinet.launch.preview import about
+from basinet.launch.previews.preview import about
 from basinet.launch.progress_bar import TerminalMonitor, checking, how_many
 from basinet.launch.results import Results, failures
 from basinet.launch.stages import claim_stages, plan

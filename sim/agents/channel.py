@@ -47,8 +47,6 @@ class Channel:
         replicas: Sums, means and distances over the agents of each replica.
         bytes_sent: Bytes sent so far by all agents of a replica together.
         row_bytes: Bytes sent along an edge of each kind since the channel was made.
-        wire_bytes: Bytes that this worker has sent to others since the channel was made.
-        waiting_seconds: How long it has waited for others since then.
         piece: Numbers of a broadcast that a worker holds at a time.
     """
 
@@ -84,8 +82,6 @@ class Channel:
         self._num_messages = num_messages(setup)
         self.bytes_sent = 0
         self.row_bytes = dict.fromkeys(KINDS_OF_EDGES, 0)
-        self.wire_bytes = 0
-        self.waiting_seconds = 0.0
         self.piece = 2**20
 
     @property

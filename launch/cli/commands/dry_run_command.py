@@ -11,7 +11,7 @@ from basinet.analysis.statistics.incidents import excuses
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, say, write_json
 from basinet.launch.cli.printed_table import write_table
-from basinet.launch.preview import about, preview
+from basinet.launch.previews.preview import about, preview
 from basinet.launch.progress_bar import checking, how_many
 from basinet.launch.stages import plan
 from basinet.launch.tuning.search_plan import about_search

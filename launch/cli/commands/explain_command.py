@@ -9,7 +9,7 @@ from basinet.analysis.statistics.incidents import excuses
 from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, say, write, write_json
 from basinet.launch.cli.printed_table import write_table
-from basinet.launch.explaining import explained, in_ranges
+from basinet.launch.previews.explaining import explained, in_ranges
 from basinet.launch.progress_bar import checking, how_many
 from basinet.launch.stages import plan
 from basinet.sim.experiment.mistakes import count_of
