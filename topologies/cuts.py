@@ -34,7 +34,7 @@ def crossings(sequence: Sequence[csr_array], part: np.ndarray, parts: int) -> np
     """Count the rows that travel from part to part.
 
     Args:
-        sequence: Mixing matrices [K, K] of the steps of a period.
+        sequence: Mixing matrices [K, K] of the steps of a period, one or more.
         part: Part of each agent, int [K].
         parts: Number of parts.
 
@@ -54,7 +54,7 @@ def crossing_rows(sequence: Sequence[csr_array], part: np.ndarray) -> int:
     """Count the rows that travel between parts in a whole period.
 
     Args:
-        sequence: Mixing matrices [K, K] of the steps of a period.
+        sequence: Mixing matrices [K, K] of the steps of a period, one or more.
         part: Part of each agent, int [K].
 
     Returns:
@@ -75,7 +75,7 @@ def arrange(
     spectral bisection are tried; the best is refined by moves in the manner of Fiduccia and Mattheyses.
 
     Args:
-        sequence: Mixing matrices [K, K] of the steps of a period.
+        sequence: Mixing matrices [K, K] of the steps of a period, one or more.
         sizes: Number of agents of each part; they sum to K.
         groups: Group of each part, such as its machine: the agents are split among groups first. None for a single one.
         partitioner: "auto" as above, "metis" for that of METIS, "none" for the graph's own order.
@@ -134,7 +134,7 @@ def _crossings(nets: csr_array, part: np.ndarray, parts: int) -> np.ndarray:
 
 def _nets(sequence: Sequence[csr_array]) -> csr_array:
     """Return the net of each agent at each step: itself and all who hear it, int64 [T·K, K]."""
-    agents = sequence[0].shape[0] if sequence else 0
+    agents = sequence[0].shape[0]
     own = np.arange(agents)
     rows, columns = [], []
     for step, W in enumerate(sequence):

@@ -32,14 +32,8 @@ def test_crossing_rows_are_pairs_of_a_sender_and_a_part_that_hears_it(seed):
     part = np.random.default_rng(seed).integers(0, 4, 20)
     part[0] = 3
     sequence = [directed(20, 10 * seed + step) for step in range(2)]
-    pairs = [
-        {
-            (sender, part[receiver])
-            for receiver, sender in zip(*W.nonzero(), strict=True)
-            if part[receiver] != part[sender]
-        }
-        for W in sequence
-    ]
+    edges = [list(zip(*W.nonzero(), strict=True)) for W in sequence]
+    pairs = [{(of, part[by]) for by, of in step if part[by] != part[of]} for step in edges]
     found = crossings(sequence, part, 4)
     for a in range(4):
         for b in range(4):
