@@ -266,7 +266,7 @@ def test_the_partitioner_makes_no_difference_to_the_result(kept_actors, tmp_path
         assert run.status["state"] == "done" and run.metrics[-1]["step"] == 100
         found[name] = run.metrics
     crossing = {name: crossing_rows(setup.sequence, owner) for name, owner in owners.items()}
-    assert crossing == {"auto": 6, "none": 18}
+    assert crossing == {"auto": 6, "none": 12}
     for a, b in zip(*found.values(), strict=True):
         assert a == pytest.approx(b, rel=1e-10, abs=1e-12)
 
