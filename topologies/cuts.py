@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, diags_array, eye_array, vstack
+from scipy.sparse import coo_array, csr_array, diags_array, eye_array
 from scipy.sparse.csgraph import connected_components, depth_first_order, reverse_cuthill_mckee
 from scipy.sparse.linalg import eigsh
 
@@ -34,7 +34,7 @@ def crossings(sequence: Sequence[csr_array], part: np.ndarray, parts: int) -> np
     """Count the rows that travel from part to part.
 
     Args:
-        sequence: Mixing matrices [K, K] of the steps of a period.
+        sequence: Mixing matrices [K, K] of the steps of a period, one or more.
         part: Part of each agent, int [K].
         parts: Number of parts.
 
@@ -47,22 +47,14 @@ def crossings(sequence: Sequence[csr_array], part: np.ndarray, parts: int) -> np
         array([[0, 1],
                [1, 0]])
     """
-    agents, of = len(part), np.arange(len(part))
-    member = csr_array((np.ones(agents, dtype=np.int64), (of, part)), shape=(agents, parts))
-    total = np.zeros((parts, parts), dtype=np.int64)
-    for net in map(_nets, sequence):
-        reached = net @ member
-        reached.data[:] = 1
-        total += (member.T @ reached).toarray()
-    np.fill_diagonal(total, 0)
-    return total
+    return _crossings(_nets(sequence), part, parts)
 
 
 def crossing_rows(sequence: Sequence[csr_array], part: np.ndarray) -> int:
     """Count the rows that travel between parts in a whole period.
 
     Args:
-        sequence: Mixing matrices [K, K] of the steps of a period.
+        sequence: Mixing matrices [K, K] of the steps of a period, one or more.
         part: Part of each agent, int [K].
 
     Returns:
@@ -83,7 +75,7 @@ def arrange(
     spectral bisection are tried; the best is refined by moves in the manner of Fiduccia and Mattheyses.
 
     Args:
-        sequence: Mixing matrices [K, K] of the steps of a period.
+        sequence: Mixing matrices [K, K] of the steps of a period, one or more.
         sizes: Number of agents of each part; they sum to K.
         groups: Group of each part, such as its machine: the agents are split among groups first. None for a single one.
         partitioner: "auto" as above, "metis" for that of METIS, "none" for the graph's own order.
@@ -96,24 +88,27 @@ def arrange(
         (doi:10.1109/DAC.1982.1585498). Karypis, Kumar, A fast and high quality multilevel scheme for partitioning
         irregular graphs, SIAM Journal on Scientific Computing, 1998 (doi:10.1137/S1064827595287997).
     """
-    given = np.asarray(sizes)
-    by_group = np.zeros(len(given), dtype=np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
-    totals = np.bincount(by_group, weights=given).astype(int)
-    if partitioner == "none" or (given > 0).sum() < 2:
-        return _cut(np.arange(given.sum()), given)
+    return _arrange(_nets(sequence), np.asarray(sizes), groups, partitioner)
+
+
+def _arrange(nets: csr_array, sizes: np.ndarray, groups: Sequence[int] | None, partitioner: Partitioner) -> np.ndarray:
+    agents = nets.shape[1]
+    by_group = np.zeros(len(sizes), dtype=np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
+    totals = np.bincount(by_group, weights=sizes).astype(np.int64)
+    if partitioner == "none" or (sizes > 0).sum() < 2:
+        return _cut(np.arange(agents), sizes)
     if len(totals) == 1:
-        return _arrange_flat(sequence, given, partitioner)
-    part = np.empty(given.sum(), dtype=np.int64)
-    of_group = arrange(sequence, totals.tolist(), None, partitioner)
+        return _arrange_flat(nets, sizes, partitioner)
+    part = np.empty(agents, dtype=np.int64)
+    of_group = _arrange_flat(nets, totals, partitioner)
     for group in range(len(totals)):
-        agents, places = np.flatnonzero(of_group == group), np.flatnonzero(by_group == group)
-        inside = [W[agents][:, agents] for W in sequence]
-        part[agents] = places[arrange(inside, given[places].tolist(), None, partitioner)]
+        inside, places = of_group == group, np.flatnonzero(by_group == group)
+        theirs = nets[np.tile(inside, nets.shape[0] // agents)][:, inside]
+        part[inside] = places[_arrange(theirs, sizes[places], None, partitioner)]
     return part
 
 
-def _arrange_flat(sequence: Sequence[csr_array], sizes: np.ndarray, partitioner: Partitioner) -> np.ndarray:
-    nets = csr_array(vstack([_nets(W) for W in sequence]))
+def _arrange_flat(nets: csr_array, sizes: np.ndarray, partitioner: Partitioner) -> np.ndarray:
     links = _links(nets)
     candidates = [_cut(np.arange(links.shape[0]), sizes)]
     if partitioner == "metis":
@@ -122,17 +117,34 @@ def _arrange_flat(sequence: Sequence[csr_array], sizes: np.ndarray, partitioner:
         candidates += [_cut(order, sizes) for order in _orders(links)]
         if len(sizes) > 2 and links.shape[0] <= _SPECTRAL:
             candidates.append(_bisect(links, sizes))
-    best = min(candidates, key=lambda part: crossing_rows(sequence, part))
+    best = min(candidates, key=lambda part: int(_crossings(nets, part, len(sizes)).sum()))
     return refine(nets, best, sizes)
 
 
-def _nets(W: csr_array) -> csr_array:
-    """Return the net of each agent: itself and all who hear it, int64 [K, K]."""
-    entries = W.tocoo()
-    heard = entries.data != 0
-    agents = np.arange(W.shape[0])
-    row, column = np.concatenate([entries.col[heard], agents]), np.concatenate([entries.row[heard], agents])
-    nets = csr_array(coo_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=W.shape))
+def _crossings(nets: csr_array, part: np.ndarray, parts: int) -> np.ndarray:
+    ones, agents = np.ones(nets.shape[0], dtype=np.int64), len(part)
+    member = csr_array((ones[:agents], (np.arange(agents), part)), shape=(agents, parts))
+    sender = csr_array((ones, (np.tile(part, len(ones) // agents), np.arange(len(ones)))), shape=(parts, len(ones)))
+    reached = nets @ member
+    reached.data[:] = 1
+    total = (sender @ reached).toarray()
+    np.fill_diagonal(total, 0)
+    return np.asarray(total)
+
+
+def _nets(sequence: Sequence[csr_array]) -> csr_array:
+    """Return the net of each agent at each step: itself and all who hear it, int64 [T·K, K]."""
+    agents = sequence[0].shape[0]
+    own = np.arange(agents)
+    rows, columns = [], []
+    for step, W in enumerate(sequence):
+        entries = W.tocoo()
+        heard = entries.data != 0
+        rows.append(step * agents + np.concatenate([entries.col[heard], own]))
+        columns.append(np.concatenate([entries.row[heard], own]))
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    nets = csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(sequence) * agents, agents))
+    nets.sum_duplicates()
     nets.data[:] = 1
     return nets
 
@@ -207,8 +219,7 @@ def _metis(links: csr_array, sizes: np.ndarray) -> np.ndarray:
     some = np.flatnonzero(sizes)
     _, found = pymetis.part_graph(
         len(some),
-        xadj=links.indptr.astype(np.int64),
-        adjncy=links.indices.astype(np.int64),
+        pymetis.CSRAdjacency(links.indptr.astype(np.int64), links.indices.astype(np.int64)),
         tpwgts=(sizes[some] / sizes.sum()).tolist(),
         recursive=False,
         options=options,

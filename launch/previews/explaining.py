@@ -74,15 +74,15 @@ def _worker(setup: Setup, placement: Placement, rank: int, seat: Seat, pairs: np
 
 def _crossings(setup: Setup, placement: Placement) -> np.ndarray:
     """Count the rows that each worker sends to each other one in a combine, [workers, workers]."""
-    parts = placement.owner.reshape(placement.replicas, placement.agents)
-    total = np.zeros((placement.workers, placement.workers))
-    known: dict[bytes, np.ndarray] = {}
-    for part in parts:
-        if (part != part[0]).any():
-            key = part.tobytes()
-            known[key] = known[key] if key in known else crossings(setup.exchanges, part, placement.workers)
-            total += known[key]
-    return total / max(1, len(setup.exchanges))
+    total, known = np.zeros((placement.workers, placement.workers)), dict[bytes, np.ndarray]()
+    if not setup.exchanges:
+        return total
+    for part in placement.owner.reshape(placement.replicas, placement.agents):
+        key = part.tobytes()
+        if key not in known:
+            known[key] = crossings(setup.exchanges, part, placement.workers)
+        total += known[key]
+    return total / len(setup.exchanges)
 
 
 def _sums(setup: Setup) -> bool:

@@ -164,9 +164,9 @@ class Setup:
         matrices, partitioner = self.exchanges, self.config.runtime.partitioner
 
         def split(sizes: list[int], machines: list[int]) -> np.ndarray:
-            return arrange(matrices, sizes, machines, partitioner if matrices else "none")
+            return arrange(matrices, sizes, machines, partitioner)
 
-        return Placement.of_groups(self.config.replicas, self.num_agents, groups, split)
+        return Placement.of_groups(self.config.replicas, self.num_agents, groups, split if matrices else None)
 
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
         """Allocate the state of some agents, in the types of the run.

@@ -15,7 +15,8 @@ from basinet.launch.stages import plan
 from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.pipeline import Pipeline, read_experiment
 from basinet.sim.run.simulation import build
-from basinet.sim.runtimes.world import num_ranks, started, world
+from basinet.sim.runtimes.runtime import runtime_of
+from basinet.sim.runtimes.world import started, world
 from basinet.sim.setup.memory import in_units
 from basinet.sim.setup.room import check_room
 from basinet.sim.setup.setup import Setup
@@ -53,8 +54,8 @@ def execute(options: argparse.Namespace) -> int:
             _show(names if len(alike) > 1 else [how_many(len(names))], explanation)
     for sentence in excuses(impossible):
         say(sentence)
-    if num_ranks() == 1 and any(setup.config.runtime.name == "torchrun" for setup in setups.values()):
-        say("torchrun has not started this process: explained for one rank; start it with torchrun for more")
+    if not started() and any(runtime_of(setup.config.runtime).on_ranks for setup in setups.values()):
+        say("no ranks have been started: explained for a single one; start this by torchrun, too, for more")
     say("nothing started, nothing written")
     return DONE
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.run.trajectory import load_trajectory
 from basinet.sim.runtimes.run_packing import Needs
+from basinet.topologies.cuts import crossing_rows
 from tests.processes import HANGS
 
 pytestmark = pytest.mark.ray
@@ -251,7 +253,26 @@ def inline(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize(("actors", "strategy"), [(1, "consensus"), (3, "diffusion"), (2, "centralized")])
+def test_the_partitioner_makes_no_difference_to_the_result(kept_actors, tmp_path):
+    ring = nx.empty_graph(9)
+    nx.add_cycle(ring, (np.arange(9) * 4 % 9).tolist())  # neighbours are far apart
+    owners, found = {}, {}
+    for name in ("auto", "none"):
+        runtime = BASE["runtime"] | {"name": "ray", "actors": 3, "cpus_per_actor": 0.5, "partitioner": name}
+        one = BASE | {"strategy": "diffusion", "topology": {"name": ring}, "replicas": 1, "steps": 100}
+        (setup,) = (setups := prepare(Experiment(one | {"runtime": runtime}), tmp_path / name)).values()
+        owners[name] = setup.placement(range(3)).owner
+        simulate(setups, tmp_path / name, Silent(), threading.Event())
+        (run,) = load_runs(tmp_path / name)
+        assert run.status["state"] == "done" and run.metrics[-1]["step"] == 100
+        found[name] = run.metrics
+    crossing = {name: crossing_rows(setup.sequence, owner) for name, owner in owners.items()}
+    assert crossing == {"auto": 6, "none": 12}
+    for a, b in zip(*found.values(), strict=True):
+        assert a == pytest.approx(b, rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize(("actors", "strategy"), [(3, "diffusion"), (1, "consensus"), (2, "centralized")])
 def test_actors_give_the_metrics_of_one_process(actors, strategy, inline, kept_actors, tmp_path):
     runtime = BASE["runtime"] | {"name": "ray", "actors": actors, "cpus_per_actor": 0.5}
     states = carry_out(tmp_path, BASE | {"strategy": strategy, "runtime": runtime})
@@ -327,7 +348,8 @@ def test_a_run_that_starts_from_another_one_ends_when_all_have_escaped_as_it_doe
 def test_what_does_not_fit_is_refused_with_the_numbers(kept_actors, tmp_path):
     runtime = BASE["runtime"] | {"name": "ray", "actors": 10}
     with pytest.raises(ExperimentError, match=r"runtime.actors: got 10, each with 1 CPUs .* 4 CPUs .*at most 4: lower"):
-        carry_out(tmp_path, BASE | {"runtime": runtime})
+        carry_out(tmp_path / "out", BASE | {"runtime": runtime})
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

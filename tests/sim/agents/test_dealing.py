@@ -1,0 +1,69 @@
+"""Rows are dealt to workers: whole replicas where they suffice, and few agents with neighbours elsewhere otherwise."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from basinet.sim.agents.placement import Placement
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.runtimes.runtime import Seat
+from basinet.sim.setup import checks
+from basinet.sim.setup.room import agent_bytes, check_room
+from basinet.topologies.cuts import crossing_rows
+
+
+def table(setup, groups):
+    return setup.placement(groups).owner.reshape(setup.config.replicas, setup.num_agents)
+
+
+def test_replicas_are_dealt_whole_so_that_nothing_crosses(make_setup):
+    setup = make_setup(trial=False, replicas=6)
+    assert table(setup, range(3)).tolist() == [[worker] * 4 for worker in (0, 0, 1, 1, 2, 2)]
+    many = make_setup(trial=False, replicas=21)  # of two workers, one hosts a replica more
+    assert (np.ptp(table(many, range(2)), axis=1) == 0).all()
+
+
+@pytest.mark.parametrize(("replicas", "workers"), [(1, 3), (2, 3), (3, 2), (5, 4), (2, 8)])
+def test_few_replicas_are_shared_and_rows_are_even(make_setup, replicas, workers):
+    setup = make_setup(trial=False, replicas=replicas, topology={"name": "torus", "agents": 16})
+    owners = table(setup, range(workers))
+    counts = np.bincount(owners.ravel(), minlength=workers)
+    assert np.ptp(counts) <= 1
+    assert sum(len(set(row)) - 1 for row in owners.tolist()) <= workers - 1
+
+
+def test_workers_of_a_machine_host_neighbours(make_setup):
+    setup = make_setup(trial=False, replicas=1, topology={"name": "ring", "agents": 12})
+    (owner,) = table(setup, ["a", "b", "a", "b"])
+    assert crossing_rows(setup.sequence, owner) == 8
+    assert crossing_rows(setup.sequence, owner % 2) == 4
+
+
+def test_a_strategy_that_only_sums_is_split_in_order(make_setup):
+    keys = {"trial": False, "replicas": 1, "topology": {"name": "grid", "agents": 12}}
+    setup = make_setup(strategy="centralized", **keys)
+    assert setup.exchanges == () and (np.diff(setup.placement(range(3)).owner) >= 0).all()
+
+
+def test_join_order_undoes_any_placement():
+    placement = Placement(3, np.array([1, 0, 1, 2, 0, 0]), 3)
+    rows = [dataclasses.replace(placement, rank=rank).rows for rank in range(3)]
+    assert np.concatenate(rows)[placement.order].tolist() == [*range(6)]
+
+
+def test_workers_that_do_not_fit_on_their_machine_are_refused(make_setup, monkeypatch):
+    setup = make_setup(replicas=1)
+    each = sum(agent_bytes(setup).values())
+    seats = [Seat("small", "cpu", 1, 2 * each), Seat("large", "cpu", 1, 9 * each)]
+    monkeypatch.setattr("basinet.sim.runtimes.inline.Inline.seats", lambda self: seats)
+    check_room([setup])
+    monkeypatch.setattr("basinet.sim.runtimes.inline.Inline.seats", lambda self: seats[:1])
+    with pytest.raises(ExperimentError, match=r"the 1 worker on small would take .* and may use .*; give"):
+        check_room([setup])
+
+
+def test_a_partitioner_that_is_not_installed_is_refused(make_setup, monkeypatch):
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    with pytest.raises(ExperimentError, match="metis needs the package pymetis; pip install it, or give auto or none"):
+        make_setup(trial=False, runtime={"partitioner": "metis"})
