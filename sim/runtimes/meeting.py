@@ -1,17 +1,19 @@
-"""Waiting for other processes, with a timeout and a message."""
+"""Meeting other processes: waiting for them, with a timeout and a message, and agreeing on a name."""
 
 import math
 import os
+import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import first_line
 
-__all__ = ["WAIT", "in_time", "patience"]
+__all__ = ["WAIT", "in_time", "own_host", "patience", "session"]
 
 T = TypeVar("T")
 
@@ -23,6 +25,9 @@ _SILENT_SECONDS = 10.0
 
 _LOOK_SECONDS = 0.2
 """Seconds between two polls, at which signals are handled."""
+
+_STORE_SECONDS = 0.05
+"""Seconds between two looks into a store."""
 
 
 def patience(otherwise: float, variable: str = WAIT) -> float:
@@ -85,3 +90,40 @@ def in_time(work: Callable[[], T], what: str, seconds: float, remedy: str) -> T:
     if not results:
         raise ExperimentError(f"{what}: not there after {seconds:g} s ({WAIT} sets how long to wait); {remedy}")
     return results[0]
+
+
+def session(store: Any, rank: int, size: int) -> str:
+    """Agree on a name for this meeting; the store may still hold what ranks have left that have been restarted.
+
+    Args:
+        store: The store of all ranks.
+        rank: This rank.
+        size: Number of ranks.
+
+    Returns:
+        The name: the first rank chooses it, and confirms it with the names that the others have chosen for themselves.
+    """
+    own = uuid.uuid4().hex
+    if rank == 0:
+        store.set("session", own)
+        store.set(f"{own} met", b" ".join(store.get(f"{own} {other}") for other in range(1, size)))
+        return own
+    while True:
+        name: str = store.get("session").decode()
+        store.set(f"{name} {rank}", own)
+        while store.get("session").decode() == name:
+            if store.check([f"{name} met"]) and own.encode() in store.get(f"{name} met"):
+                return name
+            time.sleep(_STORE_SECONDS)
+
+
+def own_host() -> str:
+    """Find out how others can reach this machine.
+
+    Returns:
+        The address from which it reaches the first rank.
+    """
+    kind, _, _, _, there = socket.getaddrinfo(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])[0]
+    with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+        probe.connect(there)  # sends nothing
+        return str(probe.getsockname()[0])

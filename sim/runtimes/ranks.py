@@ -12,9 +12,7 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from basinet.sim.experiment.component import extend_path
 from basinet.sim.run.interruptions import answering
-from basinet.sim.runtimes.meeting import in_time, patience
+from basinet.sim.runtimes.meeting import in_time, own_host, patience, session
 from basinet.sim.runtimes.silence import Heart, Silence
 from basinet.sim.runtimes.world import world
 
@@ -40,9 +38,6 @@ _AS_LONG_AS_IT_TAKES = timedelta(days=365)
 
 _PATIENCE = 300.0
 """Seconds within which all ranks have to appear, by default."""
-
-_LOOK_SECONDS = 0.05
-"""Seconds between two looks whether all ranks are there."""
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
@@ -110,12 +105,12 @@ class Ranks:
         """Meet the other ranks; return the store and the channel, whose methods torch's annotations lack."""
         socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # fails at once, where torch would keep trying
         everything, _, _ = next(rendezvous("env://"))
-        store = PrefixStore(_session(everything, self.rank, self.size), everything)
+        store = PrefixStore(session(everything, self.rank, self.size), everything)
         return store, dist.ProcessGroupGloo(PrefixStore("channel", store), self.rank, self.size, _AS_LONG_AS_IT_TAKES)
 
     def _listen(self) -> tuple[Heart, Silence]:
         """Begin to tell how this rank is, and to look after the others: the leader after all, and all after it."""
-        heart = Heart(_own_host(), lambda: self.step())
+        heart = Heart(own_host(), lambda: self.step())
         self.store.set(f"heart {self.rank}", pickle.dumps(heart.address))
         others = [rank for rank in range(self.size) if (rank == 0) != (self.rank == 0)]
         silence = Silence({rank: pickle.loads(self.store.get(f"heart {rank}")) for rank in others})
@@ -279,39 +274,6 @@ class Ranks:
         data = torch.empty(int(size), dtype=torch.uint8)
         _wait(f"rank {rank}", self._channel.recv, [data], rank, 0)
         return data.numpy().tobytes()
-
-
-def _session(store: Any, rank: int, size: int) -> str:
-    """Agree on a name for this meeting; the store may still hold what ranks have left that have been restarted.
-
-    Args:
-        store: The store of all ranks.
-        rank: This rank.
-        size: Number of ranks.
-
-    Returns:
-        The name: the first rank chooses it, and confirms it with the names that the others have chosen for themselves.
-    """
-    own = uuid.uuid4().hex
-    if rank == 0:
-        store.set("session", own)
-        store.set(f"{own} met", b" ".join(store.get(f"{own} {other}") for other in range(1, size)))
-        return own
-    while True:
-        session: str = store.get("session").decode()
-        store.set(f"{session} {rank}", own)
-        while store.get("session").decode() == session:
-            if store.check([f"{session} met"]) and own.encode() in store.get(f"{session} met"):
-                return session
-            time.sleep(_LOOK_SECONDS)
-
-
-def _own_host() -> str:
-    """Return the address of this machine from which it reaches the first rank."""
-    kind, _, _, _, there = socket.getaddrinfo(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])[0]
-    with socket.socket(kind, socket.SOCK_DGRAM) as probe:
-        probe.connect(there)  # sends nothing
-        return str(probe.getsockname()[0])
 
 
 def _end_with_launcher() -> None:

@@ -71,7 +71,9 @@ class Address:
         """
         there = self.host, self.port
         with socket.create_connection(there, timeout=_ANSWER_SECONDS) as connection, connection.makefile() as file:
-            answer: dict[str, Any] = json.loads(file.readline(_LONGEST_ANSWER))
+            answer = json.loads(file.readline(_LONGEST_ANSWER))
+        if not (isinstance(answer, dict) and answer.keys() >= {"step", "place"}):
+            raise ValueError(f"not the answer of a worker: {answer}")
         return answer
 
 
@@ -178,7 +180,7 @@ class Silence:
         if (call := self._call) is None:
             return None
         self._looks += 1
-        if self._looks * self.pause <= self.allowed(*call):
+        if not found or self._looks * self.pause <= self.allowed(*call):
             return None
         steps = [answer["step"] for answer in found.values() if answer["step"] is not None]
         last = [number for number, answer in found.items() if answer["step"] == min(steps, default=None)]

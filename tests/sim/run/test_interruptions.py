@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run import interruptions
 from basinet.sim.run.interruptions import INTERRUPTIONS, stopping
 from basinet.sim.runtimes.meeting import WAIT, in_time, patience
 
@@ -30,10 +31,21 @@ def test_each_interruption_is_a_wish_to_stop_and_leaves_no_handler_behind(number
         if number == signal.SIGINT:
             with pytest.raises(KeyboardInterrupt, match="interrupted twice"):
                 os.kill(os.getpid(), number)
-        else:
-            os.kill(os.getpid(), number)
         assert len(said) == 1
     assert {n: signal.getsignal(n) for n in INTERRUPTIONS} == before
+
+
+def test_a_second_signal_is_an_echo_at_first_and_later_ends_at_once(monkeypatch):
+    said = []
+    with stopping(said.append) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(900)
+        monkeypatch.setattr(interruptions, "_ECHO_SECONDS", 900.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(interruptions, "_ECHO_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt, match="interrupted twice"):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert len(said) == 1
 
 
 def test_a_hang_up_that_is_ignored_stays_so():

@@ -137,6 +137,23 @@ def test_a_cluster_that_is_gone_is_an_error_once_the_others_have_ended():
     assert ended == [1]
 
 
+def test_an_interruption_waits_for_no_run():
+    begun, never = threading.Event(), threading.Event()
+
+    def hangs():
+        begun.set()
+        never.wait()
+
+    def nodes():
+        if not begun.is_set():
+            return [Node(2)]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        spread([hangs, begun.wait, lambda: None], [Needs(1, 1, 0)] * 3, nodes)
+    never.set()
+
+
 def test_a_thread_that_cannot_be_started_is_an_error_once_the_others_have_ended(monkeypatch):
     begin, ended, raised = threading.Thread.start, [], []
 
