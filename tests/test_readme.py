@@ -76,7 +76,7 @@ def test_the_experiments_of_a_page_are_valid(page):
 
 @pytest.mark.slow
 @pages_with("bash")
-def test_the_commands_of_a_page_work(page, tmp_path, monkeypatch, capsys, no_reports, quick_analysis):
+def test_the_commands_of_a_page_work(page, tmp_path, monkeypatch, capsys, no_reports):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(BaseServer, "serve_forever", lambda server: None)
     own = next((found for block in blocks(page, "yaml") if "task" in (found := yaml.safe_load(block))), BASE)

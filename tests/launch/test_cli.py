@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys, request, quick_analysis):
+def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys, request):
     assert main(["run", "tiny.yaml", "--out", "out", "--json"]) == 0
     found = capsys.readouterr()
     rows = json.loads(found.out)
@@ -262,7 +262,7 @@ def test_the_built_in_experiments_are_valid(folder, capsys):
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports, quick_analysis):
+def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports):
     few = ["steps=3", "batch_size=2", "task.train_size=40", "task.test_size=10"]
     assert main(["run", name, *few, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -271,7 +271,7 @@ def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports,
         assert list(row["baselines"]) == ["majority class", *(["root operator"] if name == "listops" else [])]
 
 
-def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports, quick_analysis):
+def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports):
     """Whatever the inputs are."""
     few = ["steps=2", "task.contents=6", "task.size=64", "task.cache=cache", "task.frames=3", "strategy=diffusion"]
     for inputs in (
@@ -288,7 +288,7 @@ def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports, quic
     assert row["state"] == "done" and len(row["baselines"]) == 3
 
 
-def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports, quick_analysis):
+def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports):
     """Of distorted photos, and of edited ones."""
     few = ["steps=2", "task.levels=1", "task.cache=cache", "strategy=diffusion", "model.channels=[2]"]
     for images in (
@@ -301,7 +301,7 @@ def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports, quic
         assert {"test_srocc_mean", "test_plcc_mean", "test_krocc_mean", "test_plcc_fitted_mean"} < row.keys()
 
 
-def test_the_experiment_with_videos_and_language_takes_steps(folder, capsys, no_reports, quick_analysis):
+def test_the_experiment_with_videos_and_language_takes_steps(folder, capsys, no_reports):
     few = ["steps=2", "batch_size=2", "evaluate_every=2", "task.videos=12", "task.test_videos=1", "strategy=diffusion"]
     assert main(["run", "video_language", *few, "task.partition=iid", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)

@@ -254,7 +254,7 @@ SMALL = Setting(
 
 
 @pytest.mark.slow
-def test_a_short_form_of_the_study_runs(tmp_path, quick_analysis):
+def test_a_short_form_of_the_study_runs(tmp_path):
     seen = []
     out = tmp_path / "out"
     findings = find_out(lambda done, what: seen.append(done), out, SMALL, SHORT)
@@ -333,7 +333,7 @@ def offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_full_scale_runs_on_small_files_of_the_same_form(tmp_path, offline, quick_analysis):
+def test_the_full_scale_runs_on_small_files_of_the_same_form(tmp_path, offline):
     """It is interrupted and goes on: what was finished is not done again, and what comes out is that of a whole one."""
     model = {"name": "resnet", "norm": "batch", "widths": [4], "blocks": [1]}
     setting = at_small_size(CIFAR10, tmp_path, "label", model)
@@ -358,7 +358,7 @@ def test_the_full_scale_runs_on_small_files_of_the_same_form(tmp_path, offline, 
 
 
 @pytest.mark.slow
-def test_a_wide_network_runs_on_files_with_fine_labels(tmp_path, offline, quick_analysis):
+def test_a_wide_network_runs_on_files_with_fine_labels(tmp_path, offline):
     model = {"name": "wide_resnet", "norm": "group", "depth": 10, "widen_factor": 1}
     whole = at_small_size(CIFAR100_WRN, tmp_path, "fine_label", model)
     family = whole.families[0].model_copy(update={"topologies": ("ring",), "factors": (1.0,), "lengths": ()})
