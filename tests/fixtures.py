@@ -10,8 +10,6 @@ import pytest
 import torch
 from hypothesis import settings
 
-from basinet.analysis.measures.measured import Effort
-from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
@@ -71,13 +69,6 @@ def no_reports():
     """Leave out the reports of runs where they are not the matter."""
     with without_reports():
         yield
-
-
-@pytest.fixture
-def quick_analysis(monkeypatch):
-    """Measure runs with little effort, where it is not the matter how well curvature is known."""
-    little = Effort(lanczos_steps=(10, 20), probes=(4, 4), trial=True)
-    monkeypatch.setitem(measure_replica.__kwdefaults__, "effort", little)
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def pages_with(language):
 
 @pytest.mark.slow
 @pages_with("python")
-def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys, no_reports, quick_analysis):
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys, no_reports):
     monkeypatch.chdir(tmp_path)
     scope = {"__name__": "page"}
     for block in blocks(page, "python"):
