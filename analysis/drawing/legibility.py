@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from basinet.analysis.drawing.legends import coinciding, labelled_lines
 from basinet.analysis.drawing.sizes import overlaps
@@ -64,7 +65,7 @@ def _boxes(texts: set[Text]) -> Iterator[tuple[Text, Bbox]]:
             yield text, text.get_window_extent()
 
 
-def _edges(boxes: Iterable[Bbox]) -> np.ndarray:
+def _edges(boxes: Iterable[Bbox]) -> NDArray[np.float64]:
     return np.array([box.extents for box in boxes]).reshape(-1, 4)
 
 

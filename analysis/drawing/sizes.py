@@ -8,6 +8,7 @@ from matplotlib import cbook
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+from numpy.typing import NDArray
 
 __all__ = ["cell_of", "overlaps", "shorten", "text_width", "wrap_text"]
 
@@ -94,7 +95,7 @@ def cell_of(ax: Axes) -> tuple[float, float]:
     return float(width * len(spec.colspan) / columns), float(height * len(spec.rowspan) / rows)
 
 
-def overlaps(first: np.ndarray, second: np.ndarray, slack: float = 0.0) -> np.ndarray:
+def overlaps(first: NDArray[np.float64], second: NDArray[np.float64], slack: float = 0.0) -> NDArray[np.bool_]:
     """Find which bounding boxes overlap, given as left, lower, right and upper edge.
 
     Args:
@@ -107,5 +108,6 @@ def overlaps(first: np.ndarray, second: np.ndarray, slack: float = 0.0) -> np.nd
     """
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    found: np.ndarray = (high - low > slack).all(-1)
-    return found
+    wide, tall = np.moveaxis(high - low > slack, -1, 0)
+    common: NDArray[np.bool_] = np.logical_and(wide, tall)
+    return common
