@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from basinet.algorithms.strategies import StrategyTraits
-from basinet.sim.agents.channel import num_messages
+from basinet.sim.agents.messages.edges import num_messages
 from basinet.sim.agents.placement import Placement
 from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import Stored, take
