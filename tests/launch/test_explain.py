@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from basinet.launch.cli import main
-from basinet.launch.explaining import in_ranges
+from basinet.launch.previews.explaining import in_ranges
 
 RING = {
     "task": "quadratic",

@@ -93,6 +93,7 @@ LATER = f"process {os.getpid()} on {HERE}\n1\n"
         (LATER, {"running": "dead", "waiting": "dead", "interrupted": "dead", "paused": "dead"}),
         ("", {"running": "dead", "waiting": "interrupted", "interrupted": "interrupted", "paused": "paused"}),
     ],
+    ids=["alive", "gone", "later", "free"],
 )
 def test_the_state_of_a_run_depends_on_whether_somebody_works_on_it(tmp_path, left, found):
     ended = ("done", "diverged", "failed")
