@@ -320,9 +320,7 @@ class EnvPart(_Part):
         conda: Name of an environment of conda, its file, or what that holds.
     """
 
-    env_vars: (
-        Mapping[str, Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]] | None
-    ) = None
+    env_vars: Mapping[str, _Word] | None = None
     working_dir: str | None = None
     py_modules: list[str] | None = None
     pip: list[str] | str | None = None

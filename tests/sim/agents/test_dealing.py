@@ -24,7 +24,7 @@ def test_replicas_are_dealt_whole_so_that_nothing_crosses(make_setup):
     assert (np.ptp(table(many, range(2)), axis=1) == 0).all()
 
 
-@pytest.mark.parametrize(("replicas", "workers"), [(1, 3), (2, 3), (3, 2), (5, 4), (2, 8)])
+@pytest.mark.parametrize(("replicas", "workers"), [(1, 3), (2, 3), (3, 2), (5, 4), (2, 8), (10, 11)])
 def test_few_replicas_are_shared_and_rows_are_even(make_setup, replicas, workers):
     setup = make_setup(trial=False, replicas=replicas, topology={"name": "torus", "agents": 16})
     owners = table(setup, range(workers))

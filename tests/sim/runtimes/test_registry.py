@@ -11,6 +11,7 @@ from basinet.launch.api import run
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config, RuntimePart
 from basinet.sim.runtimes import RUNTIMES
+from basinet.sim.runtimes import runtime as module
 from basinet.sim.runtimes.inline import Inline
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.build import build_setup
@@ -102,6 +103,13 @@ def test_a_worker_has_what_its_runtime_says(monkeypatch):
         ("ray", 0): ["cpu", 3, None, 2],
         ("ray", 1): ["cuda", 3, None, 2],
     }
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "processors", lambda: 8)
+    assert runtime_of(RuntimePart(name="torchrun")).threads() == 2
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")  # those of this rank alone
+    assert runtime_of(RuntimePart(name="torchrun")).threads() == 8
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # a task of Slurm is torchrun, whose ranks share them
+    assert runtime_of(RuntimePart(name="torchrun")).threads() == 2
     monkeypatch.delenv("RANK")
     assert runtime_of(RuntimePart(name="torchrun")).workers_here is None  # nobody has started any
 
