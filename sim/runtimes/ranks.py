@@ -109,11 +109,11 @@ class Ranks:
         return store, dist.ProcessGroupGloo(PrefixStore("channel", store), self.rank, self.size, _AS_LONG_AS_IT_TAKES)
 
     def _listen(self) -> tuple[Heart, Silence]:
-        """Begin to tell how this rank is, and to look after the others: the leader after all, and all after it."""
+        """Begin to tell how this rank is, and to look after others: the leader after all, itself too, all after it."""
         heart = Heart(own_host(), lambda: self.step())
         self.store.set(f"heart {self.rank}", pickle.dumps(heart.address))
-        others = [rank for rank in range(self.size) if (rank == 0) != (self.rank == 0)]
-        silence = Silence({rank: pickle.loads(self.store.get(f"heart {rank}")) for rank in others})
+        watched = range(self.size) if self.rank == 0 else [0]
+        silence = Silence({rank: pickle.loads(self.store.get(f"heart {rank}")) for rank in watched})
         threading.Thread(target=self._look_after, args=(silence,), name="silence", daemon=True).start()
         return heart, silence
 

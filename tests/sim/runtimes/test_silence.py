@@ -47,7 +47,8 @@ def test_a_process_that_is_stopped_does_not_answer(monkeypatch):
 
 def test_who_does_not_answer_is_named_after_a_number_of_looks_and_forgiven_by_an_answer(heart, monkeypatch):
     monkeypatch.setenv(SILENCE, "30")
-    watched = Silence({0: heart.address, 1: STOPPED})
+    watched = Silence({0: heart.address, 1: heart.address})
+    watched.workers[1] = STOPPED
     assert watched.pause == 3
     assert [watched.look() for _ in range(9)] == [None] * 9
     watched.workers[1] = heart.address
@@ -58,6 +59,16 @@ def test_who_does_not_answer_is_named_after_a_number_of_looks_and_forgiven_by_an
     assert watched.absent() == "worker 1 (process 42 on far) is gone"
     watched.forget()
     assert watched.look() is None
+
+
+def test_who_could_never_be_asked_is_not_taken_to_hang_or_to_be_gone(heart, monkeypatch, caplog):
+    """As behind a firewall, which lets through what the workers compute."""
+    monkeypatch.setenv(SILENCE, "30")
+    watched = Silence({0: heart.address, 1: STOPPED})
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker 1 (process 42 on far) cannot be asked from here: nobody will notice if they hang"
+    ]
+    assert [watched.look() for _ in range(20)] == [None] * 20 and watched.absent() is None
 
 
 def test_how_long_work_may_take_is_learnt_from_the_longest_before(heart, monkeypatch):
@@ -108,8 +119,11 @@ def test_a_port_to_which_something_else_answers_is_no_answer(monkeypatch):
                     connection.sendall(words)
 
         threading.Thread(target=answer, daemon=True).start()
-        watched = Silence({0: Address("127.0.0.1", server.getsockname()[1], "near", 1)})
-        assert watched.absent() is not None and watched.absent() is not None and watched.absent() is None
+        address = Address("127.0.0.1", server.getsockname()[1], "near", 1)
+        for _ in range(2):
+            with pytest.raises(ValueError):
+                address.ask()
+        assert address.ask()["step"] == 1
 
 
 def test_the_time_without_an_answer_is_a_positive_number(monkeypatch):
