@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from basinet.topologies import exponential, grid, one_peer_exponential, random_matchings, torus
+from basinet.topologies import cuts, exponential, grid, one_peer_exponential, random_matchings, torus
 from basinet.topologies.cuts import arrange, crossing_rows, crossings
 
 
@@ -98,6 +98,12 @@ def test_refinement_finds_the_two_halves_that_no_order_separates():
     """Two cliques joined by an edge, whose agents alternate: one row in each direction travels."""
     W = matrix(nx.barbell_graph(6, 0))[np.arange(12).reshape(2, 6).T.ravel()][:, np.arange(12).reshape(2, 6).T.ravel()]
     assert crossing_rows([W], arrange([W], [6, 6])) == 2
+
+
+def test_the_order_of_the_graph_is_kept_where_all_others_are_worse(monkeypatch):
+    monkeypatch.setattr(cuts, "_orders", lambda links: [np.random.default_rng(0).permutation(links.shape[0])])
+    monkeypatch.setattr(cuts, "refine", lambda nets, part, sizes: part)
+    assert arrange([matrix(nx.cycle_graph(8))], [4, 4]).tolist() == [0] * 4 + [1] * 4
 
 
 def test_a_graph_too_large_to_refine_is_cut_in_a_good_order():
