@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from basinet.sim.experiment.component import ExperimentError, look_in
-from basinet.sim.runtimes import ray_cluster
+from basinet.sim.runtimes.on_ray import ray_cluster
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
 
