@@ -144,7 +144,6 @@ def _nets(sequence: Sequence[csr_array]) -> csr_array:
         columns.append(np.concatenate([entries.row[heard], own]))
     row, column = np.concatenate(rows), np.concatenate(columns)
     nets = csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(sequence) * agents, agents))
-    nets.sum_duplicates()
     nets.data[:] = 1
     return nets
 

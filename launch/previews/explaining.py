@@ -54,16 +54,16 @@ def explained(setup: Setup, seats: Sequence[Seat]) -> dict[str, Any]:
 def _worker(setup: Setup, placement: Placement, rank: int, seat: Seat, pairs: np.ndarray, row: int) -> dict[str, Any]:
     mine = placement.owner.reshape(placement.replicas, placement.agents) == rank
     hosts = {replica: np.flatnonzero(agents).tolist() for replica, agents in enumerate(mine) if agents.any()}
-    count, received = int(mine.sum()), float(pairs[:, rank].sum())
+    count, sent, received = int(mine.sum()), float(pairs[rank].sum()), float(pairs[:, rank].sum())
     memory = {what: size * count for what, size in agent_bytes(setup).items()}
-    memory |= {"mixing": count * row if setup.exchanges else 0, "received": int(received * row)}
+    memory |= {"mixing": count * row if setup.exchanges else 0, "messages": int((sent + received) * row)}
     memory |= {"activations": count * _activations(setup), "data": _data(setup)}
     return {
         "machine": seat.machine,
         "device": seat.device,
         "threads": seat.threads,
         "hosts": hosts,
-        "sends": float(pairs[rank].sum()),
+        "sends": sent,
         "receives": received,
         "memory": memory,
     }

@@ -102,4 +102,4 @@ def _memory(workers: list[dict[str, Any]]) -> str:
     """Say what takes the memory of the worker that needs most."""
     most = max((worker["memory"] for worker in workers), key=lambda memory: sum(memory.values()))
     parts = [f"{what} {in_units(size)}" for what, size in most.items() if size]
-    return f"memory of the largest worker, at most, besides torch itself: {', '.join(parts)}"
+    return f"memory of the largest worker, estimated, besides torch itself: {', '.join(parts)}"
