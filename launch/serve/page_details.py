@@ -146,7 +146,7 @@ def abandoned(index: StudyIndex, entries: Iterable[Entry]) -> list[int]:
 
 
 def _locked(index: StudyIndex, entry: Entry) -> list[Path]:
-    """Return the folders that whoever works on a run may have locked; none if one of them is not below the served one."""
+    """Return the folders that whoever works on a run may have locked; none if one is not below the served one."""
     study = _study(index, entry)
     return [] if study == entry.path and (entry.path.parent / "experiment.yaml").exists() else [entry.path, study]
 
