@@ -139,13 +139,11 @@ def _nets(sequence: Sequence[csr_array]) -> csr_array:
     rows, columns = [], []
     for step, W in enumerate(sequence):
         entries = W.tocoo()
-        heard = entries.data != 0
+        heard = (entries.data != 0) & (entries.row != entries.col)
         rows.append(step * agents + np.concatenate([entries.col[heard], own]))
         columns.append(np.concatenate([entries.row[heard], own]))
     row, column = np.concatenate(rows), np.concatenate(columns)
-    nets = csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(sequence) * agents, agents))
-    nets.data[:] = 1
-    return nets
+    return csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(sequence) * agents, agents))
 
 
 def _links(nets: csr_array) -> csr_array:

@@ -3,7 +3,7 @@
 import networkx as nx
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, eye_array
 
 from basinet.topologies import cuts, exponential, grid, one_peer_exponential, random_matchings, torus
 from basinet.topologies.cuts import arrange, crossing_rows, crossings
@@ -99,15 +99,16 @@ def test_refinement_returns_agents_to_their_halves(monkeypatch):
     """Two cliques joined by an edge, of which two agents have changed places: one row in each direction travels."""
     monkeypatch.setattr(cuts, "_orders", lambda links: [])
     order = [0, 10, 2, 3, 4, 5, 6, 7, 8, 9, 1, 11]
-    W = matrix(nx.barbell_graph(6, 0))[order][:, order]
+    W = matrix(nx.barbell_graph(6, 0))[order][:, order] + eye_array(12)  # agents hear themselves, too
     assert crossing_rows([W], arrange([W], [6, 6])) == 2
 
 
-def test_bisection_puts_a_shuffled_ring_together_by_itself(monkeypatch):
+@pytest.mark.parametrize(("kind", "rows"), [(nx.Graph, 8), (nx.DiGraph, 4)])
+def test_bisection_puts_a_shuffled_ring_together_by_itself(kind, rows, monkeypatch):
     monkeypatch.setattr(cuts, "_orders", lambda links: [])
     monkeypatch.setattr(cuts, "refine", lambda nets, part, sizes: part)
-    W = shuffled(nx.cycle_graph(40), 3)
-    assert crossing_rows([W], arrange([W], [10] * 4)) == 8
+    W = shuffled(nx.cycle_graph(40, create_using=kind), 3)
+    assert crossing_rows([W], arrange([W], [10] * 4)) == rows
 
 
 def test_the_order_of_the_graph_is_kept_where_all_others_are_worse(monkeypatch):

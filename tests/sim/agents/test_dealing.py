@@ -40,6 +40,20 @@ def test_workers_of_a_machine_host_neighbours(make_setup):
     assert crossing_rows(setup.sequence, owner % 2) == 4
 
 
+def test_a_replica_stays_on_a_machine_and_each_way_to_share_one_is_arranged_once():
+    owner = Placement.of_groups(2, 4, ["a", "b", "a", "b"]).owner.reshape(2, 4)
+    assert [sorted({*row}) for row in owner.tolist()] == [[0, 2], [1, 3]]
+    asked = []
+
+    def arrange(sizes, groups):
+        asked.append((sizes, groups))
+        return np.array([1, 0, 1, 0])
+
+    owner = Placement.of_groups(3, 4, ["a", "a", "a", "a", "a", "b"], arrange).owner.reshape(3, 4)
+    assert asked == [([2, 2], [0, 0]), ([2, 2], [0, 1])]
+    assert owner.tolist() == [[1, 0, 1, 0], [3, 2, 3, 2], [5, 4, 5, 4]]
+
+
 def test_a_strategy_that_only_sums_is_split_in_order(make_setup):
     keys = {"trial": False, "replicas": 1, "topology": {"name": "grid", "agents": 12}}
     setup = make_setup(strategy="centralized", **keys)
