@@ -47,7 +47,7 @@ ACTORS = {"three actors": 3, "five actors on two machines": 5}
 
 
 def noting(folder: Path) -> type[MLP]:
-    """Make a model that notes what it is trained on, a file per process: the samples of one agent in one step a line."""
+    """Make a model that notes what it is trained on: a file per process, a line for an agent's samples in a step."""
 
     class Noting(MLP):
         def forward(self, x: Any) -> Any:
@@ -84,7 +84,8 @@ def carry_out(case: str, steps: int, out: Path, until: int | None = None, **runt
 def found(out: Path) -> tuple[list[dict[str, Any]], set[str]]:
     """Return what a run has measured, and what it has been trained on."""
     (path,) = out.glob("*/metrics.jsonl")
-    return load_run(path.parent).metrics, {line for file in out.with_name(f"{out.name}-drawn").iterdir() for line in file.open()}
+    files = out.with_name(f"{out.name}-drawn").iterdir()
+    return load_run(path.parent).metrics, {line for file in files for line in file.read_text().splitlines()}
 
 
 def difference(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> float:
