@@ -616,10 +616,10 @@ def _complaint(error: ValidationError) -> str:
     if isinstance(cause, ExperimentError):
         return str(cause)
     places = [str(part) for part in first["loc"] if part not in ("component",)]
-    *outer, last = places
-    part = _KEYED.get(".".join(outer)) if first["type"] == "extra_forbidden" else None
+    outer = ".".join(places[:-1])
+    part = _KEYED.get(outer) if first["type"] == "extra_forbidden" else None
     if part is not None:
-        return f"{'.'.join(places)}: {'.'.join(outer)} has no key '{last}'; {nearest(last, part.model_fields)}"
+        return f"{outer}.{places[-1]}: {outer} has no key '{places[-1]}'; {nearest(places[-1], part.model_fields)}"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
         given = first["input"] if isinstance(first["input"], str) else shown(first["input"])

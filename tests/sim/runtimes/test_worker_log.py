@@ -77,6 +77,7 @@ def test_a_cluster_gets_the_environment_and_the_modules_of_the_user(tmp_path, mo
         is_initialized=lambda: False, shutdown=lambda: None, init=lambda *_, **given: asked.append(given["runtime_env"])
     )
     monkeypatch.setattr(ray_cluster, "ray", fake)
+    monkeypatch.setattr(ray_cluster, "_say_less", lambda: None)
     (tmp_path / "basinettest_sent.py").write_text("import basinettest_beside.part")
     (tmp_path / "basinettest_beside").mkdir()
     for name in ("__init__", "part"):
