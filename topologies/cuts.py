@@ -203,7 +203,6 @@ def _bisect(links: csr_array, sizes: np.ndarray) -> np.ndarray:
     first = int(sizes[:half].sum())
     part = np.empty(len(order), dtype=np.int64)
     for agents, below, its in ((order[:first], 0, sizes[:half]), (order[first:], half, sizes[half:])):
-        agents = np.sort(agents)
         part[agents] = below + _bisect(links[agents][:, agents], its)
     return part
 

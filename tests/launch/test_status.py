@@ -140,6 +140,13 @@ def test_jobs_that_share_a_folder_lock_their_runs(tmp_path, last):
     assert states(tmp_path) == {"mine": "waiting", "lost": "running", "left": "waiting", "later": "waiting"}
 
 
+def test_the_experiment_that_has_changed_last_comes_first(tmp_path):
+    for place, silent in (("a/run", 100), ("z/new", 0), ("z/old", 500)):
+        folder, name = place.split("/")
+        say(plant(tmp_path / folder, name, "done"), silent)
+    assert [run.name for run in look(tmp_path)[0]] == ["z/new", "z/old", "a/run"]
+
+
 def test_a_run_that_is_silent_for_much_longer_than_ever_is_named(tmp_path):
     run = plant(tmp_path, "here", "running", lock=ALIVE)
     for pause, silent, said in ((0.5, 100, ""), (0.5, 900, "no sign of life for 9"), (60.0, 900, "")):
@@ -162,6 +169,7 @@ def test_the_lock_names_its_holder_and_is_renewed(tmp_path, monkeypatch):
         assert holder_of(tmp_path).shared
     (tmp_path / ".lock").write_text(f"process 7 on {HERE}")
     assert str(holder_of(tmp_path)) == f"process 7 on {HERE}" and holder_of(tmp_path).start == "", "as of old"
+    assert not Holder(os.getpid(), HERE, "", 0.0).has_ended() and Holder(10**30, HERE, "", 0.0).has_ended()
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     holder = Holder(child.pid, HERE, start_of(child.pid), 0.0)
     assert not holder.has_ended()

@@ -105,8 +105,9 @@ def test_of_workers_that_wait_for_each_other_those_that_are_behind_are_named(mon
         pass
     with watched.during("advance"):
         said = [watched.look() for _ in range(11)][-1]
-    for made in hearts:
-        made.close()
+        for made in hearts:
+            made.close()
+        assert watched.look() is None, "nobody tells where the work is"
     assert said is not None and said.startswith("worker 1 (") and "at step 7 in " in said
 
 
@@ -114,13 +115,13 @@ def test_a_port_to_which_something_else_answers_is_no_answer(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
-            for words in (b"HTTP/1.1 400\n", b"[1]\n", json.dumps({"step": 1, "place": "a.py:1"}).encode() + b"\n"):
+            for words in (b"HTTP/1.1 400\n", b"[1]\n", b'{"step": 1}\n', json.dumps({"step": 1, "place": "a.py:1"}).encode() + b"\n"):
                 with server.accept()[0] as connection:
                     connection.sendall(words)
 
         threading.Thread(target=answer, daemon=True).start()
         address = Address("127.0.0.1", server.getsockname()[1], "near", 1)
-        for _ in range(2):
+        for _ in range(3):
             with pytest.raises(ValueError):
                 address.ask()
         assert address.ask()["step"] == 1
