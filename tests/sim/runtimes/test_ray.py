@@ -27,6 +27,7 @@ from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.run.trajectory import load_trajectory
 from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.topologies.cuts import crossing_rows
+from tests import same_everywhere
 from tests.processes import HANGS
 
 pytestmark = pytest.mark.ray
@@ -271,6 +272,16 @@ def test_the_partitioner_makes_no_difference_to_the_result(kept_actors, tmp_path
     assert crossing == {"auto": 6, "none": 12}
     for a, b in zip(*found.values(), strict=True):
         assert a == pytest.approx(b, rel=1e-10, abs=1e-12)
+
+
+def test_actors_draw_and_measure_what_one_process_does_in_runs_of_all_kinds(kept_actors, tmp_path):
+    three = {"name": "ray", "actors": 3, "cpus_per_actor": 0.5}
+    for case in same_everywhere.CASES:
+        for name, runtime in (("here", {}), ("there", three)):
+            same_everywhere.carry_out(case, 8, tmp_path / name / case, **runtime)
+        (here, drawn), (there, drawn_there) = (same_everywhere.found(tmp_path / n / case) for n in ("here", "there"))
+        assert drawn == drawn_there and len(drawn) >= 8 * same_everywhere.AGENTS, case
+        assert same_everywhere.difference(here, there) < 1e-10, case
 
 
 @pytest.mark.parametrize(("actors", "strategy"), [(3, "diffusion"), (1, "consensus"), (2, "centralized")])
