@@ -38,7 +38,7 @@ def evaluation() -> Iterator[Row]:
 
 def replicas(repeats: int = 5) -> Iterator[Row]:
     """Compare one command with ten replicas to ten commands with one, on the clock, start-up and all."""
-    keys = ["model.hidden=[128]", "task=digits", "cases={}", "strategy=diffusion", "batch_size=32", "steps=1000"]
+    keys = ["model.hidden=[128]", "task=digits", "cases=null", "strategy=diffusion", "batch_size=32", "steps=1000"]
 
     def command(*more: str) -> float:
         with tempfile.TemporaryDirectory() as out:
