@@ -105,7 +105,8 @@ def ranks(means: Sequence[float], direction: Direction | None) -> list[float]:
     values = np.array(means, dtype=float) * (-1 if direction == "larger" else 1)
     order = np.sort(values[~np.isnan(values)])
     better, not_worse = (np.searchsorted(order, values, side) for side in ("left", "right"))
-    return np.where(np.isnan(values), math.nan, (better + not_worse + 1) / 2).tolist()
+    found = np.where(np.isnan(values), math.nan, (better + not_worse + 1) / 2)
+    return [float(rank) for rank in found]
 
 
 def best_of_each(
