@@ -54,7 +54,7 @@ def test_what_draws_tabulates_and_compiles_is_not_imported_before_the_first_step
         "import sys\n"
         "from basinet.launch import api\n"
         "from basinet.launch.cli import main\n"
-        f"api.simulate = lambda *_: sys.exit(str({late!r} & {{*sys.modules}}))\n"
+        f"api.simulate = lambda *_, **__: sys.exit(str({late!r} & {{*sys.modules}}))\n"
         f"main({['run', *keys, '--out', str(tmp_path / 'out')]!r})\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -21,12 +21,12 @@ with _loading():
     from basinet.launch.cli.commands import run_command
     from basinet.sim.agents.worker import Worker
 
-def simulate(*arguments, _simulate=api.simulate, _advance=Worker.advance):
+def simulate(*arguments, _simulate=api.simulate, _advance=Worker.advance, **named):
     def advance(self, until):
         marks.setdefault("first step", time.process_time())
         return _advance(self, until)
     Worker.advance = advance  # not before: the experiment is tried out in small
-    return _simulate(*arguments)
+    return _simulate(*arguments, **named)
 
 api.simulate = simulate
 assert main(sys.argv[1:]) == 0
