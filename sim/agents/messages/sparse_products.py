@@ -58,7 +58,7 @@ def mix(
     if "basinet.algorithms.row_kernels" not in sys.modules:
         _multiplied += int(starts[-1] - starts[0]) * (_CALL + x.shape[1])
         if _multiplied <= _WORTH:
-            mix_by_numpy(starts, columns, weights, x, own, sums, out, add)
+            mix_by_numpy(starts, columns, weights, x, own, sums, out, add)  # type: ignore[no-untyped-call]
             return
     from basinet.sim.agents.messages import mixing_kernels  # imports numba, which is slow
 

@@ -66,5 +66,7 @@ def test_a_short_run_multiplies_by_numpy_and_a_long_one_by_compiled_loops(monkey
     monkeypatch.setattr(mixing_kernels, "mix", lambda *_: used.append("compiled"))
     starts, places, values = pad(csr_array(np.ones((7, 2))))
     for _ in range(5):
-        sparse_products.mix(starts, places, values, np.ones((2, 5)), np.ones((7, 5)), np.ones(7), np.ones((7, 5)), False)
+        sparse_products.mix(
+            starts, places, values, np.ones((2, 5)), np.ones((7, 5)), np.ones(7), np.ones((7, 5)), False
+        )
     assert used == ["NumPy"] * 3 + ["compiled"] * 2
