@@ -1,6 +1,7 @@
 """The configuration of one run: every component chosen, every value single and validated."""
 
 import inspect
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -124,7 +125,7 @@ KINDS: dict[str, Kind] = {
     "adapters": Kind("adapters", ADAPTERS, noun="adapter"),
     "topology": Kind(
         "topology",
-        {**TOPOLOGIES, **SEQUENCES},
+        ChainMap(SEQUENCES, TOPOLOGIES),
         ("num_agents", "seed"),
         lambda given: isinstance(given, nx.Graph | GraphSequence),
     ),
