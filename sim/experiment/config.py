@@ -328,6 +328,13 @@ class EnvPart(_Part):
     uv: list[str] | str | None = None
     conda: str | dict[str, Any] | None = None
 
+    @model_validator(mode="after")
+    def _one_installer(self) -> Self:
+        given = [key for key in ("pip", "uv", "conda") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ExperimentError(f"runtime.env: got {' and '.join(given)}; allowed is one of pip, uv and conda")
+        return self
+
     def given(self) -> dict[str, Any]:
         """Return what was given, as Ray takes it."""
         return self.model_dump(exclude_none=True)

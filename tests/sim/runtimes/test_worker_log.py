@@ -118,5 +118,14 @@ def test_an_environment_is_for_actors_and_one_for_all(make_setup):
     with pytest.raises(ExperimentError, match=r"runtime.env: the workers of runtime.name=inline"):
         runtime_of(inline.config.runtime).check(inline)
     other = make_setup(trial=False, runtime={"name": "ray"})
+    for env, wrong in (
+        ({"working_dir": "/nowhere"}, r"runtime.env.working_dir: /nowhere does not exist here"),
+        ({"py_modules": ["s3://mine/x.zip", "/nowhere"]}, r"runtime.env.py_modules: /nowhere does not exist here"),
+    ):
+        config = make_setup(trial=False, runtime={"name": "ray", "env": env})
+        with pytest.raises(ExperimentError, match=wrong):
+            runtime_of(config.config.runtime).check(config)
+    with pytest.raises(ExperimentError, match=r"runtime.env: got pip and conda; allowed is one of pip, uv and conda"):
+        make_setup(trial=False, runtime={"name": "ray", "env": {"pip": ["a"], "conda": "b"}})
     with pytest.raises(ExperimentError, match=r"runtime.env: it differs among the runs"):
         type(runtime_of(ray.config.runtime)).carry_out([], [ray.config.runtime, other.config.runtime])
