@@ -7,7 +7,6 @@ import shutil
 import pytest
 import yaml
 
-from basinet.launch import api
 from basinet.launch.cli import main
 from basinet.sim.run import files
 from basinet.sim.run.folder import load_run
@@ -28,11 +27,10 @@ FIRST, SECOND = "diffusion-atc_seed=0", "diffusion-atc_seed=1"
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
+def command(tmp_path, monkeypatch, capsys, no_reports):
     """Run the command, and do something at step 4 of the first run; return its status and what it says."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(RUN))
-    monkeypatch.setattr(api, "write_report", lambda out: None)
     look = Progress._look
 
     def run(out, happens=lambda: None):
