@@ -587,14 +587,6 @@ def test_a_finished_run_that_is_interrupted_before_its_analysis_stays_finished(c
     assert carry_out(alone) == {RUN: "done"} and view(alone) == shown
 
 
-def test_a_folder_that_is_removed_ends_the_run(carry_out, alone):
-    monitor = Silent()
-    monitor.advanced = lambda *_: shutil.rmtree(alone, ignore_errors=True)
-    with pytest.raises(ExperimentError, match=r"isolated: the folder was removed during the run$"):
-        carry_out(alone, monitor, fresh=True)
-    assert not (alone / RUN).exists()
-
-
 def test_an_experiment_whose_record_is_lost_is_known_by_its_runs(carry_out, finished):
     whole = contents(finished)
     (finished / "experiment.yaml").unlink()
