@@ -140,7 +140,7 @@ def _state_of(entry: Entry, now: float, experiment: Path, gone: str, *, attended
     state = _judged(entry.state, attended=attended, left=bool(gone))
     why = " ".join(str(status.get("error", "")).split()) or entry.problem
     if state == "dead":
-        why = f"{gone} has ended without leaving word" if gone else "no process has locked the folder"
+        why = f"{gone} has ended without leaving word" if gone else "no process works on it"
     elif state == "running" and silence is not None and usage:
         pause = usage["longest_pause"]
         if silence > max(_LEAST_PATIENCE, _PAUSES * pause):

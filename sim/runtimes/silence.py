@@ -203,14 +203,17 @@ class Silence:
         """Forget how often workers have not answered, while nobody needs them."""
         self._missed = dict.fromkeys(self.workers, 0)
 
-    def absent(self) -> str | None:
+    def absent(self, excused: Callable[[int], bool] = lambda _: False) -> str | None:
         """Look for workers that do not answer right now, where others have lost the connection to one.
 
+        Args:
+            excused: Whether a worker that does not answer has left word why.
+
         Returns:
-            Which ones do not, in a sentence; None if all do.
+            Which ones do not, and are not excused, in a sentence; None if there are none.
         """
         found = self._ask()
-        missing = [number for number in self._reached if number not in found]
+        missing = [number for number in self._reached if number not in found and not excused(number)]
         return f"{self._names(missing)} {'is' if len(missing) == 1 else 'are'} gone" if missing else None
 
     def _ask(self) -> dict[int, dict[str, Any]]:

@@ -191,7 +191,7 @@ def test_exit_statuses_and_what_is_listed(tmp_path, capsys, monkeypatch):
     plant(new, "two", "diverged")
     assert main(["status"]) == 0
     found = capsys.readouterr()
-    assert "│" not in found.out and found.err == "2 runs are finished; --all lists them, too\n"
+    assert "│" not in found.out and found.err == "2 finished runs not listed; --all lists all\n"
     assert main(["status", "--all", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["new/two", "old/one"]
     bad = plant(new, "three", "failed", step=7)
@@ -314,7 +314,7 @@ def test_a_killed_run_is_dead_and_its_command_goes_on(tmp_path, capsys, monkeypa
             return 0
 
     run = processes.start(main, ["run", "e.yaml", "--out", "out", "--quiet"])
-    processes.wait_until(lambda: Path("out/diffusion-atc/checkpoint/state.pt").exists() and reached())
+    processes.wait_until(lambda: Path("out/diffusion-atc/checkpoint/state.safetensors").exists() and reached())
     assert main(["status", "out", "--json"]) == 3
     first, second = json.loads(capsys.readouterr().out)
     assert {first["name"]: first["state"], second["name"]: second["state"]} == {

@@ -65,7 +65,7 @@ def _show(names: list[str], explanation: dict[str, Any]) -> None:
     rows = []
     for rank, worker in enumerate(workers):
         place = [str(rank), worker["machine"], worker["device"], str(worker["threads"]), _hosted(worker["hosts"])]
-        sent = [f"{worker[key]:g}" for key in ("sends", "receives")]
+        sent = [_number(worker[key]) for key in ("sends", "receives")]
         rows.append([*place, *sent, in_units(sum(worker["memory"].values()))])
     write_table(("worker", "machine", "device", "threads", "hosts", "sends rows", "receives rows", "memory"), rows)
     write(*_travelling(explanation), _memory(workers))
@@ -87,8 +87,8 @@ def _travelling(explanation: dict[str, Any]) -> list[str]:
     lines = []
     if pair is not None:
         lines.append(
-            f"between workers: {rows:g} rows per combine, {in_units(size)} if they are parameters; most from worker"
-            f" {pair[0]} to {pair[1]}, {pair[2]:g}"
+            f"between workers: {_number(rows)} rows per combine, {in_units(size)} if they are parameters; most from"
+            f" worker {pair[0]} to {pair[1]}, {_number(pair[2])}"
         )
     if explanation["summed"]:
         lines.append("between workers: sums over the agents of a replica, by all-reduce")
@@ -96,6 +96,11 @@ def _travelling(explanation: dict[str, Any]) -> list[str]:
     simulated = explanation["simulated_bytes"]
     said = "not the same in each period" if simulated is None else f"{in_units(simulated)} per step"
     return [*lines, f"between agents, as simulated: {said}"]
+
+
+def _number(count: float) -> str:
+    """Write a mean number of rows."""
+    return f"{count:.2f}".rstrip("0").rstrip(".")
 
 
 def _memory(workers: list[dict[str, Any]]) -> str:

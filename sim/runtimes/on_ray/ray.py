@@ -3,13 +3,14 @@
 import math
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import RuntimePart
+from basinet.sim.experiment.config import EnvPart, RuntimePart
 from basinet.sim.runtimes.on_ray.run_packing import Needs, seated, spread
 from basinet.sim.runtimes.runtime import Runtime, Seat
 from basinet.sim.runtimes.team import Team
@@ -47,12 +48,17 @@ class Ray(Runtime):
         return self.part.threads or max(1, int(self.part.cpus_per_actor))
 
     def check(self, setup: Setup) -> None:
-        """Check that Ray can reserve what an actor needs: a part of a GPU, or whole ones."""
+        """Check that Ray can reserve what an actor needs, and that what it sends to actors is here."""
         if self.part.gpus_per_actor > 1 and self.part.gpus_per_actor % 1:
             raise ExperimentError(
                 f"runtime.gpus_per_actor: got {self.part.gpus_per_actor:g}; allowed are fractions of one GPU, and whole"
                 " numbers of GPUs"
             )
+        env = self.part.env or EnvPart()
+        for key, paths in ("working_dir", [env.working_dir or "."]), ("py_modules", env.py_modules or []):
+            for path in paths:
+                if "://" not in path and not Path(path).exists():
+                    raise ExperimentError(f"runtime.env.{key}: {path} does not exist here, from where Ray sends it")
 
     def seats(self) -> list[Seat]:
         """Say where actors would be if nothing else used the cluster."""

@@ -10,7 +10,7 @@ import torch
 from basinet.launch.api import run
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config, RuntimePart
-from basinet.sim.runtimes import RUNTIMES
+from basinet.sim.runtimes import ON_RANKS, RUNTIMES
 from basinet.sim.runtimes import runtime as module
 from basinet.sim.runtimes.inline import Inline
 from basinet.sim.runtimes.runtime import runtime_of
@@ -64,6 +64,10 @@ def test_an_unknown_runtime_is_refused_with_the_names_of_all():
     for given in ("rya", {"name": "rya"}):
         with pytest.raises(ExperimentError, match=sentence):
             Config.parse({**BASE, "strategy": "diffusion", "runtime": given})
+
+
+def test_runtimes_on_ranks_are_known_without_their_modules():
+    assert {name for name in RUNTIMES if runtime_of(RuntimePart(name=name)).on_ranks} == ON_RANKS
 
 
 def test_no_room_compares_the_names_of_runtimes():

@@ -57,6 +57,7 @@ def test_who_does_not_answer_is_named_after_a_number_of_looks_and_forgiven_by_an
     assert [watched.look() for _ in range(9)] == [None] * 9
     assert watched.look() == "worker 1 (process 42 on far) has not answered for 30 s"
     assert watched.absent() == "worker 1 (process 42 on far) is gone"
+    assert watched.absent(lambda number: number == 1) is None
     watched.forget()
     assert watched.look() is None
 
