@@ -116,7 +116,12 @@ def test_a_port_to_which_something_else_answers_is_no_answer(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
-            for words in (b"HTTP/1.1 400\n", b"[1]\n", b'{"step": 1}\n', json.dumps({"step": 1, "place": "a.py:1"}).encode() + b"\n"):
+            for words in (
+                b"HTTP/1.1 400\n",
+                b"[1]\n",
+                b'{"step": 1}\n',
+                json.dumps({"step": 1, "place": "a.py:1"}).encode() + b"\n",
+            ):
                 with server.accept()[0] as connection:
                     connection.sendall(words)
 
