@@ -204,7 +204,7 @@ def test_powers_shrink_at_the_mixing_rate():
     assert norms[1] / norms[0] == pytest.approx(mixing_rate(W), rel=1e-6)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(num_agents=st.integers(1, 12), seed=st.integers(0, 1000))
 def test_perron_vector_is_conserved(num_agents, seed):
     rng = np.random.default_rng(seed)

@@ -63,7 +63,7 @@ def graphs(draw, directed=False):
 
 
 @pytest.mark.parametrize("policy", FROM_GRAPH)
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(graph=graphs())
 def test_rows_are_convex_combinations_of_neighbours(policy, graph):
     W = policy(graph)
@@ -78,7 +78,7 @@ def test_rows_are_convex_combinations_of_neighbours(policy, graph):
 
 
 @pytest.mark.parametrize("policy", SYMMETRIC)
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(graph=graphs())
 def test_symmetric_policies_weigh_all_agents_alike(policy, graph):
     W = policy(graph)
@@ -87,7 +87,7 @@ def test_symmetric_policies_weigh_all_agents_alike(policy, graph):
 
 
 @pytest.mark.parametrize("policy", DIRECTED)
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(graph=graphs(directed=True))
 def test_directed_graphs(policy, graph):
     W = policy(graph)
@@ -109,7 +109,7 @@ def test_node_order_is_the_graphs_own(policy, graph, data):
     np.testing.assert_allclose(policy(shuffled).toarray(), expected, rtol=0, atol=1e-10)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(graph=graphs())
 def test_perron_vector_of_uniform_weights(graph):
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
@@ -117,7 +117,7 @@ def test_perron_vector_of_uniform_weights(graph):
     np.testing.assert_allclose(perron_vector(uniform(graph)), sizes / sizes.sum(), rtol=1e-12)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(graph=graphs())
 def test_laplacian_and_metropolis_by_definition(graph):
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
@@ -190,7 +190,7 @@ def test_every_policy_on_every_family(family):
             np.testing.assert_allclose(perron_vector(W), 1 / len(graph), rtol=1e-12)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(graph=graphs(), keep=st.floats(0, 0.99))
 def test_lazy_by_definition(graph, keep):
     expected = keep * np.eye(len(graph)) + (1 - keep) * metropolis(graph).toarray()
@@ -198,7 +198,7 @@ def test_lazy_by_definition(graph, keep):
     assert smallest_eigenvalue(lazy(graph)) >= -1e-14
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(graph=graphs(), data=st.data())
 def test_hastings_has_the_wanted_perron_vector(graph, data):
     wanted = data.draw(st.lists(st.floats(0.01, 100), min_size=len(graph), max_size=len(graph)))
@@ -213,7 +213,7 @@ def test_hastings_has_the_wanted_perron_vector(graph, data):
     np.testing.assert_array_equal(hastings(graph).toarray(), metropolis(graph).toarray())
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(graph=graphs(), data=st.data())
 def test_relative_policies_by_definition(graph, data):
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
@@ -230,7 +230,7 @@ def test_relative_policies_by_definition(graph, data):
 
 
 @pytest.mark.parametrize("directed", [False, True])
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(data=st.data())
 def test_sinkhorn_is_doubly_stochastic(directed, data):
     W = sinkhorn(data.draw(graphs(directed=directed))).toarray()

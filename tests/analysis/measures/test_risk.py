@@ -69,14 +69,14 @@ def test_a_double_well_ends_on_the_side_where_it_began(width: float, tilt: float
 
     roots = np.sort(np.roots([4, 0, -4, tilt]).real)
     bottoms = {side: float(wells(torch.tensor(roots[i] * width))) for side, i in ((-1, 0), (1, 2))}
-    for start in np.linspace(-3, 3, 13):
+    for start in np.linspace(-3, 3, 41):
         if abs(start - roots[1]) < 1e-6:
             continue
         found = risk_of(wells, start * width, gradient_tolerance=1e-8 / width)
         assert found.minimum == pytest.approx(bottoms[1 if start > roots[1] else -1], abs=1e-12)
 
 
-@pytest.mark.parametrize("start", np.linspace(0.1, 6.2, 12))
+@pytest.mark.parametrize("start", np.linspace(0.1, 6.2, 30))
 def test_a_row_of_wells_is_not_run_down(start: float) -> None:
     found = risk_of(lambda x: 0.2 * x - x.cos(), start, gradient_tolerance=1e-9)
     bottom = -np.arcsin(0.2) + (2 * np.pi if start > np.pi + np.arcsin(0.2) else 0)

@@ -19,7 +19,7 @@ def agent_shares(parts: list[NDArray[np.int64]], labels: NDArray[np.int64]) -> N
     return counts / counts.sum(0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=60)
 @given(
     name=st.sampled_from(DISJOINT),
     num_agents=st.integers(1, 12),
