@@ -4,7 +4,7 @@ __all__ = ["RUNTIMES"]
 
 RUNTIMES = {
     "inline": "basinet.sim.runtimes.inline:Inline",
-    "ray": "basinet.sim.runtimes.ray:Ray",
+    "ray": "basinet.sim.runtimes.on_ray.ray:Ray",
     "torchrun": "basinet.sim.runtimes.torchrun:Torchrun",
 }
 """The class of each runtime by name, as `module:class`; the module is imported when a run asks for it."""

@@ -285,7 +285,7 @@ def test_a_killed_run_is_dead_and_its_command_goes_on(tmp_path, capsys, monkeypa
             return 0
 
     run = processes.start(main, ["run", "e.yaml", "--out", "out", "--quiet"])
-    processes.wait_until(lambda: Path("out/diffusion-atc/checkpoint/state.pt").exists() and reached())
+    processes.wait_until(lambda: Path("out/diffusion-atc/usage.json").exists() and reached())
     assert main(["status", "out", "--json"]) == 3
     first, second = json.loads(capsys.readouterr().out)
     assert {first["name"]: first["state"], second["name"]: second["state"]} == {

@@ -24,7 +24,7 @@ from basinet.sim.run.listeners import Feeds, Listeners
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.run.trajectory import load_trajectory
-from basinet.sim.runtimes.run_packing import Needs
+from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.topologies.cuts import crossing_rows
 from tests.processes import HANGS
 
@@ -189,7 +189,7 @@ def test_an_actor_that_has_hosted_a_run_hosts_the_next_and_computes_what_a_new_o
 
 
 def test_no_crew_stays_idle_while_another_one_waits_for_room(monkeypatch):
-    from basinet.sim.runtimes import ray_crews
+    from basinet.sim.runtimes.on_ray import ray_crews
 
     class Group:
         """A reservation for which there is room or not."""
@@ -240,7 +240,7 @@ def test_no_crew_stays_idle_while_another_one_waits_for_room(monkeypatch):
 @pytest.fixture(scope="module")
 def kept_actors(ray_cluster):
     """Let the tests from here on share actors, which those before must not: to start one takes seconds."""
-    from basinet.sim.runtimes.ray_crews import kept_crews
+    from basinet.sim.runtimes.on_ray.ray_crews import kept_crews
 
     with kept_crews():
         yield

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from basinet.sim.experiment.component import ExperimentError, look_in
-from basinet.sim.runtimes import ray_cluster
+from basinet.sim.runtimes.on_ray import ray_cluster
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
 
@@ -74,7 +74,10 @@ def test_the_log_of_a_machine_that_does_not_see_the_folder_says_so(tmp_path, cap
 def test_a_cluster_gets_the_environment_and_the_modules_of_the_user(tmp_path, monkeypatch):
     asked = []
     fake = SimpleNamespace(
-        is_initialized=lambda: False, shutdown=lambda: None, init=lambda *_, **given: asked.append(given["runtime_env"])
+        is_initialized=lambda: False,
+        shutdown=lambda: None,
+        init=lambda *_, **given: asked.append(given["runtime_env"]),
+        _private=SimpleNamespace(worker=SimpleNamespace()),
     )
     monkeypatch.setattr(ray_cluster, "ray", fake)
     (tmp_path / "basinettest_sent.py").write_text("import basinettest_beside.part")

@@ -15,9 +15,9 @@ import ray
 
 from basinet.sim.engines import EngineName
 from basinet.sim.run.records import Row
-from basinet.sim.runtimes.ray_crews import leave, take
-from basinet.sim.runtimes.ray_losses import answers, check_ray
-from basinet.sim.runtimes.run_packing import Needs
+from basinet.sim.runtimes.on_ray.ray_crews import leave, take
+from basinet.sim.runtimes.on_ray.ray_losses import answers, check_ray
+from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.sim.runtimes.silence import Silence
 from basinet.sim.runtimes.team import Analysis, Stopped, Team
 from basinet.sim.runtimes.worker_log import note_unseen

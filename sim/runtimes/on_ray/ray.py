@@ -11,7 +11,7 @@ import torch
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import EnvPart, RuntimePart
-from basinet.sim.runtimes.run_packing import Needs, seated, spread
+from basinet.sim.runtimes.on_ray.run_packing import Needs, seated, spread
 from basinet.sim.runtimes.runtime import Runtime, Seat
 from basinet.sim.runtimes.team import Team
 from basinet.sim.setup.setup import Setup
@@ -24,7 +24,7 @@ class Ray(Runtime):
 
     def team(self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]) -> Team:
         """Start actors, and wait until the cluster has placed them."""
-        from basinet.sim.runtimes.ray_team import RayTeam
+        from basinet.sim.runtimes.on_ray.ray_team import RayTeam
 
         return RayTeam(setup, _needs(self.part), engine, stop, waiting)
 
@@ -62,7 +62,7 @@ class Ray(Runtime):
 
     def seats(self) -> list[Seat]:
         """Say where actors would be if nothing else used the cluster."""
-        from basinet.sim.runtimes.ray_cluster import check_room, nodes_ahead
+        from basinet.sim.runtimes.on_ray.ray_cluster import check_room, nodes_ahead
 
         needs, there = _needs(self.part), nodes_ahead()
         check_room(needs, there)
@@ -77,8 +77,8 @@ class Ray(Runtime):
     @staticmethod
     def carry_out(work: Sequence[Callable[[], None]], parts: Sequence[RuntimePart]) -> None:
         """Execute runs in parallel, as many as fit on the cluster; actors are kept for the next run."""
-        from basinet.sim.runtimes.ray_cluster import check_room, cluster, nodes
-        from basinet.sim.runtimes.ray_crews import kept_crews
+        from basinet.sim.runtimes.on_ray.ray_cluster import check_room, cluster, nodes
+        from basinet.sim.runtimes.on_ray.ray_crews import kept_crews
 
         needs = [_needs(part) for part in parts]
         with cluster(_env(parts)):

@@ -83,7 +83,8 @@ def answers(pending: list[Any], silence: Silence | None = None, stop: threading.
             raise
         except _DEATHS as dead:
             if isinstance(dead, RayActorError) and dead.actor_init_failed:
-                raise
+                why = [line.strip() for line in str(dead).splitlines() if line.strip()][-1]
+                raise RuntimeError(f"an actor cannot be set up: {why}") from dead
             raise WorkerLost(_obituary(dead, silence)) from dead
         except Exception:
             if not ray.is_initialized():  # as this process ends
