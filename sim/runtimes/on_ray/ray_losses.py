@@ -57,6 +57,7 @@ def answers(pending: list[Any], silence: Silence | None = None, stop: threading.
     Raises:
         Stopped: `stop` was set.
         WorkerLost: An actor has died or hangs, or the actors have lost their connection.
+        RuntimeError: An actor cannot be set up.
         RayTaskError: An actor has raised what cannot be pickled.
         Exception: An actor's exception as it was, with Ray's as its cause.
     """

@@ -7,9 +7,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from basinet.sim.experiment.component import ExperimentError, look_in
-from basinet.sim.runtimes.on_ray import ray_cluster
+from basinet.sim.runtimes.on_ray import ray_cluster, ray_losses
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
 
@@ -131,3 +132,14 @@ def test_an_environment_is_for_actors_and_one_for_all(make_setup):
         make_setup(trial=False, runtime={"name": "ray", "env": {"pip": ["a"], "conda": "b"}})
     with pytest.raises(ExperimentError, match=r"runtime.env: it differs among the runs"):
         type(runtime_of(ray.config.runtime)).carry_out([], [ray.config.runtime, other.config.runtime])
+
+
+def test_an_actor_that_cannot_be_set_up_is_explained_in_a_sentence(monkeypatch):
+    def get(*_, **__):
+        raise ActorDiedError(
+            RayTaskError("Actor.__init__", "ray::Actor()\n  File\nImportError: no mine", ImportError())
+        )
+
+    monkeypatch.setattr(ray_losses.ray, "get", get)
+    with pytest.raises(RuntimeError, match=r"^an actor cannot be set up: ImportError: no mine$"):
+        ray_losses.answers([])
