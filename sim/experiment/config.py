@@ -1,6 +1,7 @@
 """The configuration of one run: every component chosen, every value single and validated."""
 
 import inspect
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -124,7 +125,7 @@ KINDS: dict[str, Kind] = {
     "adapters": Kind("adapters", ADAPTERS, noun="adapter"),
     "topology": Kind(
         "topology",
-        {**TOPOLOGIES, **SEQUENCES},
+        ChainMap(SEQUENCES, TOPOLOGIES),
         ("num_agents", "seed"),
         lambda given: isinstance(given, nx.Graph | GraphSequence),
     ),
@@ -320,9 +321,7 @@ class EnvPart(_Part):
         conda: Name of an environment of conda, its file, or what that holds.
     """
 
-    env_vars: (
-        Mapping[str, Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]] | None
-    ) = None
+    env_vars: Mapping[str, _Word] | None = None
     working_dir: str | None = None
     py_modules: list[str] | None = None
     pip: list[str] | str | None = None
@@ -520,7 +519,7 @@ class Config(_Part):
     def _length(self) -> Self:
         given = [key for key in LENGTHS if getattr(self, key) is not None]
         if len(given) > 1:
-            raise ValueError(f"{given[0]}: give {' or '.join(given)}, not both")
+            raise ExperimentError(f"{given[0]}: give {' or '.join(given)}, not both")
         return self
 
     @classmethod
@@ -625,10 +624,10 @@ def _complaint(error: ValidationError) -> str:
     if isinstance(cause, ExperimentError):
         return str(cause)
     places = [str(part) for part in first["loc"] if part not in ("component",)]
-    *outer, last = places
-    part = _KEYED.get(".".join(outer)) if first["type"] == "extra_forbidden" else None
+    outer = ".".join(places[:-1])
+    part = _KEYED.get(outer) if first["type"] == "extra_forbidden" else None
     if part is not None:
-        return f"{'.'.join(places)}: {'.'.join(outer)} has no key '{last}'; {nearest(last, part.model_fields)}"
+        return f"{outer}.{places[-1]}: {outer} has no key '{places[-1]}'; {nearest(places[-1], part.model_fields)}"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
         given = first["input"] if isinstance(first["input"], str) else shown(first["input"])

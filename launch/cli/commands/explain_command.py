@@ -42,10 +42,9 @@ def execute(options: argparse.Namespace) -> int:
                 impossible |= left_out
         else:
             setups, impossible = build(experiment, check=check_analysis, progress=progress)
-    check_room(setups.values())
     alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
-    for name, setup in setups.items():
-        explanation = explained(setup)
+    for (name, setup), seats in zip(setups.items(), check_room(setups.values()), strict=True):
+        explanation = explained(setup, seats)
         alike.setdefault(json.dumps(explanation), (explanation, []))[1].append(name)
     if options.json:
         write_json([{"runs": names, **explanation} for explanation, names in alike.values()])
@@ -108,4 +107,4 @@ def _memory(workers: list[dict[str, Any]]) -> str:
     """Say what takes the memory of the worker that needs most."""
     most = max((worker["memory"] for worker in workers), key=lambda memory: sum(memory.values()))
     parts = [f"{what} {in_units(size)}" for what, size in most.items() if size]
-    return f"memory of the largest worker, at most, besides torch itself: {', '.join(parts)}"
+    return f"memory of the largest worker, estimated, besides torch itself: {', '.join(parts)}"

@@ -84,7 +84,7 @@ class RayTeam(Team):
 
     def _wait(self, done: Callable[[float], bool], tell: Callable[[], None]) -> None:
         next_word, pause = time.monotonic() + _TELL_SECONDS[0], _TELL_SECONDS[1]
-        while not done(_LOOK_SECONDS):
+        while not _or_ray_has_ended(done):
             if self.stop.is_set():
                 raise Stopped
             if time.monotonic() > next_word:
@@ -110,7 +110,8 @@ class RayTeam(Team):
         self.step = int(state["step"])
 
     def _begin(self, method: str, *arguments: Any) -> list[Any]:
-        shared = [ray.put(argument) for argument in arguments]
+        # Numbers travel with the call; what is larger is stored once for all actors.
+        shared = [argument if isinstance(argument, int) else ray.put(argument) for argument in arguments]
         return [actor.call.remote(method, *shared) for actor in self.actors]
 
     def log_to(self, folder: Path) -> None:
@@ -123,6 +124,15 @@ class RayTeam(Team):
         """Analyse a replica; to stop, leave the actors, which end with the team."""
         found: list[Row] = answers(self._begin("analyze", analysis, state, replica), self.silence, self.stop)[0]
         return found
+
+
+def _or_ray_has_ended(done: Callable[[float], bool]) -> bool:
+    """Look whether what is waited for is there; an end of Ray here is said as such, not as what follows from it."""
+    try:
+        return done(_LOOK_SECONDS)
+    except Exception:
+        check_ray()
+        raise
 
 
 def _needs(needs: Needs) -> str:

@@ -81,6 +81,7 @@ def test_a_cluster_gets_the_environment_and_the_modules_of_the_user(tmp_path, mo
         _private=SimpleNamespace(worker=SimpleNamespace()),
     )
     monkeypatch.setattr(ray_cluster, "ray", fake)
+    monkeypatch.setattr(ray_cluster, "_say_less", lambda: None)
     (tmp_path / "basinettest_sent.py").write_text("import basinettest_beside.part")
     (tmp_path / "basinettest_beside").mkdir()
     for name in ("__init__", "part"):
@@ -136,9 +137,7 @@ def test_an_environment_is_for_actors_and_one_for_all(make_setup):
 
 def test_an_actor_that_cannot_be_set_up_is_explained_in_a_sentence(monkeypatch):
     def get(*_, **__):
-        raise ActorDiedError(
-            RayTaskError("Actor.__init__", "ray::Actor()\n  File\nImportError: no mine", ImportError())
-        )
+        raise ActorDiedError(RayTaskError("Actor.__init__", "ray::Actor()\nImportError: no mine", ImportError()))
 
     monkeypatch.setattr(ray_losses.ray, "get", get)
     with pytest.raises(RuntimeError, match=r"^an actor cannot be set up: ImportError: no mine$"):
