@@ -314,7 +314,8 @@ def test_a_killed_run_is_dead_and_its_command_goes_on(tmp_path, capsys, monkeypa
             return 0
 
     run = processes.start(main, ["run", "e.yaml", "--out", "out", "--quiet"])
-    processes.wait_until(lambda: Path("out/diffusion-atc/checkpoint/state.safetensors").exists() and reached())
+    saved = [Path("out/diffusion-atc") / name for name in ("checkpoint/state.safetensors", "usage.json")]
+    processes.wait_until(lambda: all(file.exists() for file in saved) and reached())
     assert main(["status", "out", "--json"]) == 3
     first, second = json.loads(capsys.readouterr().out)
     assert {first["name"]: first["state"], second["name"]: second["state"]} == {

@@ -57,6 +57,7 @@ def answers(pending: list[Any], silence: Silence | None = None, stop: threading.
     Raises:
         Stopped: `stop` was set.
         WorkerLost: An actor has died or hangs, or the actors have lost their connection.
+        RuntimeError: An actor cannot be set up.
         RayTaskError: An actor has raised what cannot be pickled.
         Exception: An actor's exception as it was, with Ray's as its cause.
     """
@@ -83,7 +84,8 @@ def answers(pending: list[Any], silence: Silence | None = None, stop: threading.
             raise
         except _DEATHS as dead:
             if isinstance(dead, RayActorError) and dead.actor_init_failed:
-                raise
+                why = [line.strip() for line in str(dead).splitlines() if line.strip()][-1]
+                raise RuntimeError(f"an actor cannot be set up: {why}") from dead
             raise WorkerLost(_obituary(dead, silence)) from dead
         except Exception:
             if not ray.is_initialized():  # as this process ends

@@ -7,9 +7,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from basinet.sim.experiment.component import ExperimentError, look_in
-from basinet.sim.runtimes.on_ray import ray_cluster
+from basinet.sim.runtimes.on_ray import ray_cluster, ray_losses
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
 
@@ -74,7 +75,10 @@ def test_the_log_of_a_machine_that_does_not_see_the_folder_says_so(tmp_path, cap
 def test_a_cluster_gets_the_environment_and_the_modules_of_the_user(tmp_path, monkeypatch):
     asked = []
     fake = SimpleNamespace(
-        is_initialized=lambda: False, shutdown=lambda: None, init=lambda *_, **given: asked.append(given["runtime_env"])
+        is_initialized=lambda: False,
+        shutdown=lambda: None,
+        init=lambda *_, **given: asked.append(given["runtime_env"]),
+        _private=SimpleNamespace(worker=SimpleNamespace()),
     )
     monkeypatch.setattr(ray_cluster, "ray", fake)
     monkeypatch.setattr(ray_cluster, "_say_less", lambda: None)
@@ -129,3 +133,12 @@ def test_an_environment_is_for_actors_and_one_for_all(make_setup):
         make_setup(trial=False, runtime={"name": "ray", "env": {"pip": ["a"], "conda": "b"}})
     with pytest.raises(ExperimentError, match=r"runtime.env: it differs among the runs"):
         type(runtime_of(ray.config.runtime)).carry_out([], [ray.config.runtime, other.config.runtime])
+
+
+def test_an_actor_that_cannot_be_set_up_is_explained_in_a_sentence(monkeypatch):
+    def get(*_, **__):
+        raise ActorDiedError(RayTaskError("Actor.__init__", "ray::Actor()\nImportError: no mine", ImportError()))
+
+    monkeypatch.setattr(ray_losses.ray, "get", get)
+    with pytest.raises(RuntimeError, match=r"^an actor cannot be set up: ImportError: no mine$"):
+        ray_losses.answers([])
