@@ -107,8 +107,8 @@ class Clock:
         self._network = network
         self._compute = compute
         self._collective = collective
-        used = {e.edges for step in flow.first + flow.cycle for e in step.events if e.kind == "exchange"}
-        known = {kind: weights[kind] for kind in used if kind is not None}
+        events = [event for step in flow.first + flow.cycle for event in step.events if event.kind == "exchange"]
+        known = {str(kind): weights[str(kind)] for kind in {event.edges for event in events}}
         pairs = [_pairs(w) for matrices in known.values() for w in matrices]
         numbers = np.unique(np.concatenate([p for p, _ in pairs] or [np.zeros(0, np.int64)]))
         self._routes = {kind: [self._route(w, numbers) for w in matrices] for kind, matrices in known.items()}
@@ -168,8 +168,7 @@ class Clock:
             elif event.kind == "collective":
                 ends.append(self._collects(ready, event.size))
             else:
-                assert event.edges is not None
-                ends.append(self._exchanges(ready, event.edges, event.size))
+                ends.append(self._exchanges(ready, str(event.edges), event.size))
         self._times = self._ready(flow.result, ends).time
         self._past.append(ends)
         self.step += 1

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from basinet.sim.clock.tracing import TracedBlock
+from basinet.sim.clock.tracing import Edges, Kind, TracedBlock
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup.blame import blaming
@@ -32,10 +31,10 @@ class Event:
         share: How many passes of a batch are computed.
     """
 
-    kind: Literal["compute", "exchange", "collective"]
+    kind: Kind
     waits: Waits
     size: int = 0
-    edges: Literal["graph", "reverse", "server"] | None = None
+    edges: Edges | None = None
     share: float = 0.0
 
 
@@ -72,8 +71,9 @@ class DataFlow:
     @property
     def reach(self) -> int:
         """How many steps ago the earliest event was that a step waits for."""
-        waits = [w for step in self.first + self.cycle for e in step.events for w in e.waits]
-        return max((ago for _, ago in waits + [w for step in self.first + self.cycle for w in step.result]), default=0)
+        steps = self.first + self.cycle
+        waits = [waits for step in steps for waits in (step.result, *(event.waits for event in step.events))]
+        return max((ago for some in waits for _, ago in some), default=0)
 
 
 def data_flow(setup: Setup) -> DataFlow:

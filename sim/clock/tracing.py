@@ -14,13 +14,17 @@ from torch.utils._pytree import tree_leaves
 
 from basinet.sim.agents.block import Block
 
-__all__ = ["Sources", "TracedBlock", "TracedEvent"]
+__all__ = ["Edges", "Kind", "Sources", "TracedBlock", "TracedEvent"]
 
 _OVERWRITES = {"aten::copy_", "aten::zero_", "aten::fill_"}
 """Operations in place whose result does not depend on what was there before."""
 
 
-class Sources(TorchDispatchMode):
+Kind = Literal["compute", "exchange", "collective"]
+Edges = Literal["graph", "reverse", "server"]
+
+
+class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows through all operations on tensors what their values depend on: sets of events, as bits of an integer.
 
     Values belong to memory, so that views and what is written through them are followed, too. What a program decides by
@@ -28,7 +32,7 @@ class Sources(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._of: dict[StorageWeakRef, int] = {}
         self._decided = 0
 
@@ -58,11 +62,11 @@ class Sources(TorchDispatchMode):
     @contextmanager
     def ignoring(self) -> Iterator[None]:
         """Do not look at operations inside."""
-        self.__exit__(None, None, None)
+        self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         try:
             yield
         finally:
-            self.__enter__()
+            self.__enter__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -92,17 +96,17 @@ class Sources(TorchDispatchMode):
 
 def _memory(tensor: Tensor) -> StorageWeakRef:
     """Identify a tensor's memory; the reference keeps others from getting the same identity, but not its contents."""
-    return StorageWeakRef(tensor.untyped_storage())
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
 class TracedEvent:
     """An event as it happened; see `basinet.sim.clock.data_flow.Event`. `waits` are numbers of events, as bits."""
 
-    kind: Literal["compute", "exchange", "collective"]
+    kind: Kind
     waits: int
     size: int = 0
-    edges: Literal["graph", "reverse", "server"] | None = None
+    edges: Edges | None = None
     share: float = 0.0
 
 
@@ -127,7 +131,7 @@ class TracedBlock:
         self._before: list[int] = []  # all that has ended on an agent when the event ends there
         self._computed = 0
         self._optimizer = 0
-        self._messages: list[tuple[Literal["graph", "reverse"], Tensor, Callable[[], None]]] | None = None
+        self._messages: list[tuple[Edges, Tensor, Callable[[], None]]] | None = None
         self.events: list[TracedEvent] = []
         self.step_of: list[int] = []
         self.starts = [0]
@@ -158,10 +162,10 @@ class TracedBlock:
 
     def _record(
         self,
-        kind: Literal["compute", "exchange", "collective"],
+        kind: Kind,
         sources: int,
         size: int = 0,
-        edges: Literal["graph", "reverse", "server"] | None = None,
+        edges: Edges | None = None,
         share: float = 0.0,
     ) -> int:
         """Record an event that needs what depends on `sources`; return its bit."""
@@ -209,13 +213,14 @@ class TracedBlock:
         if self._messages is not None:
             yield
             return
-        self._messages = messages = []
+        messages: list[tuple[Edges, Tensor, Callable[[], None]]] = []
+        self._messages = messages
         try:
             yield
         finally:
             self._messages = None
         sources = self._sources.of(*(x for _, x, _ in messages))
-        sizes: dict[Literal["graph", "reverse"], int] = {}
+        sizes: dict[Edges, int] = {}
         with self._sources.ignoring(), self.block.together():
             for kind, _, verb in messages:
                 sizes[kind] = sizes.get(kind, 0) + self._sent(kind, verb)[1]
@@ -231,7 +236,7 @@ class TracedBlock:
         """Mix rows as the block does, at the end of `together`."""
         self._mix("reverse", x, partial(self.block.push, x))
 
-    def _mix(self, kind: Literal["graph", "reverse"], x: Tensor, verb: Callable[[], None]) -> None:
+    def _mix(self, kind: Edges, x: Tensor, verb: Callable[[], None]) -> None:
         with self.together():
             assert self._messages is not None
             self._messages.append((kind, x, verb))
@@ -240,6 +245,7 @@ class TracedBlock:
         """Exchange rows as the block does."""
         sources = self._sources.of(messages)
         with self._sources.ignoring():
+            received: Tensor
             received, size = self._sent("graph", partial(self.block.exchange, messages, sent))
         self._sources.set(received, self._record("exchange", sources, size, "graph"))
         return received
@@ -264,7 +270,7 @@ class TracedBlock:
             size = self._sent("server", verb)[1]
         self._set(x, self._record("collective", sources, size, "server"))
 
-    def _sent(self, kind: str, verb: Callable[[], Any]) -> tuple[Any, int]:
+    def _sent(self, kind: Edges, verb: Callable[[], Any]) -> tuple[Any, int]:
         """Call an operation; return its result and the bytes of a row that it sends."""
         sent = self.block.channel.row_bytes
         before = sent[kind]
