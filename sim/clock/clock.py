@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import csr_array
 
-from basinet.sim.clock.data_flow import DataFlow, Waits
+from basinet.sim.clock.data_flow import DataFlow, Waits, data_flow
+from basinet.sim.setup.setup import Setup
 
-__all__ = ["Clock", "Delays", "Network"]
+__all__ = ["Clock", "Delays", "Network", "clock_of"]
 
 
 class Delays(Protocol):
@@ -248,6 +249,35 @@ class Clock:
         self._past.extend([_Moment(*end) for end in ends] for ends in state["past"])
         self._busy, self._free = state["busy"].copy(), state["free"].copy()
         self._computed, self._exposed = state["computed"].copy(), state["exposed"].copy()
+
+
+def clock_of(
+    setup: Setup,
+    *,
+    network: Network | None = None,
+    compute: Callable[[int], np.ndarray] | None = None,
+    collective: Callable[[int], int] | None = None,
+) -> Clock:
+    """Make the clock of a run.
+
+    Args:
+        setup: The parts of the run, which have been rehearsed.
+        network: What messages take; None for no time.
+        compute: What a pass of a batch takes each agent in a step; see `Clock`.
+        collective: What a collective takes, given the bytes of a row.
+
+    Returns:
+        A clock at step 0.
+    """
+    return Clock(
+        data_flow(setup),
+        {"graph": setup.sequence, "reverse": setup.push},
+        agents=setup.num_agents,
+        replicas=setup.config.replicas,
+        network=network,
+        compute=compute,
+        collective=collective,
+    )
 
 
 def _pairs(weights: csr_array) -> tuple[np.ndarray, int]:

@@ -29,10 +29,14 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Values belong to memory, so that views and what is written through them are followed, too. What a program decides by
     a value affects all that comes later.
+
+    Attributes:
+        before: For each event, those that have ended on an agent when it ends there.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.before: list[int] = []
         self._of: dict[StorageWeakRef, int] = {}
         self._decided = 0
 
@@ -55,9 +59,16 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
             NotImplementedError: It has no memory of its own, and is not a constant.
         """
         if tensor.layout is torch.strided:
-            self._of[_memory(tensor)] = sources
+            self._of[_memory(tensor)] = self.latest(sources)
         elif sources:
             raise NotImplementedError(f"values of layout {tensor.layout} are not followed from step to step")
+
+    def latest(self, sources: int) -> int:
+        """Leave out events that have ended anyway when another of them has."""
+        earlier = 0
+        for number in _bits(sources):
+            earlier |= self.before[number]
+        return sources & ~earlier
 
     @contextmanager
     def ignoring(self) -> Iterator[None]:
@@ -76,7 +87,7 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if func is torch.ops.aten._local_scalar_dense.default:
-            self._decided = self.of(*inputs)
+            self._decided = self.latest(self.of(*inputs))
             return result
         written, replaced = [], []
         for place, argument in enumerate(func._schema.arguments):
@@ -128,7 +139,6 @@ class TracedBlock:
         self.block = block
         self._sweep = sweep
         self._sources = Sources()
-        self._before: list[int] = []  # all that has ended on an agent when the event ends there
         self._computed = 0
         self._optimizer = 0
         self._messages: list[tuple[Edges, Tensor, Callable[[], None]]] | None = None
@@ -149,16 +159,9 @@ class TracedBlock:
         for _ in range(steps):
             with self._sources:
                 self.block.strategy.step(self)
-            self.results.append(self._latest(self._sources.of(self.block.x)))
+            self.results.append(self._sources.latest(self._sources.of(self.block.x)))
             self.block.step += 1
             self.starts.append(len(self.events))
-
-    def _latest(self, sources: int) -> int:
-        """Leave out events that have ended anyway when another of them has."""
-        earlier = 0
-        for number in _bits(sources):
-            earlier |= self._before[number]
-        return sources & ~earlier
 
     def _record(
         self,
@@ -171,10 +174,10 @@ class TracedBlock:
         """Record an event that needs what depends on `sources`; return its bit."""
         own = self._computed if kind == "compute" else 0  # an agent computes one thing after the other
         before = sources | own
-        waits = self._latest(before) & ~own
+        waits = self._sources.latest(before) & ~own
         for number in _bits(before):
-            before |= self._before[number]
-        self._before.append(before)
+            before |= self._sources.before[number]
+        self._sources.before.append(before)
         bit = 1 << len(self.events)
         if kind == "compute":
             self._computed = bit
@@ -201,7 +204,7 @@ class TracedBlock:
 
     def adapt(self, gradients: Tensor, active: Tensor | None = None) -> None:
         """Step as the block does; what that takes counts as a part of the pass before."""
-        sources = self._sources.of(self.block.x, gradients, active) | self._optimizer
+        sources = self._sources.latest(self._sources.of(self.block.x, gradients, active) | self._optimizer)
         with self._sources.ignoring():
             self.block.adapt(gradients, active)
         self._sources.set(self.block.x, sources)
