@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import csr_array
 
-from basinet.sim.clock.data_flow import DataFlow, Waits, data_flow
+from basinet.sim.clock.data_flow import DataFlow, Waits
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["Clock", "Delays", "Network", "clock_of"]
@@ -253,6 +253,7 @@ class Clock:
 
 def clock_of(
     setup: Setup,
+    flow: DataFlow,
     *,
     network: Network | None = None,
     compute: Callable[[int], np.ndarray] | None = None,
@@ -261,7 +262,8 @@ def clock_of(
     """Make the clock of a run.
 
     Args:
-        setup: The parts of the run, which have been rehearsed.
+        setup: The parts of the run.
+        flow: What its steps wait for.
         network: What messages take; None for no time.
         compute: What a pass of a batch takes each agent in a step; see `Clock`.
         collective: What a collective takes, given the bytes of a row.
@@ -270,7 +272,7 @@ def clock_of(
         A clock at step 0.
     """
     return Clock(
-        data_flow(setup),
+        flow,
         {"graph": setup.sequence, "reverse": setup.push},
         agents=setup.num_agents,
         replicas=setup.config.replicas,

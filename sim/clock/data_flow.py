@@ -1,17 +1,12 @@
-"""The data flow of a strategy: what the computations and messages of a step wait for."""
+"""The data flow of a strategy: which computations and messages its steps have, and what these wait for."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from basinet.sim.clock.tracing import Edges, Kind, TracedBlock
-from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.runtimes.inline import InlineTeam
-from basinet.sim.setup.blame import blaming
-from basinet.sim.setup.rehearsal import with_few
-from basinet.sim.setup.setup import Setup
-from basinet.sim.setup.spending import cycle_of, steps_to_rehearse
+__all__ = ["DataFlow", "Edges", "Event", "Kind", "StepFlow", "Waits"]
 
-__all__ = ["DataFlow", "Event", "StepFlow", "Waits", "data_flow"]
+Kind = Literal["compute", "exchange", "collective"]
+Edges = Literal["graph", "reverse", "server"]
 
 Waits = tuple[tuple[int, int], ...]
 """Events that have to end before, each as its place in its step, and how many steps ago that was."""
@@ -74,53 +69,3 @@ class DataFlow:
         steps = self.first + self.cycle
         waits = [waits for step in steps for waits in (step.result, *(event.waits for event in step.events))]
         return max((ago for some in waits for _, ago in some), default=0)
-
-
-def data_flow(setup: Setup) -> DataFlow:
-    """Find out what a strategy's steps wait for, by following its data in a rehearsal with a few agents.
-
-    The strategy's own arithmetic is followed from tensor to tensor, and the operations of the block are known. So
-    consensus, which sends parameters while it computes their gradient, is told from diffusion, which sends afterwards;
-    and what is passed to the next step is known to be needed there only when it is used.
-
-    Args:
-        setup: The parts of the run, which have been rehearsed.
-
-    Returns:
-        The data flow.
-
-    Raises:
-        ExperimentError: The steps do not repeat.
-    """
-    steps = steps_to_rehearse(setup)
-    held = sum(map(len, setup.holdings[0])) if setup.holdings else setup.config.batch_size * setup.num_agents
-    sweep = held / (setup.config.batch_size * setup.num_agents)
-
-    def trace(team: InlineTeam) -> Sequence[StepFlow]:
-        block = TracedBlock(team.worker.block, sweep)
-        with blaming(setup):
-            block.advance(steps)
-        return [_step(block, step) for step in range(steps)]
-
-    found = with_few(setup, trace)
-    cycle = cycle_of(found)
-    if cycle is None:
-        raise ExperimentError(
-            f"strategy: what {setup.config.strategy.name} waits for does not repeat from step to step, so that its time"
-            " is not known"
-        )
-    return DataFlow(tuple(found[:cycle]), tuple(found[cycle : 2 * cycle]))
-
-
-def _step(block: TracedBlock, step: int) -> StepFlow:
-    """Describe a step that was traced, with times and places relative to it."""
-
-    def waits(sources: int) -> Waits:
-        numbers = [number for number in range(sources.bit_length()) if sources >> number & 1]
-        return tuple((number - block.starts[block.step_of[number]], step - block.step_of[number]) for number in numbers)
-
-    events = [
-        Event(traced.kind, waits(traced.waits), traced.size, traced.edges, traced.share)
-        for traced in block.events[block.starts[step] : block.starts[step + 1]]
-    ]
-    return StepFlow(tuple(events), waits(block.results[step]))

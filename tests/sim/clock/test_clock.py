@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 
 from basinet.sim.clock.clock import Clock, clock_of
 from basinet.sim.clock.data_flow import DataFlow, Event, StepFlow
+from basinet.sim.clock.rehearsed_flow import data_flow
 
 M = 100
 
@@ -68,15 +69,15 @@ def sums(*waits):
     return Event("collective", waits, M, "server")
 
 
-def started(data_flow):
+def started(steps):
     """Leave out of the first step what would have been before it."""
-    (step,) = data_flow.cycle
+    (step,) = steps.cycle
 
     def now(waits):
         return tuple(wait for wait in waits if wait[1] == 0)
 
     events = tuple(Event(e.kind, now(e.waits), e.size, e.edges, e.share) for e in step.events)
-    return DataFlow((StepFlow(events, now(step.result)),), data_flow.cycle)
+    return DataFlow((StepFlow(events, now(step.result)),), steps.cycle)
 
 
 ATC = started(flow(computes((1, 1)), sends((0, 0)), result=((1, 0),)))
@@ -169,7 +170,7 @@ def test_runs_have_the_times_of_the_tables(strategy, latency, expected, make_set
         "compute": lambda step: np.array([[1, 2, 4]] * 2),
         "collective": lambda size: 8,
     }
-    assert table(clock_of(setup, **keys), len(expected)) == expected
+    assert table(clock_of(setup, data_flow(setup), **keys), len(expected)) == expected
 
 
 def test_a_centralised_step_ends_for_all_with_its_sum():
@@ -227,8 +228,8 @@ def test_both_orders_of_diffusion_grow_alike(seed):
     rng, latency = random_network(seed)
     compute = rng.integers(1, 30, 9)
     rate = max(2 * compute.max(), *(compute[a] + compute[b] + 2 * d for (a, b), d in latency.items()))
-    for data_flow in (ATC, CTA):
-        clock = timed(data_flow, latency, compute)
+    for order in (ATC, CTA):
+        clock = timed(order, latency, compute)
         clock.advance(300)
         before = clock.times.copy()
         clock.advance(302)

@@ -6,7 +6,8 @@ import yaml
 
 from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
 from basinet.sim.agents.messages.edges import KINDS_OF_EDGES
-from basinet.sim.clock.data_flow import Event, StepFlow, data_flow
+from basinet.sim.clock.data_flow import Event, StepFlow
+from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.setup.spending import rows_in_steps
 
