@@ -46,6 +46,7 @@ _KINDS: dict[str, Kind] = {
     "adapters": KINDS["adapters"],
     "partitions": KINDS["partition"],
     "augmentations": KINDS["augmentation"],
+    "laws": KINDS["compute"],
     "escapes": KINDS["escape"],
     "metrics": KINDS["metrics"],
     "measures": KINDS["analysis"],

@@ -26,6 +26,7 @@ from basinet.algorithms.optimizers.tunings import Tuned
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.agents.escape import ESCAPES
+from basinet.sim.clock.laws import LAWS, ComputeLaw
 from basinet.sim.data.augmentations import AUGMENTATIONS
 from basinet.sim.data.partitions import PARTITIONS
 from basinet.sim.data.sampling import Sampling
@@ -148,6 +149,7 @@ KINDS: dict[str, Kind] = {
     ),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
+    "compute": Kind("compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law"),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
