@@ -7,6 +7,7 @@ from typing import Any
 
 from basinet.analysis.statistics.run_labels import describe, setting, varied
 from basinet.sim.run.folder import Run
+from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["about", "preview"]
@@ -52,7 +53,7 @@ def about(setups: Iterable[Setup]) -> list[str]:
 
 def _unused(setup: Setup) -> list[str]:
     part = setup.config.runtime
-    keys = [] if part.name == "ray" else ["actors", "cpus_per_actor", "gpus_per_actor"]
+    keys = runtime_of(part).unused
     given = [(key, getattr(part, key)) for key in keys if getattr(part, key) != type(part).model_fields[key].default]
     return [f"runtime.{key}: {value:g} is not used, since runtime.name is {part.name}" for key, value in given]
 

@@ -528,7 +528,7 @@ class Config(_Part):
     def _length(self) -> Self:
         given = [key for key in LENGTHS if getattr(self, key) is not None]
         if len(given) > 1:
-            raise ValueError(f"{given[0]}: give {' or '.join(given)}, not both")
+            raise ExperimentError(f"{given[0]}: give {' or '.join(given)}, not both")
         return self
 
     @classmethod

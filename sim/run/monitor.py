@@ -38,6 +38,9 @@ __all__ = ["USUAL", "Monitor", "Progress", "Rhythm", "write_tables"]
 _BYTES_A_SECOND = 1e8
 """Assumed speed of writing the first checkpoint, before any has been timed."""
 
+_SLICES_TOLD = 4
+"""Slices between two records of a run's status, which wait for the disk and for every worker."""
+
 _ESCAPE = "escape_step"
 
 
@@ -188,7 +191,7 @@ class Progress:
             self._look(step)
             if step < setup.num_steps and self.checkpoints.is_due():
                 self.checkpoints.replace(self._state)
-            if time.monotonic() - self.told_at >= self.rhythm.slice:
+            if time.monotonic() - self.told_at >= _SLICES_TOLD * self.rhythm.slice:
                 self._status(step, "running")
         self._save()
         if step < setup.num_steps and not self._is_over():

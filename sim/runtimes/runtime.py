@@ -50,9 +50,11 @@ class Runtime(ABC):
 
     Attributes:
         on_ranks: Whether the workers are processes that were started together and all execute the experiment.
+        unused: Keys of the configuration that make no difference to the workers.
     """
 
     on_ranks = False
+    unused: tuple[str, ...] = ("actors", "cpus_per_actor", "gpus_per_actor")
 
     def __init__(self, part: RuntimePart) -> None:
         self.part = part

@@ -22,6 +22,8 @@ __all__ = ["Ray"]
 class Ray(Runtime):
     """Actors that Ray starts and places; Ray itself is only imported then."""
 
+    unused = ()
+
     def team(self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]) -> Team:
         """Start actors, and wait until the cluster has placed them."""
         from basinet.sim.runtimes.on_ray.ray_team import RayTeam

@@ -110,7 +110,8 @@ class RayTeam(Team):
         self.step = int(state["step"])
 
     def _begin(self, method: str, *arguments: Any) -> list[Any]:
-        shared = [ray.put(argument) for argument in arguments]
+        # Numbers travel with the call; what is larger is stored once for all actors.
+        shared = [argument if isinstance(argument, int) else ray.put(argument) for argument in arguments]
         return [actor.call.remote(method, *shared) for actor in self.actors]
 
     def log_to(self, folder: Path) -> None:

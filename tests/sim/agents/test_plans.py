@@ -36,5 +36,7 @@ def test_few_plans_of_a_long_sequence_are_kept():
     made, plans = planner(MATRICES, entries=25, copies=1.0)  # five of five numbers
     assert [plans.at(step) for step in range(24)] == 2 * list(range(12))
     assert [number for number, _ in made] == [*range(12), *range(12), 0, 1, 2, 3][: len(made)] and len(made) >= 24
+    _, plans = planner(MATRICES, entries=0)  # those of the next steps at least, and wherever a run goes on
+    assert [plans.at(step) for step in (3, 2, 3, 11, 4)] == [3, 2, 3, 11, 4]
     made, plans = planner(MATRICES[:1])
     assert plans.at(3) == plans.at(4) == 0 and made == [(0, threading.current_thread())]

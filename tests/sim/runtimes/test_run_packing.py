@@ -13,7 +13,7 @@ from tests.processes import HANGS
     ("needs", "nodes", "number"),
     [
         (Needs(1, 1, 0), [Node(4)], 4),
-        (Needs(1, 0.1, 0), [Node(1)], 10),  # ten tenths, though they do not sum to one in floating point
+        (Needs(1, 0.4, 0), [Node(1.2)], 3),  # though three times 0.4 is more in floating point
         (Needs(1, 0, 0.05), [Node(1, (1.0,))], 20),
         (Needs(1, 3, 0), [Node(4), Node(4)], 2),  # not the eight thirds of all
         (Needs(1, 1, 0.5), [Node(8, (1.0, 1.0))], 4),

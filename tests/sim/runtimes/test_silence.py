@@ -116,9 +116,9 @@ def test_a_port_to_which_something_else_answers_is_no_answer(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
-            for words in (b"HTTP/1.1 400\n", b"[1]\n", b'{"step": 1}\n', json.dumps({"step": 1, "place": "a.py:1"}).encode() + b"\n"):
+            for words in ("HTTP/1.1 400", "[1]", '{"step": 1}', json.dumps({"step": 1, "place": "a.py:1"})):
                 with server.accept()[0] as connection:
-                    connection.sendall(words)
+                    connection.sendall(f"{words}\n".encode())
 
         threading.Thread(target=answer, daemon=True).start()
         address = Address("127.0.0.1", server.getsockname()[1], "near", 1)
