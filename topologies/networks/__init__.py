@@ -4,7 +4,7 @@ A network is built from the graph of the agents and settings with units, by one 
 times are integer nanoseconds, sizes bytes and rates bytes per second.
 """
 
-from basinet.topologies.networks.assembling import NETWORKS, Access, Line
+from basinet.topologies.networks.assembling import NETWORKS
 from basinet.topologies.networks.direct_links import from_graph, uniform_links
 from basinet.topologies.networks.distances import great_circle, latency_of
 from basinet.topologies.networks.fabric import Fabric
@@ -12,7 +12,10 @@ from basinet.topologies.networks.fair_shares import fair_shares
 from basinet.topologies.networks.hierarchies import fat_tree, hierarchy, rails
 from basinet.topologies.networks.network import Delays, Network, Ports
 from basinet.topologies.networks.published_networks import published
-from basinet.topologies.networks.quantities import (
+from basinet.topologies.networks.queues import store_and_forward
+from basinet.topologies.networks.routes import Routes
+from basinet.topologies.networks.transport import over_tcp
+from basinet.topologies.networks.units import (
     nanoseconds,
     rate,
     share,
@@ -22,16 +25,11 @@ from basinet.topologies.networks.quantities import (
     size,
     transfer,
 )
-from basinet.topologies.networks.queues import store_and_forward
-from basinet.topologies.networks.routes import Routes
-from basinet.topologies.networks.transport import over_tcp
 
 __all__ = [
     "NETWORKS",
-    "Access",
     "Delays",
     "Fabric",
-    "Line",
     "Network",
     "Ports",
     "Routes",

@@ -1,9 +1,8 @@
 """What the builders of networks share: their registry, the pairs of agents that need links, and who sits where."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -11,69 +10,73 @@ from numpy.typing import NDArray
 
 from basinet.topologies.mixing_matrix import edge_ends
 from basinet.topologies.networks.network import Network, Ports
-from basinet.topologies.networks.quantities import nanoseconds, rate
+from basinet.topologies.networks.units import Quantity, nanoseconds, rate
 from basinet.topologies.registry import Registry
 from basinet.topologies.requirements import require_room
 
-__all__ = ["NETWORKS", "Access", "Hosts", "Line", "agent_names", "pairs_of", "places_of"]
+__all__ = ["NETWORKS", "Access", "Hosts", "agent_names", "line_of", "pairs_of", "places_of", "ports_of"]
 
 NETWORKS: Registry[Network] = Registry()
 """The networks that an experiment can name: functions from the graph of the agents and settings."""
 
 Numbers = NDArray[np.int64]
+Access = Mapping[str, Quantity] | None
+"""What the agents' own connections are; None for connections without limit."""
 Hosts = Sequence[int | str] | None
-"""The place of each agent, by name or number."""
+"""The place of each agent, by name or number; None for the default."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A kind of line.
+def line_of(given: Mapping[str, Quantity], setting: str) -> tuple[float, int]:
+    """Read what a kind of line is: its ``bandwidth``, without limit by default, and its one-way ``latency``, or none.
 
-    Attributes:
-        bandwidth: Such as ``10 Gb/s``; no limit by default.
-        latency: One way, such as ``50 us``; none by default.
+    Args:
+        given: Such as ``{"bandwidth": "10 Gb/s", "latency": "50 us"}``.
+        setting: Name of the setting, for messages.
+
+    Returns:
+        Bytes per second, and nanoseconds.
+
+    Raises:
+        ValueError: If there are other keys, or one of them is no such quantity.
+
+    Example:
+        >>> line_of({"bandwidth": "1 GB/s", "latency": "50 us"}, "inside")
+        (1000000000.0, 50000)
     """
-
-    bandwidth: str = "inf"
-    latency: str = "0 s"
-
-    def read(self, setting: str) -> tuple[float, int]:
-        """Return bandwidth and latency.
-
-        Args:
-            setting: Name of the setting, for messages.
-
-        Returns:
-            Bytes per second, and nanoseconds.
-
-        Raises:
-            ValueError: If one of them is no such quantity.
-        """
-        try:
-            return rate(self.bandwidth), nanoseconds(self.latency)
-        except ValueError as error:
-            raise ValueError(f"{setting}: {error}") from None
+    _only(given, ("bandwidth", "latency"), setting)
+    try:
+        return rate(given.get("bandwidth", "inf")), nanoseconds(given.get("latency", "0 s"))
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}") from None
 
 
-@dataclass(frozen=True)
-class Access:
-    """The agents' own connections to the network, which all their messages pass.
+def ports_of(given: Mapping[str, Quantity] | None, network: str) -> Ports:
+    """Read what the agents' own connections to the network are: ``up`` and ``down``, ``sharing`` and ``duplex``.
 
-    Attributes:
-        up: Bandwidth at which an agent sends, such as ``1 Gb/s``; no limit by default.
-        down: Bandwidth at which it receives.
-        sharing: ``serial``: one message after the other; ``fair``: all at once.
-        duplex: ``full``: sends while it receives; ``half``: does not.
+    Args:
+        given: Such as ``{"up": "1 Gb/s", "down": "1 Gb/s", "sharing": "fair"}``. There is no limit by default; ports
+            are ``serial`` (one message after the other) or ``fair`` (all at once), their duplex ``full`` or ``half``.
+        network: Name of the network, for messages.
+
+    Returns:
+        The ports.
+
+    Raises:
+        ValueError: If there are other keys, or one of them is wrong.
     """
+    given = given or {}
+    setting = f"{network}: access"
+    _only(given, ("up", "down", "sharing", "duplex"), setting)
+    modes: dict[str, Any] = {name: given[name] for name in ("sharing", "duplex") if name in given}
+    try:
+        return Ports(rate(given.get("up", "inf")), rate(given.get("down", "inf")), **modes)
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}") from None
 
-    up: str = "inf"
-    down: str = "inf"
-    sharing: Literal["serial", "fair"] = "serial"
-    duplex: Literal["full", "half"] = "full"
 
-    def ports(self) -> Ports:
-        """Return them as ports, in bytes per second."""
-        return Ports(rate(self.up), rate(self.down), self.sharing, self.duplex)
+def _only(given: Mapping[str, Quantity], allowed: Sequence[str], setting: str) -> None:
+    if other := next((key for key in given if key not in allowed), None):
+        raise ValueError(f"{setting}: there is no key {other!r}; allowed are {', '.join(allowed)}")
 
 
 def pairs_of(graph: nx.Graph, complete: bool) -> tuple[Numbers, Numbers]:

@@ -7,9 +7,9 @@ import networkx as nx
 import numpy as np
 
 from basinet.topologies.mixing_matrix import edge_ends
-from basinet.topologies.networks.assembling import NETWORKS, Access, Line, agent_names, pairs_of
+from basinet.topologies.networks.assembling import NETWORKS, Access, agent_names, line_of, pairs_of, ports_of
 from basinet.topologies.networks.network import Network
-from basinet.topologies.networks.quantities import nanoseconds, rate, share
+from basinet.topologies.networks.units import Quantity, nanoseconds, rate, share
 
 __all__ = ["from_graph", "uniform_links"]
 
@@ -18,10 +18,10 @@ __all__ = ["from_graph", "uniform_links"]
 def uniform_links(
     graph: nx.Graph,
     *,
-    bandwidth: str = "inf",
-    latency: str = "0 s",
-    loss: str | float = 0.0,
-    access: Access | None = None,
+    bandwidth: Quantity = "inf",
+    latency: Quantity = "0 s",
+    loss: Quantity = 0.0,
+    access: Access = None,
     complete: bool = False,
 ) -> Network:
     """A network whose links are all alike.
@@ -46,7 +46,7 @@ def uniform_links(
                1000000])
     """
     senders, receivers = pairs_of(graph, complete)
-    speed, delay = Line(bandwidth, latency).read("uniform")
+    speed, delay = line_of({"bandwidth": bandwidth, "latency": latency}, "uniform")
     lost = share(loss)
     return Network(
         agents=len(graph),
@@ -55,13 +55,13 @@ def uniform_links(
         latency=np.full(senders.size, delay),
         bandwidth=np.full(senders.size, speed),
         loss=np.full(senders.size, lost) if lost else None,
-        ports=(access or Access()).ports(),
+        ports=ports_of(access, "uniform"),
         names=agent_names(graph),
     )
 
 
 @NETWORKS.register("edges")
-def from_graph(graph: nx.Graph, *, access: Access | None = None) -> Network:
+def from_graph(graph: nx.Graph, *, access: Access = None) -> Network:
     """A network described by the edges of the graph: their attributes ``bandwidth``, ``latency`` and ``loss``.
 
     An undirected edge stands for both directions. An edge without a bandwidth has no limit, and one without a loss
@@ -98,7 +98,7 @@ def from_graph(graph: nx.Graph, *, access: Access | None = None) -> Network:
         latency=np.array([_attribute(graph, edge, "latency", nanoseconds, None) for edge in edges], dtype=np.int64),
         bandwidth=np.array([_attribute(graph, edge, "bandwidth", rate, np.inf) for edge in edges], dtype=np.float64),
         loss=loss if loss.any() else None,
-        ports=(access or Access()).ports(),
+        ports=ports_of(access, "edges"),
         names=agent_names(graph),
     )
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from basinet.topologies.networks.assembling import Access, Hosts, pairs_of, places_of
+from basinet.topologies.networks.assembling import Access, Hosts, pairs_of, places_of, ports_of
 from basinet.topologies.networks.network import Network
 from basinet.topologies.networks.routes import Routes
 
@@ -127,7 +127,7 @@ class Fabric:
         what: str,
         contention: Contention,
         hosts: Hosts = None,
-        access: Access | None = None,
+        access: Access = None,
         complete: bool = False,
     ) -> Network:
         """Return the network of agents that sit on hosts.
@@ -158,7 +158,7 @@ class Fabric:
             latency=routes.sums(self.latency) + self.overhead,
             bandwidth=bandwidth / routes.hops if contention == "hops" else bandwidth,
             loss=None if self.loss is None else 1 - arrives,
-            ports=(access or Access()).ports(),
+            ports=ports_of(access, what),
             routes=routes if contention in ("fair", "queue") else None,
             congestion="queue" if contention == "queue" else "fair",
             names=tuple(self.names[place] for place in places),

@@ -1,18 +1,21 @@
 """Clusters: machines with several agents each, fat trees and rails, whose lines agents share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.topologies.networks.assembling import NETWORKS, Hosts, Line, agent_names, pairs_of, places_of
+from basinet.topologies.networks.assembling import NETWORKS, Hosts, agent_names, line_of, pairs_of, places_of
 from basinet.topologies.networks.network import Network
 from basinet.topologies.networks.routes import Routes
+from basinet.topologies.networks.units import Quantity
 
 __all__ = ["fat_tree", "hierarchy", "rails"]
 
 Numbers = NDArray[np.int64]
+Line = Mapping[str, Quantity]
+"""Bandwidth and latency."""
 
 
 class _Pairs:
@@ -90,13 +93,13 @@ def hierarchy(
         The network.
 
     Example:
-        >>> inside, between = Line("100 GB/s", "1 us"), Line("10 GB/s", "5 us")
+        >>> inside, between = {"bandwidth": "100 GB/s", "latency": "1 us"}, {"bandwidth": "10 GB/s", "latency": "5 us"}
         >>> pods = hierarchy(nx.cycle_graph(4), nodes=2, agents_per_node=2, inside=inside, between=between)
         >>> pods.delays(pods.links_between(np.array([0, 1]), np.array([1, 2])), 10**6)
         Delays(latency=array([1000, 5000]), transfer=array([ 10000, 100000]))
     """
     _positive("hierarchy", nodes=nodes, agents_per_node=agents_per_node, uplinks=uplinks)
-    (fast, near), (slow, far) = inside.read("hierarchy: inside"), between.read("hierarchy: between")
+    (fast, near), (slow, far) = line_of(inside, "hierarchy: inside"), line_of(between, "hierarchy: between")
     places = nodes * agents_per_node
     pairs = _Pairs(graph, places, hosts, complete, "hierarchy")
     here, there = pairs.out // agents_per_node, pairs.into // agents_per_node
@@ -139,13 +142,13 @@ def fat_tree(
         The network.
 
     Example:
-        >>> line = Line("10 GB/s", "1 us")
+        >>> line = {"bandwidth": "10 GB/s", "latency": "1 us"}
         >>> tree = fat_tree(nx.complete_graph(4), leaves=2, hosts_per_leaf=2, uplinks=1, host=line, spine=line)
         >>> tree.delays(tree.links_between(np.array([0, 1]), np.array([2, 3])), 10**6)
         Delays(latency=array([4000, 4000]), transfer=array([200000, 200000]))
     """
     _positive("fat_tree", leaves=leaves, hosts_per_leaf=hosts_per_leaf, uplinks=uplinks)
-    (speed, short), (wide, long) = host.read("fat_tree: host"), spine.read("fat_tree: spine")
+    (speed, short), (wide, long) = line_of(host, "fat_tree: host"), line_of(spine, "fat_tree: spine")
     places = leaves * hosts_per_leaf
     pairs = _Pairs(graph, places, hosts, complete, "fat_tree")
     here, there = pairs.out // hosts_per_leaf, pairs.into // hosts_per_leaf
@@ -191,14 +194,14 @@ def rails(
         The network.
 
     Example:
-        >>> inside, between = Line("100 GB/s", "1 us"), Line("10 GB/s", "5 us")
+        >>> inside, between = {"bandwidth": "100 GB/s", "latency": "1 us"}, {"bandwidth": "10 GB/s", "latency": "5 us"}
         >>> network = rails(nx.complete_graph(4), nodes=2, agents_per_node=2, inside=inside, between=between)
         >>> network.delays(network.links_between(np.array([0, 0]), np.array([2, 3])), 10**6)
         Delays(latency=array([5000, 6000]), transfer=array([100000, 100000]))
     """
     _positive("rails", nodes=nodes, agents_per_node=agents_per_node, uplinks=uplinks)
-    (fast, near), (slow, far) = inside.read("rails: inside"), between.read("rails: between")
-    wide, long = (spine or Line()).read("rails: spine")
+    (fast, near), (slow, far) = line_of(inside, "rails: inside"), line_of(between, "rails: between")
+    wide, long = line_of(spine or {}, "rails: spine")
     places = nodes * agents_per_node
     pairs = _Pairs(graph, places, hosts, complete, "rails")
     (here, rail), (there, to) = np.divmod(pairs.out, agents_per_node), np.divmod(pairs.into, agents_per_node)

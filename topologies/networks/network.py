@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from basinet.topologies.networks.fair_shares import fair_shares
-from basinet.topologies.networks.quantities import transfer
 from basinet.topologies.networks.queues import store_and_forward
 from basinet.topologies.networks.routes import Routes
+from basinet.topologies.networks.units import transfer
 
 __all__ = ["Delays", "Network", "Ports"]
 
@@ -50,7 +50,10 @@ class Ports:
     duplex: Literal["full", "half"] = "full"
 
     def __post_init__(self) -> None:
-        """Check the rates; raise if one is not positive, or half-duplex ports have two."""
+        """Raise if a rate is not positive, half-duplex ports have two, or a mode is unknown."""
+        for setting, allowed in (("sharing", ("serial", "fair")), ("duplex", ("full", "half"))):
+            if (given := getattr(self, setting)) not in allowed:
+                raise ValueError(f"{setting} is {given!r}, but allowed are {' and '.join(allowed)}")
         if not (np.all(np.asarray(self.up) > 0) and np.all(np.asarray(self.down) > 0)):
             raise ValueError(f"ports have the rates {self.up} up and {self.down} down, but rates must be positive")
         if self.duplex == "half" and not np.array_equal(np.asarray(self.up), np.asarray(self.down)):

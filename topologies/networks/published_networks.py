@@ -11,13 +11,14 @@ from basinet.topologies.networks.assembling import NETWORKS, Access, Hosts
 from basinet.topologies.networks.distances import Propagation, latency_of, overhead_of
 from basinet.topologies.networks.fabric import Contention, Fabric
 from basinet.topologies.networks.network import Network
-from basinet.topologies.networks.network_files.columns import Source
-from basinet.topologies.networks.quantities import rate
+from basinet.topologies.networks.network_files.network_source import Source
+from basinet.topologies.networks.units import Quantity, rate
 
 __all__ = ["Published", "published", "underlay_of"]
 
 Published = Literal["aws_north_america", "ebone", "exodus", "gaia", "geant"]
 
+_ACCESS = {"up": "10 Gb/s", "down": "10 Gb/s", "sharing": "fair"}
 _FOLDER = Path(__file__).parent / "published"
 
 
@@ -26,8 +27,8 @@ def published(
     graph: nx.Graph,
     *,
     table: Published,
-    core: str | None = "1 Gb/s",
-    access: Access | None = None,
+    core: Quantity | None = "1 Gb/s",
+    access: Access = None,
     propagation: Propagation = "internet",
     contention: Contention = "hops",
     hosts: Hosts = None,
@@ -67,13 +68,13 @@ def published(
         what="published",
         contention=contention,
         hosts=hosts,
-        access=access or Access("10 Gb/s", "10 Gb/s", "fair"),
+        access=_ACCESS if access is None else access,
         complete=complete,
     )
 
 
 @cache
-def underlay_of(table: Published, core: str | None = "1 Gb/s", propagation: Propagation = "internet") -> Fabric:
+def underlay_of(table: Published, core: Quantity | None = "1 Gb/s", propagation: Propagation = "internet") -> Fabric:
     """Return the sites and lines of a published network.
 
     Args:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from basinet.topologies.networks.quantities import transfer
+from basinet.topologies.networks.units import transfer
 
 __all__ = ["Routes"]
 

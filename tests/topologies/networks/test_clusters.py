@@ -4,10 +4,10 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from basinet.topologies.networks import Line, Network, fat_tree, hierarchy, rails
+from basinet.topologies.networks import Network, fat_tree, hierarchy, rails
 
 SIZE = 10**6
-NVLINK, NIC = Line("100 GB/s", "1 us"), Line("10 GB/s", "5 us")
+NVLINK, NIC = {"bandwidth": "100 GB/s", "latency": "1 us"}, {"bandwidth": "10 GB/s", "latency": "5 us"}
 
 
 def times(network: Network, *pairs: tuple[int, int]) -> list[tuple[int, int]]:
@@ -57,7 +57,7 @@ def test_who_sits_where_decides_what_crosses():
 @pytest.mark.parametrize("uplinks", [1, 2, 4])
 def test_an_oversubscribed_leaf_divides_its_uplinks(uplinks):
     """Four hosts on u uplinks, all sending to the other leaf: each has B u/p."""
-    line = Line("10 GB/s", "1 us")
+    line = {"bandwidth": "10 GB/s", "latency": "1 us"}
     tree = fat_tree(nx.complete_graph(8), leaves=2, hosts_per_leaf=4, uplinks=uplinks, host=line, spine=line)
     out = [(host, host + 4) for host in range(4)]
     assert times(tree, *out) == [(4000, 100_000 * 4 // uplinks)] * 4
@@ -76,7 +76,7 @@ def test_rails():
     assert times(network, (0, 5), (1, 5)) == [(6000, 200_000), (5000, 200_000)]
     assert times(network, (0, 1)) == [(1000, 10_000)]
     # Over the spine: the messages leave through their own GPUs' lines and meet at the uplink of the leaf.
-    spine = rails(nx.complete_graph(8), **servers, spine=Line("5 GB/s", "2 us"))
+    spine = rails(nx.complete_graph(8), **servers, spine={"bandwidth": "5 GB/s", "latency": "2 us"})
     assert times(spine, (0, 5)) == [(7000, 200_000)]
     assert times(spine, (0, 5), (1, 6)) == [(7000, 200_000)] * 2
     assert times(spine, (0, 5), (0, 6)) == [(7000, 400_000)] * 2
@@ -87,5 +87,5 @@ def test_a_wrong_setting_is_named():
     cluster = {"nodes": 2, "agents_per_node": 2, "inside": NVLINK, "between": NIC}
     with pytest.raises(ValueError, match="hierarchy: uplinks is 0, but must be at least 1"):
         hierarchy(nx.path_graph(4), **cluster, uplinks=0)
-    with pytest.raises(ValueError, match="rails: inside: got '10'; a bandwidth needs a number and a unit"):
-        rails(nx.path_graph(4), **(cluster | {"inside": Line("10")}))
+    with pytest.raises(ValueError, match="rails: inside: got 10; a bandwidth needs a number and a unit"):
+        rails(nx.path_graph(4), **(cluster | {"inside": {"bandwidth": 10}}))

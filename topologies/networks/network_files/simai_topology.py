@@ -8,8 +8,8 @@ import numpy as np
 from basinet.topologies.networks.assembling import NETWORKS, Hosts
 from basinet.topologies.networks.fabric import Contention, Fabric
 from basinet.topologies.networks.network import Network
-from basinet.topologies.networks.network_files.columns import Source
-from basinet.topologies.networks.quantities import nanoseconds, rate, share
+from basinet.topologies.networks.network_files.network_source import Source
+from basinet.topologies.networks.units import nanoseconds, rate, share
 
 __all__ = ["simai_topology"]
 

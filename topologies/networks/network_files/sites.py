@@ -4,7 +4,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.topologies.networks.assembling import Access, Hosts, pairs_of, places_of
+from basinet.topologies.networks.assembling import Access, Hosts, pairs_of, places_of, ports_of
 from basinet.topologies.networks.network import Network
 
 __all__ = ["network_of_sites"]
@@ -19,7 +19,7 @@ def network_of_sites(
     *,
     loss: NDArray[np.float64] | None = None,
     hosts: Hosts = None,
-    access: Access | None = None,
+    access: Access = None,
     complete: bool = False,
 ) -> Network:
     """Return the network of agents at sites that are joined pair by pair.
@@ -55,6 +55,6 @@ def network_of_sites(
         latency=latency[link],
         bandwidth=bandwidth[link],
         loss=lost if lost.any() else None,
-        ports=(access or Access()).ports(),
+        ports=ports_of(access, what),
         names=tuple(names[place] for place in places),
     )

@@ -11,8 +11,8 @@ from basinet.topologies.networks.assembling import NETWORKS, Access, Hosts
 from basinet.topologies.networks.distances import Propagation, great_circle, latency_of, overhead_of
 from basinet.topologies.networks.fabric import Contention, Fabric
 from basinet.topologies.networks.network import Network
-from basinet.topologies.networks.network_files.columns import Source
-from basinet.topologies.networks.quantities import nanoseconds, rate, share
+from basinet.topologies.networks.network_files.network_source import Source
+from basinet.topologies.networks.units import Quantity, nanoseconds, rate, share
 
 __all__ = ["underlay"]
 
@@ -22,11 +22,11 @@ def underlay(
     graph: nx.Graph,
     *,
     path: str | Path,
-    bandwidth: str | None = None,
+    bandwidth: Quantity | None = None,
     propagation: Propagation = "fibre",
     contention: Contention = "fair",
     hosts: Hosts = None,
-    access: Access | None = None,
+    access: Access = None,
     complete: bool = False,
 ) -> Network:
     r"""A network read from a graph in GML or GraphML, over which messages take the routes of least latency.
@@ -112,7 +112,7 @@ def _latency(data: dict[str, Any], u: dict[str, Any], v: dict[str, Any], propaga
     return int(latency_of(kilometres, propagation))
 
 
-def _speed(data: dict[str, Any], bandwidth: str | None, what: str) -> float:
+def _speed(data: dict[str, Any], bandwidth: Quantity | None, what: str) -> float:
     given = data.get("bandwidth", bandwidth)
     if "bandwidth" not in data and "capacity" in data:
         if not (isinstance(data["capacity"], int | float) and data["capacity"] > 0):

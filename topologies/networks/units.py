@@ -11,7 +11,10 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["nanoseconds", "rate", "share", "show_rate", "show_size", "show_time", "size", "transfer"]
+__all__ = ["Quantity", "nanoseconds", "rate", "share", "show_rate", "show_size", "show_time", "size", "transfer"]
+
+Quantity = str | float
+"""A number with its unit. A bare number is accepted only to be refused with a sentence that names the unit wanted."""
 
 _TIMES = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -25,7 +28,7 @@ _LONGEST = 2**62
 """Nanoseconds: 146 years. Sums of two do not overflow."""
 
 
-def nanoseconds(text: str) -> int:
+def nanoseconds(text: Quantity) -> int:
     """Read a time, rounded to whole nanoseconds.
 
     Args:
@@ -47,7 +50,7 @@ def nanoseconds(text: str) -> int:
     return time
 
 
-def rate(text: str) -> float:
+def rate(text: Quantity) -> float:
     """Read a bandwidth.
 
     Args:
@@ -72,7 +75,7 @@ def rate(text: str) -> float:
     return read
 
 
-def size(text: str) -> int:
+def size(text: Quantity) -> int:
     """Read a size.
 
     Args:
@@ -94,7 +97,7 @@ def size(text: str) -> int:
     return int(read)
 
 
-def share(text: str | float) -> float:
+def share(text: Quantity) -> float:
     """Read the share of messages that are lost.
 
     Args:
@@ -117,7 +120,7 @@ def share(text: str | float) -> float:
     return read
 
 
-def _read(text: str, units: dict[str, Fraction], what: str, example: str) -> Fraction:
+def _read(text: Quantity, units: dict[str, Fraction], what: str, example: str) -> Fraction:
     """Return a non-negative number in the base unit."""
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if (match is None or not match[2]) and "" not in units:
