@@ -36,6 +36,7 @@ _KINDS: dict[str, Kind] = {
     "policies": KINDS["policy"],
     "strategies": KINDS["strategy"],
     "attacks": KINDS["attack"],
+    "networks": KINDS["network"],
     "optimizers": KINDS["optimizer"],
     "schedules": KINDS["schedule"],
     "averagings": KINDS["averaging"],

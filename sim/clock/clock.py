@@ -3,38 +3,18 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from basinet.sim.clock.data_flow import DataFlow, Waits
+from basinet.sim.clock.ring_sum import ring_time
 from basinet.sim.setup.setup import Setup
+from basinet.topologies.networks import Network
 
-__all__ = ["Clock", "Delays", "Network", "clock_of"]
-
-
-class Delays(Protocol):
-    """What messages take that are all sent at once, in nanoseconds.
-
-    A message leaves when the link is free, keeps it busy for its transfer, and arrives a latency later.
-    """
-
-    latency: np.ndarray
-    """int64 [L]."""
-
-    transfer: np.ndarray
-    """int64 [L]."""
-
-
-class Network(Protocol):
-    """What the clock asks of a network."""
-
-    def links_of(self, weights: csr_array) -> np.ndarray:
-        """Find the links that a mixing matrix uses, in the order of receivers, then senders: int64 [L]."""
-
-    def delays(self, links: np.ndarray, size: int) -> Delays:
-        """Compute what messages of `size` bytes take, one on each of these links [L]."""
+__all__ = ["Clock", "clock_of"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +70,9 @@ class Clock:
 
     Attributes:
         step: Number of steps taken.
-        times: When each agent's parameters were there, int64 [R, K].
+
+    Raises:
+        ValueError: The network lacks a link that is used.
     """
 
     def __init__(
@@ -107,9 +89,11 @@ class Clock:
         self._flow = flow
         self._network = network
         self._compute = compute
-        self._collective = collective
-        events = [event for step in flow.first + flow.cycle for event in step.events if event.kind == "exchange"]
-        known = {str(kind): weights[str(kind)] for kind in {event.edges for event in events}}
+        events = {event for step in flow.first + flow.cycle for event in step.events}
+        sums = {event.size for event in events if event.kind == "collective"}
+        self._sums = {size: 0 if collective is None else collective(size) for size in sums}
+        kinds = {str(event.edges) for event in events if event.kind == "exchange"}
+        known = {kind: weights[kind] for kind in sorted(kinds)}
         pairs = [_pairs(w) for matrices in known.values() for w in matrices]
         numbers = np.unique(np.concatenate([p for p, _ in pairs] or [np.zeros(0, np.int64)]))
         self._routes = {kind: [self._route(w, numbers) for w in matrices] for kind, matrices in known.items()}
@@ -194,7 +178,7 @@ class Clock:
         return _Moment(self._free, np.zeros_like(self._free))
 
     def _collects(self, ready: _Moment, size: int) -> _Moment:
-        takes = 0 if self._collective is None else self._collective(size)
+        takes = self._sums[size]
         return _Moment(np.broadcast_to(ready.time.max(0) + takes, ready.time.shape), ready.network + takes)
 
     def _exchanges(self, ready: _Moment, kind: str, size: int) -> _Moment:
@@ -251,34 +235,26 @@ class Clock:
         self._computed, self._exposed = state["computed"].copy(), state["exposed"].copy()
 
 
-def clock_of(
-    setup: Setup,
-    flow: DataFlow,
-    *,
-    network: Network | None = None,
-    compute: Callable[[int], np.ndarray] | None = None,
-    collective: Callable[[int], int] | None = None,
-) -> Clock:
+def clock_of(setup: Setup, compute: Callable[[int], np.ndarray] | None = None) -> Clock:
     """Make the clock of a run.
 
     Args:
-        setup: The parts of the run.
-        flow: What its steps wait for.
-        network: What messages take; None for no time.
+        setup: The parts of the run, among them its data flow.
         compute: What a pass of a batch takes each agent in a step; see `Clock`.
-        collective: What a collective takes, given the bytes of a row.
 
     Returns:
         A clock at step 0.
     """
+    assert setup.flow is not None
+    network = setup.network
     return Clock(
-        flow,
+        setup.flow,
         {"graph": setup.sequence, "reverse": setup.push},
         agents=setup.num_agents,
         replicas=setup.config.replicas,
         network=network,
         compute=compute,
-        collective=collective,
+        collective=None if network is None else partial(ring_time, network),
     )
 
 

@@ -48,6 +48,7 @@ from basinet.sim.setup.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 from basinet.topologies.cuts import Partitioner
+from basinet.topologies.networks import NETWORKS, Network
 
 MOST = 10**12
 """The largest count, for example of steps, agents or samples."""
@@ -135,6 +136,7 @@ KINDS: dict[str, Kind] = {
         ("graph",),
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
+    "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network)),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
@@ -397,6 +399,8 @@ class Config(_Part):
             (see `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each
             replica.
         topology: The graph, its agents and their combination policy.
+        network: Latency and bandwidth of the links between the agents, by which each evaluation has a simulated time;
+            None for no times.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
         optimizer: The local part of the algorithm.
@@ -466,6 +470,7 @@ class Config(_Part):
     trained: tuple[str, ...] | None = None
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
+    network: Annotated[Component | None, _component("network")] = None
     strategy: Annotated[Component, _component("strategy")]
     attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
     optimizer: Annotated[Component, _component("optimizer")] = Field(

@@ -1,6 +1,6 @@
 """Times of steps: hand-worked tables, recursions of maxima and sums, closed forms."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -10,35 +10,23 @@ from scipy.sparse import csr_array
 from basinet.sim.clock.clock import Clock, clock_of
 from basinet.sim.clock.data_flow import DataFlow, Event, StepFlow
 from basinet.sim.clock.rehearsed_flow import data_flow
+from basinet.sim.clock.ring_sum import ring_time
+from basinet.topologies.networks import Network, uniform_links
 
 M = 100
 
 
-@dataclass(frozen=True)
-class Delays:
-    latency: np.ndarray
-    transfer: np.ndarray
-
-
-class Network:
-    """Latencies by sender and receiver, and nanoseconds that a byte takes."""
-
-    def __init__(self, latency, per_byte=0):
-        self.latency, self.per_byte = latency, per_byte
-        agents = 1 + max(max(edge) for edge in latency)
-        self.numbers = sorted(latency, key=lambda edge: (edge[1], edge[0]))
-        self.places = {receiver * agents + sender: i for i, (sender, receiver) in enumerate(self.numbers)}
-
-    def links_of(self, weights):
-        rows, columns = weights.nonzero()
-        pairs = sorted(
-            int(k * weights.shape[0] + sender) for k, sender in zip(rows, columns, strict=True) if k != sender
-        )
-        return np.array([self.places[pair] for pair in pairs], dtype=np.int64)
-
-    def delays(self, links, size):
-        latency = np.array([self.latency[self.numbers[link]] for link in links], dtype=np.int64)
-        return Delays(latency, np.full(len(links), size * self.per_byte, dtype=np.int64))
+def network_of(latency, per_byte=0):
+    """A network with latencies in nanoseconds by sender and receiver, over whose links a byte takes so long."""
+    links = sorted(latency, key=lambda edge: edge[::-1])
+    senders, receivers = np.array(links).T
+    return Network(
+        agents=1 + int(max(senders.max(), receivers.max())),
+        senders=senders,
+        receivers=receivers,
+        latency=np.array([latency[link] for link in links]),
+        bandwidth=np.full(len(links), 1e9 / per_byte if per_byte else np.inf),
+    )
 
 
 def weights_of(edges):
@@ -101,7 +89,7 @@ def timed(data_flow, latency, compute, per_byte=0, **keys):
         {"graph": [weights_of(latency)]},
         agents=compute.shape[-1],
         replicas=replicas,
-        network=Network(latency, per_byte),
+        network=network_of(latency, per_byte),
         compute=draw,
         **keys,
     )
@@ -153,7 +141,8 @@ def test_tables_by_hand(data_flow, latency, per_byte, compute, expected):
         ({"name": "diffusion", "order": "cta"}, PATH, OF_CTA),
         ({"name": "consensus"}, PATH, OF_CONSENSUS),
         ({"name": "gradient_tracking"}, SHORT_PATH, OF_AUG_DGM),
-        ({"name": "centralized"}, PATH, [[12] * 3, [24] * 3, [36] * 3]),
+        # Four rounds of the ring, with the latency 3 of its slowest link.
+        ({"name": "centralized"}, PATH | {(2, 0): 3}, [[16] * 3, [32] * 3, [48] * 3]),
     ],
     ids=["ATC", "CTA", "consensus", "Aug-DGM", "centralised"],
 )
@@ -165,18 +154,21 @@ def test_runs_have_the_times_of_the_tables(strategy, latency, expected, make_set
         strategy=strategy,
         trial=False,
     )
-    keys = {
-        "network": Network(latency),
-        "compute": lambda step: np.array([[1, 2, 4]] * 2),
-        "collective": lambda size: 8,
-    }
-    assert table(clock_of(setup, data_flow(setup), **keys), len(expected)) == expected
+    setup = replace(setup, network=network_of(latency), flow=data_flow(setup))
+    assert table(clock_of(setup, lambda step: np.array([[1, 2, 4]] * 2)), len(expected)) == expected
 
 
 def test_a_centralised_step_ends_for_all_with_its_sum():
     """A ring all-reduce of 6 bytes at 2 a nanosecond, latency 1: 2 · 2 + 2 (2 / 3) 3 = 8."""
     clock = timed(CENTRALIZED, PATH, (1, 2, 4), collective=lambda size: 8)
     assert table(clock, 3) == [[12] * 3, [24] * 3, [36] * 3]
+
+
+def test_a_ring_takes_the_time_of_the_formula():
+    """2 (K − 1) α + 2 (K − 1) / K · M / B, for 8 agents, 100 MB, 5 us and 10 GB/s: 17.57 ms."""
+    network = uniform_links(nx.cycle_graph(8), latency="5 us", bandwidth="10 GB/s")
+    assert ring_time(network, 10**8) == 17_570_000
+    assert ring_time(uniform_links(nx.empty_graph(1)), 10**8) == 0
 
 
 def test_local_steps_are_not_waited_for():
@@ -268,7 +260,7 @@ def test_graphs_take_turns():
         ATC,
         {"graph": [weights_of(both_ways({(0, 1): 5, (2, 2): 0})), weights_of(both_ways({(1, 2): 7}))]},
         agents=3,
-        network=Network(both_ways({(0, 1): 5, (1, 2): 7})),
+        network=network_of(both_ways({(0, 1): 5, (1, 2): 7})),
         compute=lambda step: np.array([[1, 2, 4]]),
     )
     assert table(clock, 3) == [[7, 6, 4], [8, 15, 15], [22, 17, 19]]
