@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from basinet.algorithms import draws
-from basinet.topologies.networks.quantities import nanoseconds
+from basinet.topologies.networks.units import nanoseconds
 from basinet.topologies.registry import Registry
 
 __all__ = ["LAWS", "ComputeLaw", "Draw", "DrawnLaw", "Duration", "Independent"]
