@@ -31,17 +31,18 @@ _SHARE = 16
 """Pieces for which a thread is worth starting."""
 
 
-def compiled(function: Callable[..., None], *, reorder: bool = False) -> Callable[..., None]:
+def compiled(function: Callable[..., None], *, reorder: bool = False, fuse: bool = True) -> Callable[..., None]:
     """Compile a function on its first call, and cache the result on disk if possible.
 
     Args:
         function: The function.
         reorder: Whether sums may be reordered, for vector instructions.
+        fuse: Whether a product and a sum may be rounded once, where the processor can; NumPy rounds both.
 
     Returns:
         The function, compiled.
     """
-    fastmath = {"contract", "reassoc", "nsz"} if reorder else {"contract"}
+    fastmath = ({"contract"} if fuse else set()) | ({"reassoc", "nsz"} if reorder else set())
     return kept(lambda **more: njit(nogil=True, fastmath=fastmath, **more)(function))
 
 

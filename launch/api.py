@@ -127,7 +127,8 @@ def _run(
             except OSError as error:
                 if not failed:
                     raise
-                failed = *failed, f"the report cannot be written: {first_line(error)}"
+                if out.is_dir():  # otherwise the failures say that it was removed
+                    failed = *failed, f"the report cannot be written: {first_line(error)}"
         results = Results(out, out / "report.html", states, failed, experiment, left)
         if failed:
             with suppress(RankLostError):

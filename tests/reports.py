@@ -10,6 +10,6 @@ import pytest
 @contextmanager
 def without_reports() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("api", "cli.commands.analyze_command"):
-            patch.setattr(f"basinet.launch.{place}.write_report", lambda folder: Path(folder) / "report.html")
+        for place in ("launch.cli.commands.analyze_command", "analysis.report.report"):
+            patch.setattr(f"basinet.{place}.write_report", lambda folder: Path(folder) / "report.html")
         yield

@@ -17,7 +17,7 @@ __all__ = ["ATTEMPTS", "TOPOLOGIES", "cliques", "first_connected", "from_edges",
 
 ATTEMPTS = 100
 
-TOPOLOGIES: Registry[nx.Graph] = Registry()
+TOPOLOGIES: Registry[nx.Graph] = Registry("TOPOLOGIES")
 """The graphs that an experiment can name."""
 
 

@@ -139,14 +139,11 @@ def _nets(sequence: Sequence[csr_array]) -> csr_array:
     rows, columns = [], []
     for step, W in enumerate(sequence):
         entries = W.tocoo()
-        heard = entries.data != 0
+        heard = (entries.data != 0) & (entries.row != entries.col)
         rows.append(step * agents + np.concatenate([entries.col[heard], own]))
         columns.append(np.concatenate([entries.row[heard], own]))
     row, column = np.concatenate(rows), np.concatenate(columns)
-    nets = csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(sequence) * agents, agents))
-    nets.sum_duplicates()
-    nets.data[:] = 1
-    return nets
+    return csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(sequence) * agents, agents))
 
 
 def _links(nets: csr_array) -> csr_array:
@@ -206,7 +203,6 @@ def _bisect(links: csr_array, sizes: np.ndarray) -> np.ndarray:
     first = int(sizes[:half].sum())
     part = np.empty(len(order), dtype=np.int64)
     for agents, below, its in ((order[:first], 0, sizes[:half]), (order[first:], half, sizes[half:])):
-        agents = np.sort(agents)
         part[agents] = below + _bisect(links[agents][:, agents], its)
     return part
 

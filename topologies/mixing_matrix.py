@@ -16,7 +16,7 @@ __all__ = ["POLICIES", "check_graph", "check_mixing_matrix", "neighborhoods"]
 
 TOLERANCE = 1e-8
 
-POLICIES: Registry[csr_array] = Registry()
+POLICIES: Registry[csr_array] = Registry("POLICIES")
 """The combination policies that an experiment can name."""
 
 

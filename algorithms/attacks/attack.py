@@ -126,5 +126,5 @@ class Attack(NoAttack):
         return attacks
 
 
-ATTACKS: Registry[NoAttack] = Registry({"none": NoAttack})
+ATTACKS: Registry[NoAttack] = Registry("ATTACKS", {"none": NoAttack})
 """The attacks that an experiment can name."""

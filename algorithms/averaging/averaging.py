@@ -4,5 +4,5 @@ from basinet.topologies.registry import Registry
 
 __all__ = ["AVERAGINGS"]
 
-AVERAGINGS: Registry[float | None] = Registry()
+AVERAGINGS: Registry[float | None] = Registry("AVERAGINGS")
 """The averages that an experiment can name."""

@@ -54,7 +54,7 @@ class Compressor(ABC):
         return 1.0
 
 
-COMPRESSORS: Registry[Compressor] = Registry()
+COMPRESSORS: Registry[Compressor] = Registry("COMPRESSORS")
 """The compressors, by name."""
 
 

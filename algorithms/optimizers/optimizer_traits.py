@@ -10,7 +10,7 @@ from basinet.topologies.registry import Registry
 
 __all__ = ["OPTIMIZERS", "OptimizerTraits"]
 
-OPTIMIZERS: Registry[optim.Optimizer] = Registry()
+OPTIMIZERS: Registry[optim.Optimizer] = Registry("OPTIMIZERS")
 """The optimizers that an experiment can name."""
 
 ELEMENTWISE = frozenset({

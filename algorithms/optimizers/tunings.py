@@ -30,7 +30,7 @@ Tuned = Annotated[
 ]
 """What an experiment may give an optimizer instead of some settings."""
 
-TUNINGS: Registry[dict[str, float]] = Registry()
+TUNINGS: Registry[dict[str, float]] = Registry("TUNINGS")
 """What `tuned` can name: step, momentum and clipping as functions of T, p, σ, L, Δ and H."""
 
 

@@ -13,7 +13,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Stretch = Steps | Annotated[float, Field(gt=0, lt=1)]
 """A part of the run: a number of steps, or a fraction of the run."""
 
-SCHEDULES: Registry[float] = Registry()
+SCHEDULES: Registry[float] = Registry("SCHEDULES")
 """The schedules that an experiment can name."""
 
 

@@ -132,7 +132,7 @@ class Strategy(Protocol):
         """Advance all agents of the block by one step."""
 
 
-STRATEGIES: Registry[Strategy] = Registry()
+STRATEGIES: Registry[Strategy] = Registry("STRATEGIES")
 """The strategies that an experiment can name."""
 
 

@@ -5,8 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from basinet.analysis.metrics.sample_means import SampleMean
+from basinet.sim import tasks
 from basinet.sim.data.nests import Nest
-from basinet.sim.tasks import SuperResolution, Task
+from basinet.sim.tasks import Task
 from basinet.sim.tasks.model_outputs import fit, output_of
 from basinet.sim.vision.fidelity import fidelity
 
@@ -32,7 +33,7 @@ class _Fidelity(SampleMean):
         Raises:
             ValueError: If the task is another one.
         """
-        if not isinstance(task, SuperResolution):
+        if not isinstance(task, tasks.SuperResolution):
             raise ValueError(f"{self.name} needs images in high resolution, as those of super_resolution are")
         targets = task.targets(batch)
         restored = fit(output_of(outputs), targets.shape, "the model returns images")

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basinet.sim import tasks
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import QualityPretraining, Task
+from basinet.sim.tasks import Task
 from basinet.sim.tasks.model_outputs import fit, output_of
 
 __all__ = ["DetailR2"]
@@ -34,7 +35,7 @@ class DetailR2(Metric):
         Raises:
             ValueError: If the task is another one.
         """
-        if not isinstance(task, QualityPretraining):
+        if not isinstance(task, tasks.QualityPretraining):
             raise ValueError(f"{self.name} needs masked units, as those of quality_pretraining are")
         targets = task.targets(batch)
         predicted = fit(output_of(outputs), targets.shape, "the model returns outputs")

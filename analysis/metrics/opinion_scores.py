@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from basinet.analysis.metrics.seen import numbers
+from basinet.sim import tasks
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Scoring, Task
+from basinet.sim.tasks import Task
 
 __all__ = ["KROCC", "PLCC", "SROCC", "FittedPLCC", "OpinionScore"]
 
@@ -47,7 +48,7 @@ class OpinionScore(Metric):
         Raises:
             ValueError: The task is another one.
         """
-        if not isinstance(task, Scoring):
+        if not isinstance(task, tasks.Scoring):
             raise ValueError(f"{self.name} needs a task of mean opinion scores, such as image_quality or video_quality")
         self._is_model |= not (isinstance(outputs, Tensor) and 0 in outputs.stride())  # a baseline repeats one number
         predicted, targets, _ = numbers(self, outputs, batch, task)

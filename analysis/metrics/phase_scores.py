@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from basinet.sim import tasks
 from basinet.sim.data.nests import Nest
 from basinet.sim.evaluation.metric import Metric
-from basinet.sim.tasks import Task, VideoLanguage
+from basinet.sim.tasks import Task
 from basinet.sim.tasks.vision.procedures.labelled_frames import Frames
 
 __all__ = ["TEST", "PhaseAccuracy", "PhaseF1"]
@@ -48,7 +49,7 @@ class _PhaseScore(Metric):
         Raises:
             ValueError: The task is another one, or the batch is for training.
         """
-        if not isinstance(task, VideoLanguage):
+        if not isinstance(task, tasks.VideoLanguage):
             raise ValueError(f"{self.name} needs a task of videos and what is told of them, such as video_language")
         if not isinstance(batch, Frames):
             raise ValueError(f"{self.name} needs frames of known phases; allowed is metrics_on: [test]")

@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from basinet.analysis.metrics.opinion_scores import OpinionScore
+from basinet.sim import tasks
 from basinet.sim.data.nests import Nest
-from basinet.sim.tasks import Task, VideoRating
+from basinet.sim.tasks import Task
 from basinet.sim.tasks.vision.videos.video_views import KINDS
 
 __all__ = ["ChallengeScore", "RankNonsource", "RankSource"]
@@ -33,7 +34,7 @@ class _VideoScore(OpinionScore):
         Raises:
             ValueError: The task has no videos, or pairs are needed that are not known.
         """
-        if not isinstance(task, VideoRating):
+        if not isinstance(task, tasks.VideoRating):
             raise ValueError(f"{self.name} needs a task of video quality, such as video_quality")
         if "train" in task.metrics_on:
             raise ValueError(f"{self.name} compares pairs of test videos; allowed is metrics_on: [test]")

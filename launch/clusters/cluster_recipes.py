@@ -14,6 +14,7 @@ from basinet.launch.clusters.ray_script import ray_script
 from basinet.launch.clusters.slurm_script import slurm_script
 from basinet.launch.clusters.torchrun_script import torchrun_script
 from basinet.sim.experiment.component import ExperimentError, nearest
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.run.execution.part import Part
 from basinet.sim.runtimes.runtime import runtime_of
@@ -110,7 +111,7 @@ def _check(job: Job, words: list[str], array: int | None) -> dict[str, Any]:
         rows = config.replicas * build_setup(config, shared).num_agents
         if machines.total > rows:
             raise ExperimentError(
-                f"--workers: {machines.nodes} machines have {machines.total} workers in all; allowed are at most"
+                f"--workers: got {machines.total} on {count_of(machines.nodes, 'machine')}; allowed are at most"
                 f" {rows}, one per agent of each replica"
             )
         env = {} if config.runtime.env is None else config.runtime.env.given()

@@ -12,7 +12,7 @@ from basinet.sim.data.nests import leaves
 from basinet.sim.data.rows import Stored, take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import move_model, saved_bytes
-from basinet.sim.runtimes.runtime import Seat, runtime_of
+from basinet.sim.runtimes.runtime import Seat
 from basinet.sim.setup.room import agent_bytes
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.spending import rows_in_steps
@@ -21,11 +21,12 @@ from basinet.topologies.cuts import crossings
 __all__ = ["explained", "in_ranges"]
 
 
-def explained(setup: Setup) -> dict[str, Any]:
+def explained(setup: Setup, seats: Sequence[Seat]) -> dict[str, Any]:
     """Say who hosts which agents of a run, and what travels.
 
     Args:
         setup: The parts of the run.
+        seats: Where its workers will be executed.
 
     Returns:
         Plain values: `runtime`; `workers`, for each of which `machine`, `device`, `threads`, `hosts` (agents by
@@ -33,11 +34,7 @@ def explained(setup: Setup) -> dict[str, Any]:
         by what they are for); `crossing_rows`, those of all workers, and `crossing_bytes`, if the rows are parameters;
         `largest_pair` of workers, with its rows; `summed`, whether sums over all agents travel, too; and
         `simulated_bytes` that all agents of all replicas send in a step, None if this does not repeat.
-
-    Raises:
-        ExperimentError: The workers do not fit where they would run.
     """
-    seats = runtime_of(setup.config.runtime).seats()
     placement = setup.placement([seat.machine for seat in seats])
     pairs = _crossings(setup, placement)
     row = setup.num_parameters * setup.dtype.itemsize
@@ -57,16 +54,16 @@ def explained(setup: Setup) -> dict[str, Any]:
 def _worker(setup: Setup, placement: Placement, rank: int, seat: Seat, pairs: np.ndarray, row: int) -> dict[str, Any]:
     mine = placement.owner.reshape(placement.replicas, placement.agents) == rank
     hosts = {replica: np.flatnonzero(agents).tolist() for replica, agents in enumerate(mine) if agents.any()}
-    count, received = int(mine.sum()), float(pairs[:, rank].sum())
+    count, sent, received = int(mine.sum()), float(pairs[rank].sum()), float(pairs[:, rank].sum())
     memory = {what: size * count for what, size in agent_bytes(setup).items()}
-    memory |= {"mixing": count * row if setup.exchanges else 0, "received": int(received * row)}
+    memory |= {"mixing": count * row if setup.exchanges else 0, "messages": int((sent + received) * row)}
     memory |= {"activations": count * _activations(setup), "data": _data(setup)}
     return {
         "machine": seat.machine,
         "device": seat.device,
         "threads": seat.threads,
         "hosts": hosts,
-        "sends": float(pairs[rank].sum()),
+        "sends": sent,
         "receives": received,
         "memory": memory,
     }

@@ -39,15 +39,22 @@ def about(setups: Iterable[Setup]) -> list[str]:
         setups: The parts of each run.
 
     Returns:
-        Lines about their losses, their lengths if these follow from something else, and about what their models take of
-        their starts.
+        Lines about their losses, their lengths if these follow from something else, what their models take of their
+        starts, and keys that their runtimes do not use.
     """
     setups = list(setups)
     lengths = sorted({setup.num_steps for setup in setups if setup.config.steps is None})
     steps = [f"steps: {lengths[0]}{f' to {lengths[-1]}' if len(lengths) > 1 else ''}"] if lengths else []
     losses = [f"loss: {setup.task.about_loss}" for setup in setups]
     starts = [f"start: {setup.about_start}" for setup in setups if setup.about_start]
-    return list(dict.fromkeys([*losses, *steps, *starts]))
+    return list(dict.fromkeys([*losses, *steps, *starts, *itertools.chain(*map(_unused, setups))]))
+
+
+def _unused(setup: Setup) -> list[str]:
+    part = setup.config.runtime
+    keys = [] if part.name == "ray" else ["actors", "cpus_per_actor", "gpus_per_actor"]
+    given = [(key, getattr(part, key)) for key in keys if getattr(part, key) != type(part).model_fields[key].default]
+    return [f"runtime.{key}: {value:g} is not used, since runtime.name is {part.name}" for key, value in given]
 
 
 def _said(config: Mapping[str, Any], keys: Sequence[str]) -> str:

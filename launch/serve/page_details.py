@@ -9,7 +9,7 @@ from typing import Any
 
 from basinet.analysis.statistics.incidents import incidents
 from basinet.launch.serve.study_index import ODD, Entry, StudyIndex
-from basinet.launch.status.holder import holder_of
+from basinet.launch.status.holder import holder_of, worker_on
 from basinet.launch.status.status_cells import OF_WORKERS, worker_cells
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.folder import load_run
@@ -114,10 +114,10 @@ def worker_of(index: StudyIndex, entry: Entry) -> str:
         return f"nobody: the run has ended ({entry.state})"
     age = max(0, round(time.time() - entry.changed))
     word = f"last written {age:,} s ago" if entry.changed else "nothing written yet"
-    folder = _locked(index, entry)
-    if folder is None:
+    folders = _locked(index, entry)
+    if not folders:
         return f"unknown: the lock is in the folder of the experiment, which is not served; {word}"
-    holder = holder_of(folder)
+    holder = worker_on(folders)
     if holder is None:
         return f"nobody: no process has locked the folder; {word}. The same command resumes the run"
     if holder.has_ended():
@@ -138,18 +138,17 @@ def abandoned(index: StudyIndex, entries: Iterable[Entry]) -> list[int]:
     known = cache(holder_of)
     found = []
     for entry in entries:
-        folder = _locked(index, entry) if entry.state == "running" else None
-        if folder is not None:
-            holder = known(folder)
+        if entry.state == "running" and (folders := _locked(index, entry)):
+            holder = worker_on(folders, known)
             if holder is None or holder.has_ended():
                 found.append(entry.number)
     return found
 
 
-def _locked(index: StudyIndex, entry: Entry) -> Path | None:
-    """Return the folder that whoever works on a run has locked; None if that is not below the served one."""
+def _locked(index: StudyIndex, entry: Entry) -> list[Path]:
+    """Return the folders that whoever works on a run may have locked; none if one is not below the served one."""
     study = _study(index, entry)
-    return None if study == entry.path and (entry.path.parent / "experiment.yaml").exists() else study
+    return [] if study == entry.path and (entry.path.parent / "experiment.yaml").exists() else [entry.path, study]
 
 
 def _study(index: StudyIndex, entry: Entry) -> Path:

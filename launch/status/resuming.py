@@ -9,6 +9,7 @@ from basinet.launch.status.run_states import RunState
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.files import read_yaml
 from basinet.sim.run.records import PIPELINE, TUNING, load_config
+from basinet.sim.runtimes import ON_RANKS
 
 __all__ = ["how_to_go_on"]
 
@@ -33,7 +34,7 @@ def how_to_go_on(runs: Sequence[RunState]) -> str:
     except (ExperimentError, OSError):
         return _UNKNOWN
     words = shlex.join(["run", _shown(records[0]), "--out", _shown(folder)])
-    if not (isinstance(runtime, dict) and runtime.get("name") == "torchrun"):
+    if not (isinstance(runtime, dict) and runtime.get("name") in ON_RANKS):
         return f"basinet {words}"
     workers = max((run.workers for run in runs), key=len)
     if len({worker["host"] for worker in workers}) != 1:

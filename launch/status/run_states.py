@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from basinet.launch.serve.study_index import Entry, StudyIndex
-from basinet.launch.status.holder import holder_of
+from basinet.launch.status.holder import Holder, holder_of, worker_on
 from basinet.sim.experiment.mistakes import ExperimentError
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.quantity import Quantity
@@ -89,24 +89,25 @@ def look(folder: Path) -> tuple[list[RunState], list[str]]:
     entries = index.entries()
     if not entries and not index.problems:
         raise ExperimentError(f"DIR: {folder} holds no runs; give one that `basinet run` wrote, or one that holds such")
-    outer, alive, gone = cache(outermost), set[Path](), dict[Path, str]()
+    outer, alive, workers = cache(outermost), set[Path](), dict[Path, Holder | None]()
     changed: dict[Path, float] = {}
     known = cache(holder_of)
     for entry in entries:
         experiment = outer(entry.path)
         changed[experiment] = max(entry.changed, changed.get(experiment, 0.0))
-        for holder in filter(None, map(known, _locked(entry.path))):
-            if holder.has_ended():
-                gone.setdefault(entry.path, str(holder))
-            else:
-                alive |= {entry.path, experiment}
+        folders = [*_locked(entry.path)]
+        workers[entry.path] = worker_on(folders, known)
+        if any(not holder.has_ended() for holder in map(known, folders) if holder is not None):
+            alive.add(experiment)
     entries.sort(key=lambda entry: -changed[outer(entry.path)])
     now = time.time()
 
     def state(entry: Entry) -> RunState:
         experiment = outer(entry.path)
-        attended = entry.path in alive or (entry.state != "running" and experiment in alive)
-        return _state_of(entry, now, experiment, gone.get(entry.path, ""), attended=attended)
+        worker = workers[entry.path]
+        left = "" if worker is None or not worker.has_ended() else str(worker)
+        attended = worker is not None and not left if entry.state == "running" else experiment in alive
+        return _state_of(entry, now, experiment, left, attended=attended)
 
     return [*map(state, entries)], index.problems
 
@@ -139,7 +140,7 @@ def _state_of(entry: Entry, now: float, experiment: Path, gone: str, *, attended
     state = _judged(entry.state, attended=attended, left=bool(gone))
     why = " ".join(str(status.get("error", "")).split()) or entry.problem
     if state == "dead":
-        why = f"{gone} has ended without leaving word" if gone else "no process has locked the folder"
+        why = f"{gone} has ended without leaving word" if gone else "no process works on it"
     elif state == "running" and silence is not None and usage:
         pause = usage["longest_pause"]
         if silence > max(_LEAST_PATIENCE, _PAUSES * pause):

@@ -71,7 +71,7 @@ class Placement:
         number = np.array([names.index(group) for group in groups])
         workers = np.argsort(number, kind="stable")  # those of a group one after another
         sizes = _sizes(replicas, len(workers)) * agents
-        if sizes.max() * len(workers) > _UNEVEN * replicas * agents:
+        if sizes.min() == 0 or sizes.max() * len(workers) > _UNEVEN * replicas * agents:
             sizes = _sizes(replicas * agents, len(workers))
         owner = np.repeat(workers, sizes).reshape(replicas, agents)
         known: dict[tuple[int, ...], np.ndarray] = {}

@@ -212,8 +212,9 @@ class Component:
         if getattr(self.target, "runs_user_code", False):
             return True
         owner = self.target if hasattr(self.target, "__qualname__") else type(self.target)
-        built_in = any(self.target is known for known in self.kind.registry.values())
-        return not built_in and not str(owner.__module__).startswith("basinet.")
+        if str(owner.__module__).startswith("basinet."):
+            return False
+        return not any(self.target is known for known in self.kind.registry.values())
 
     def takes(self, name: str) -> bool:
         """Return whether the maker has a parameter.

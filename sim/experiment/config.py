@@ -1,6 +1,7 @@
 """The configuration of one run: every component chosen, every value single and validated."""
 
 import inspect
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -126,7 +127,7 @@ KINDS: dict[str, Kind] = {
     "adapters": Kind("adapters", ADAPTERS, noun="adapter"),
     "topology": Kind(
         "topology",
-        {**TOPOLOGIES, **SEQUENCES},
+        ChainMap(SEQUENCES, TOPOLOGIES),
         ("num_agents", "seed"),
         lambda given: isinstance(given, nx.Graph | GraphSequence),
     ),
@@ -324,14 +325,19 @@ class EnvPart(_Part):
         conda: Name of an environment of conda, its file, or what that holds.
     """
 
-    env_vars: (
-        Mapping[str, Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]] | None
-    ) = None
+    env_vars: Mapping[str, _Word] | None = None
     working_dir: str | None = None
     py_modules: list[str] | None = None
     pip: list[str] | str | None = None
     uv: list[str] | str | None = None
     conda: str | dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_installer(self) -> Self:
+        given = [key for key in ("pip", "uv", "conda") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ExperimentError(f"runtime.env: got {' and '.join(given)}; allowed is one of pip, uv and conda")
+        return self
 
     def given(self) -> dict[str, Any]:
         """Return what was given, as Ray takes it."""
@@ -625,10 +631,10 @@ def _complaint(error: ValidationError) -> str:
     if isinstance(cause, ExperimentError):
         return str(cause)
     places = [str(part) for part in first["loc"] if part not in ("component",)]
-    *outer, last = places
-    part = _KEYED.get(".".join(outer)) if first["type"] == "extra_forbidden" else None
+    outer = ".".join(places[:-1])
+    part = _KEYED.get(outer) if first["type"] == "extra_forbidden" else None
     if part is not None:
-        return f"{'.'.join(places)}: {'.'.join(outer)} has no key '{last}'; {nearest(last, part.model_fields)}"
+        return f"{outer}.{places[-1]}: {outer} has no key '{places[-1]}'; {nearest(places[-1], part.model_fields)}"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ")
         given = first["input"] if isinstance(first["input"], str) else shown(first["input"])

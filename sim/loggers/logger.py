@@ -32,7 +32,7 @@ class Logger(Protocol):
         """Receive nothing more."""
 
 
-LOGGERS: Registry[Logger] = Registry()
+LOGGERS: Registry[Logger] = Registry("LOGGERS")
 """Makers of loggers by name. Their attribute `package` is what they need installed, also the name of the extra."""
 
 

@@ -9,7 +9,7 @@ from basinet.topologies.registry import Registry
 
 __all__ = ["MODELS", "FitsValues", "OfTransformers"]
 
-MODELS: Registry[nn.Module] = Registry()
+MODELS: Registry[nn.Module] = Registry("MODELS")
 """The models that an experiment can name."""
 
 

@@ -4,6 +4,7 @@ A file that is replaced contains its own checksum. The length and checksum of on
 written after it; anything beyond that length was written as the process died, and is cut off.
 """
 
+import errno
 import json
 import os
 import re
@@ -42,6 +43,7 @@ __all__ = [
     "seal",
     "sealed_json",
     "sealed_yaml",
+    "sync_folders",
     "unseal",
     "write_atomically",
 ]
@@ -190,6 +192,26 @@ def write_atomically(path: Path, data: Content, *, sync: bool = True) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)  # frees space on a full disk for the error to be recorded
         raise
+
+
+def sync_folders(path: Path) -> None:
+    """Make the name of a new file survive a power failure, and that of its folder.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    for folder in path.absolute().parents[:2]:
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no need of it
+                raise
+        finally:
+            os.close(number)
 
 
 def _open_no_link(path: str, flags: int) -> int:

@@ -39,6 +39,7 @@ from basinet.sim.run.files import (
     not_a_link,
     sealed_json,
     sealed_yaml,
+    sync_folders,
     write_atomically,
 )
 from basinet.sim.run.quantity import Quantity
@@ -241,7 +242,9 @@ class RunFolder:
             path: The file, which an earlier version may have written.
             content: Its new content.
         """
-        self.write(path.with_suffix(SUFFIX), content)
+        new = path.with_suffix(SUFFIX)
+        self.write(new, content)
+        sync_folders(new)
         if path.suffix == EARLIER:
             path.unlink(missing_ok=True)
 
@@ -254,6 +257,7 @@ class RunFolder:
         if (last := self.checkpoint).exists():
             os.replace(last, last.with_stem("before"))
         self.write(self.checkpoint, content)
+        sync_folders(self.checkpoint)
 
     def take_before(self) -> None:
         """Put the checkpoint before the last in the place of the last."""
@@ -293,6 +297,7 @@ class RunFolder:
         """Make the configuration survive a power failure, before other files rely on it."""
         with open(self.path / "config.yaml", "rb") as file:
             os.fsync(file.fileno())
+        sync_folders(self.path / "config.yaml")
 
     def write_status(self, **status: Any) -> None:
         """Replace the status.

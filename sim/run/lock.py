@@ -62,7 +62,8 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
                 " another folder"
             ) from error
         file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n{start_of(os.getpid())}\n".encode())
+        words = f"process {os.getpid()} on {socket.gethostname()}\n{start_of(os.getpid())}\n"
+        file.write(f"{words}{'shared' if shared else ''}\n".encode())
         file.flush()
         token = _held.set(_held.get() | {place})
         try:

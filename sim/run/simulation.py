@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.checkpoints.tensor_files import check_form
 from basinet.sim.run.claim import claim
 from basinet.sim.run.execution.one_run import Circumstances, execute
 from basinet.sim.run.execution.twins import groups
@@ -168,22 +169,26 @@ def prepare(
     with locked(out, shared=shared), turn(out) if shared else nullcontext():
         if not fresh:
             for name, setup in setups.items():
-                _check_made(setup, out / name)
+                _check_goes_on(setup, RunFolder(out / name))
         claim(experiment, out, impossible, fresh=fresh)
     return setups
 
 
-def _check_made(setup: Setup, path: Path) -> None:
-    """Raise if a run would go on with something else made of the data than it began with, such as other tokens."""
+def _check_goes_on(setup: Setup, folder: RunFolder) -> None:
+    """Raise if a run would go on with other tokens, say, than it began with, or from what a later version wrote."""
     try:
-        status = load_status(path)
+        status = load_status(folder.path)
     except Damaged:  # handled later
         return
-    others = made_otherwise(status.get("kept", {}), identities(setup.task.kept))
-    if others and not (status["state"] in FINISHED and is_analyzed(setup, RunFolder(path), status)):
+    with suppress(Damaged):
+        if status["state"] in FINISHED and is_analyzed(setup, folder, status):
+            return
+    for path in folder.checkpoints():
+        check_form(path)
+    if others := made_otherwise(status.get("kept", {}), identities(setup.task.kept)):
         raise ExperimentError(
-            f"task.{others[0]}: {path} began with other {others[0]} than are made of the data now; choose another"
-            " folder, or --fresh (fresh=True) starts anew"
+            f"task.{others[0]}: {folder.path} began with other {others[0]} than are made of the data now; choose"
+            " another folder, or --fresh (fresh=True) starts anew"
         )
 
 

@@ -99,6 +99,7 @@ class Ranks:
         self.store, self._channel = in_time(self._meet, others, patience(_PATIENCE), remedy)
         self.heart, self.silence = self._listen()
         _end_with_launcher()
+        _remove_log_folders()
         atexit.register(self.close)  # before the interpreter shuts down
 
     def _meet(self) -> tuple[Any, Any]:
@@ -109,11 +110,11 @@ class Ranks:
         return store, dist.ProcessGroupGloo(PrefixStore("channel", store), self.rank, self.size, _AS_LONG_AS_IT_TAKES)
 
     def _listen(self) -> tuple[Heart, Silence]:
-        """Begin to tell how this rank is, and to look after the others: the leader after all, and all after it."""
+        """Begin to tell how this rank is, and to look after others: the leader after all, itself too, all after it."""
         heart = Heart(own_host(), lambda: self.step())
         self.store.set(f"heart {self.rank}", pickle.dumps(heart.address))
-        others = [rank for rank in range(self.size) if (rank == 0) != (self.rank == 0)]
-        silence = Silence({rank: pickle.loads(self.store.get(f"heart {rank}")) for rank in others})
+        watched = range(self.size) if self.rank == 0 else [0]
+        silence = Silence({rank: pickle.loads(self.store.get(f"heart {rank}")) for rank in watched})
         threading.Thread(target=self._look_after, args=(silence,), name="silence", daemon=True).start()
         return heart, silence
 
@@ -129,15 +130,10 @@ class Ranks:
                 os._exit(1)
 
     def close(self) -> None:
-        """Close the channel, and remove the log folders that torchrun made for this rank if they are empty."""
+        """Close the channel."""
         self._closed.set()
         self.heart.close()
         self._channel = None
-        folders = list(Path(os.environ.get("TORCHELASTIC_ERROR_FILE", "")).parents)
-        made = next((n for n, folder in enumerate(folders) if folder.name.startswith("torchelastic_")), -1)
-        with suppress(OSError):
-            for folder in folders[: made + 1]:
-                folder.rmdir()
 
     def call(self, performer: Performer, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every rank's performer.
@@ -165,10 +161,11 @@ class Ranks:
                 answers = [_loads(self._receive(rank)) for rank in range(1, self.size)]
         except Exception as error:
             performer.leave()
-            self._raise_first_failure()
-            if (gone := self.silence.absent()) is not None:
+            # Ranks that fail leave word and end; so do those that lose the connection to one that has been killed.
+            if (gone := self.silence.absent(lambda rank: self.store.check([f"failure {rank}"]))) is not None:
                 self._lost = gone
                 raise RankLostError(gone) from error
+            self._raise_first_failure()
             raise error
         self.asked_to_stop |= any(answer.asked_to_stop for answer in answers)
         return [value, *(answer.value for answer in answers)]
@@ -177,7 +174,8 @@ class Ranks:
         """Raise the first failure, if it was on another rank."""
         if self.store.add("failures", 1) == 1:
             return
-        rank, error, report = pickle.loads(self.store.get("failure"))
+        rank = int(self.store.get("first"))
+        error, report = pickle.loads(self.store.get(f"failure {rank}"))
         failure = RuntimeError(f"rank {rank}: {error}")
         failure.add_note(f"At rank {rank}:\n{report}")
         raise failure from None
@@ -209,8 +207,9 @@ class Ranks:
                 except Exception as error:
                     self.failed = True
                     # The end of this process releases the others from waiting for it; nothing else is as reliable.
+                    self.store.set(f"failure {self.rank}", pickle.dumps((str(error), traceback.format_exc())))
                     if self.store.add("failures", 1) == 1:
-                        self.store.set("failure", pickle.dumps((self.rank, str(error), traceback.format_exc())))
+                        self.store.set("first", str(self.rank))
                     raise
                 if isinstance(received, _Outcome):
                     if received.error is not None:
@@ -274,6 +273,18 @@ class Ranks:
         data = torch.empty(int(size), dtype=torch.uint8)
         _wait(f"rank {rank}", self._channel.recv, [data], rank, 0)
         return data.numpy().tobytes()
+
+
+def _remove_log_folders() -> None:
+    """Remove the folders that torchrun made for logs of this rank, if it writes none; it makes others at a restart.
+
+    At the end of the process it would be too late: torchrun kills the others when a rank fails.
+    """
+    folders = list(Path(os.environ.get("TORCHELASTIC_ERROR_FILE", "")).parents)
+    made = next((n for n, folder in enumerate(folders) if folder.name.startswith("torchelastic_")), -1)
+    with suppress(OSError):
+        for folder in folders[: made + 1]:
+            folder.rmdir()
 
 
 def _end_with_launcher() -> None:

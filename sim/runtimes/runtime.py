@@ -81,6 +81,11 @@ class Runtime(ABC):
         """Number of workers on this machine, sharing its memory and GPUs; None if unknown."""
         return 1
 
+    @property
+    def sharers(self) -> int:
+        """Number of workers that share the processors of this process."""
+        return self.workers_here or 1
+
     def device(self) -> torch.device:
         """Return the device of a worker.
 
@@ -107,13 +112,13 @@ class Runtime(ABC):
         """Return how many threads a worker may use.
 
         Returns:
-            The configured number; otherwise, the processors that this process may use, which are shared with the other
-            workers on the machine, and at most `OMP_NUM_THREADS`.
+            The configured number; otherwise, the processors that this process may use, shared with other workers, and
+            at most `OMP_NUM_THREADS`.
         """
         if self.part.threads is not None:
             return self.part.threads
         limit = os.environ.get("OMP_NUM_THREADS", "")
-        share = max(1, processors() // (self.workers_here or 1))
+        share = max(1, processors() // self.sharers)
         return min(share, int(limit)) if limit.isdigit() and int(limit) else share
 
     def check(self, setup: Setup) -> None:

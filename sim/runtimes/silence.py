@@ -5,6 +5,7 @@ is alive: neither ends a call by itself. How long a call may take is learnt from
 """
 
 import json
+import logging
 import math
 import os
 import socket
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import Any
 from basinet.sim.runtimes.meeting import patience
 
 __all__ = ["SILENCE", "Address", "Heart", "Silence"]
+
+_log = logging.getLogger(__name__)
 
 SILENCE = "BASINET_SILENCE_SECONDS"
 """The environment variable that sets after how many seconds without an answer a worker is taken to hang."""
@@ -117,7 +121,7 @@ class Heart:
 
 
 class Silence:
-    """Tells which workers hang.
+    """Tells which workers hang, of those that can be asked from here at first: a firewall may keep others from it.
 
     Args:
         workers: Where each can be asked, by its number.
@@ -134,6 +138,11 @@ class Silence:
         self._missed = dict.fromkeys(workers, 0)
         self._call: tuple[str, float] | None = None
         self._looks = 0
+        with ThreadPoolExecutor(max(1, len(workers))) as pool:
+            answering = pool.map(_answers, workers.values())
+            self._reached = [number for number, answers in zip(workers, answering, strict=True) if answers]
+        if unreached := [number for number in workers if number not in self._reached]:
+            _log.warning("%s cannot be asked from here: nobody will notice if they hang", self._names(unreached))
 
     @contextmanager
     def during(self, work: str, amount: float = 1.0) -> Iterator[None]:
@@ -169,13 +178,13 @@ class Silence:
         return math.inf if longest is None else max(self.floor, _FACTOR * longest * amount)
 
     def look(self) -> str | None:
-        """Ask all workers how they are; called every `pause` seconds.
+        """Ask the workers how they are; called every `pause` seconds.
 
         Returns:
             Which ones hang, in a sentence; None if there is no reason to think so.
         """
         found = self._ask()
-        if silent := [number for number, missed in self._missed.items() if missed >= _LOOKS]:
+        if silent := [number for number in self._reached if self._missed[number] >= _LOOKS]:
             return f"{self._names(silent)} {_have(silent)} not answered for {self.floor:g} s"
         if (call := self._call) is None:
             return None
@@ -194,22 +203,25 @@ class Silence:
         """Forget how often workers have not answered, while nobody needs them."""
         self._missed = dict.fromkeys(self.workers, 0)
 
-    def absent(self) -> str | None:
+    def absent(self, excused: Callable[[int], bool] = lambda _: False) -> str | None:
         """Look for workers that do not answer right now, where others have lost the connection to one.
 
+        Args:
+            excused: Whether a worker that does not answer has left word why.
+
         Returns:
-            Which ones do not, in a sentence; None if all do.
+            Which ones do not, and are not excused, in a sentence; None if there are none.
         """
         found = self._ask()
-        missing = [number for number in self.workers if number not in found]
+        missing = [number for number in self._reached if number not in found and not excused(number)]
         return f"{self._names(missing)} {'is' if len(missing) == 1 else 'are'} gone" if missing else None
 
     def _ask(self) -> dict[int, dict[str, Any]]:
-        """Ask all workers how they are; count the times that one has not answered."""
+        """Ask the workers how they are; count the times that one has not answered."""
         found = {}
-        for number, address in self.workers.items():
+        for number in self._reached:
             try:
-                found[number] = address.ask()
+                found[number] = self.workers[number].ask()
                 self._missed[number] = 0
             except (OSError, ValueError):
                 self._missed[number] += 1
@@ -222,6 +234,13 @@ class Silence:
         ]
         more = len(numbers) - len(named)
         return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def _answers(address: Address) -> bool:
+    """Return whether a worker answers."""
+    with suppress(OSError, ValueError):
+        return bool(address.ask())
+    return False
 
 
 def _have(numbers: Sequence[int]) -> str:

@@ -28,7 +28,7 @@ from basinet.sim.runtimes.ranks import RankLostError, Ranks
 from basinet.sim.runtimes.runtime import Runtime, Seat, memory_of, runtime_of
 from basinet.sim.runtimes.team import TIMEOUT, Analysis, Team
 from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
-from basinet.sim.runtimes.world import num_ranks, started
+from basinet.sim.runtimes.world import is_task, num_ranks, started
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["Torchrun", "TorchrunTeam", "analysts", "failed", "follows", "leave", "met", "together"]
@@ -270,6 +270,11 @@ class Torchrun(Runtime):
         if not started():
             return None
         return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if num_ranks() > 1 else 1
+
+    @property
+    def sharers(self) -> int:
+        """Number of ranks that share the processors of this process."""
+        return 1 if is_task() else super().sharers
 
     def seats(self) -> list[Seat]:
         """Say where the ranks are; before they have met, machines have numbers, and are taken to be like this one."""

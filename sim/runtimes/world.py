@@ -4,7 +4,7 @@ import os
 
 from basinet.sim.experiment.component import ExperimentError
 
-__all__ = ["num_ranks", "started", "world"]
+__all__ = ["is_task", "num_ranks", "started", "world"]
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -24,6 +24,11 @@ def num_ranks() -> int:
 def started() -> bool:
     """Return whether torchrun or another launcher has started this process, as given by the environment."""
     return all(map(os.environ.get, _NEEDED))
+
+
+def is_task() -> bool:
+    """Return whether this rank is a task of Slurm, which has processors of its own, as given by the environment."""
+    return "SLURM_CPUS_PER_TASK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def world() -> tuple[int, int, str]:

@@ -13,9 +13,6 @@ _OWN = Path("/proc/self/cgroup")
 
 _MOUNTS = Path("/sys/fs/cgroup")
 
-_NO_LIMIT = 2**60
-"""Bytes from which a limit means that there is none: version 1 writes the largest multiple of a page."""
-
 
 @cache
 def memory() -> int:
@@ -31,7 +28,7 @@ def memory() -> int:
     megabytes = [_of_slurm("SLURM_MEM_PER_NODE")]
     megabytes.append(_of_slurm("SLURM_MEM_PER_CPU") * (_of_slurm("SLURM_CPUS_ON_NODE") or processors()))
     found += [size * 2**20 for size in megabytes if size]
-    return min(size for size in found if size < _NO_LIMIT)
+    return min(found)
 
 
 @cache

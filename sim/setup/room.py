@@ -133,20 +133,25 @@ def check_memory(
         )
 
 
-def check_room(setups: Iterable[Setup]) -> None:
+def check_room(setups: Iterable[Setup]) -> list[list[Seat]]:
     """Raise if the workers of a run do not fit on their machines or GPUs.
 
     Args:
         setups: The parts of runs.
 
+    Returns:
+        Where the workers of each run will be executed.
+
     Raises:
         ExperimentError: They do not, or a cluster has no room for them.
     """
     known: dict[str, list[Seat]] = {}  # a cluster is asked once
+    found = []
     for setup in setups:
         part = setup.config.runtime
         asked = part.model_dump_json()
         seats = known[asked] if asked in known else known.setdefault(asked, runtime_of(part).seats())
+        found.append(seats)
         placed = Placement.of_groups(setup.config.replicas, setup.num_agents, [seat.machine for seat in seats])
         hosted = np.bincount(placed.owner, minlength=len(seats)).tolist()
         wanted: Counter[Seat] = Counter()
@@ -161,6 +166,7 @@ def check_room(setups: Iterable[Setup]) -> None:
                     f" {in_units(seat.memory)}; give fewer replicas or agents, a smaller model or batch, or fewer"
                     " workers per machine, as by a larger runtime.cpus_per_actor"
                 )
+    return found
 
 
 def batch_bytes(config: Config, task: Task) -> int:

@@ -477,7 +477,7 @@ class Task:
         return replace(self, **moved)
 
 
-TASKS: Registry[Task] = Registry()
+TASKS: Registry[Task] = Registry("TASKS")
 """The tasks that an experiment can name."""
 
 

@@ -20,8 +20,8 @@ import torch.distributed as dist
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.config import Config
-from basinet.sim.runtimes.ray_team import RayTeam
-from basinet.sim.runtimes.run_packing import Needs
+from basinet.sim.runtimes.on_ray.ray_team import RayTeam
+from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.sim.setup.build import build_setup
 from tests.benchmarks.harness import Row
 from tests.benchmarks.steps import images

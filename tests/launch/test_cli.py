@@ -188,9 +188,10 @@ def test_damaged_folders_are_named(folder, capsys, no_reports):
 
 
 def test_a_dry_run_prints_the_runs_and_writes_nothing(folder, capsys):
-    assert main(["run", "tiny.yaml", "optimizer.lr=0.1,0.2", "--dry-run", "--json"]) == 0
+    assert main(["run", "tiny.yaml", "optimizer.lr=0.1,0.2", "runtime.actors=2", "--dry-run", "--json"]) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
+    assert printed.err.count("runtime.actors: 2 is not used, since runtime.name is inline\n") == 1
     assert printed.err.startswith("loss: cross-entropy, since the targets are classes\n")
     assert list(found)[-1] == "diffusion-atc_lr=0.2" and found["centralized_lr=0.1"]["optimizer"]["lr"] == 0.1
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]

@@ -43,7 +43,7 @@ def test_workers_rows_and_bytes_are_those_of_a_ring_cut_in_three(folder, capsys)
     for worker in mixed["workers"]:
         assert (len(worker["hosts"]["0"]), worker["sends"], worker["receives"]) == (4, 2, 2)
         memory = worker["memory"]
-        assert memory["parameters"] == memory["gradients"] == 4 * row and memory["received"] == 2 * row
+        assert memory["parameters"] == memory["gradients"] == 4 * row and memory["messages"] == 4 * row
     assert [path.name for path in folder.iterdir()] == ["e.yaml"]
 
 

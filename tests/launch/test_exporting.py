@@ -42,7 +42,7 @@ MEASURED = {"analysis": ["average_sharpness"], "analysis_points": ["centroid", "
 def results(tmp_path_factory):
     """Two runs whose agents are recorded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder / "report.html")
+        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
         return basinet.run(**BASE | RECORDING | MEASURED, out=tmp_path_factory.mktemp("runs"), quiet=True)
 
 
@@ -50,7 +50,7 @@ def results(tmp_path_factory):
 def plain(tmp_path_factory):
     """A run that records nothing of its agents."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder / "report.html")
+        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
         keys = BASE | {"strategy": "isolated", "analysis": [], "optimizer": "sgd"}
         return basinet.run(**keys, out=tmp_path_factory.mktemp("plain"), quiet=True)
 

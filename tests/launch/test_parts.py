@@ -57,7 +57,7 @@ def test_parts_that_start_together_share_a_new_folder_and_end_like_one_job(proce
 
 def test_a_part_leaves_the_runs_of_others_alone(capsys, monkeypatch):
     drawn = []
-    monkeypatch.setattr("basinet.launch.api.write_report", drawn.append)
+    monkeypatch.setattr("basinet.analysis.report.report.write_report", drawn.append)
     words = ["run", "grid.yaml", "--out", "out", "--quiet"]
     assert main([*words, "--part", "1/2"]) == 0
     said = capsys.readouterr()

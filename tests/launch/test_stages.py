@@ -34,7 +34,7 @@ PIPELINE = {
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("stages") / "out"
     with pytest.MonkeyPatch.context() as patch:  # they take longer than all else
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder / "report.html")
+        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
         return out, basinet.run(**PIPELINE, out=out, quiet=True)
 
 

@@ -18,6 +18,8 @@ import torch
 import yaml
 
 from basinet.launch.cli import main
+from basinet.launch.serve.page_details import abandoned, worker_of
+from basinet.launch.serve.study_index import StudyIndex
 from basinet.launch.status.holder import Holder, holder_of
 from basinet.launch.status.prometheus_text import prometheus_text
 from basinet.launch.status.run_states import look
@@ -113,12 +115,36 @@ def test_a_process_on_another_machine_has_ended_if_it_no_longer_renews_its_lock(
     assert states(tmp_path) == {"far": "dead", "later": "dead"}
 
 
-def test_jobs_that_share_a_folder_lock_their_runs(tmp_path):
-    for name, state, left in (("mine", "running", ALIVE), ("lost", "running", GONE), ("later", "waiting", None)):
-        run = plant(tmp_path, name, state, lock=GONE)
-        if left is not None:
-            (run / ".lock").write_text(left)
-    assert states(tmp_path) == {"mine": "running", "lost": "dead", "later": "waiting"}
+@pytest.mark.parametrize("last", [ALIVE, GONE], ids=["alive", "gone"])
+def test_jobs_that_share_a_folder_lock_their_runs(tmp_path, last):
+    """The folder's lock names the job that came last, which says nothing about the runs of others."""
+    said = {"mine": "running", "lost": "running", "left": "interrupted", "later": "waiting"}
+    locks = {"mine": ALIVE, "lost": GONE, "left": ""}
+    for name, state in said.items():
+        run = plant(tmp_path, name, state, lock=f"{last}shared\n")
+        if name in locks:
+            (run / ".lock").write_text(locks[name])
+    assert states(tmp_path) == said | {"lost": "dead", "left": "waiting"}
+    index = StudyIndex(tmp_path)
+    index.refresh(99)
+    entries = {entry.path.name: entry for entry in index.entries()}
+    assert abandoned(index, entries.values()) == [entries["lost"].number]
+    assert worker_of(index, entries["lost"]).startswith(f"nobody: process {NOBODY} on {HERE} has ended")
+
+    (tmp_path / "mine" / ".lock").write_text("")  # the end of the last job, which has stopped this run
+    say(tmp_path / "mine", state="interrupted")
+    (tmp_path / ".lock").write_text(f"{GONE}shared\n")
+    assert states(tmp_path) == {"mine": "interrupted", "lost": "dead", "left": "interrupted", "later": "interrupted"}
+
+    (tmp_path / ".lock").write_text(ALIVE)  # a job for all runs locks none of them
+    assert states(tmp_path) == {"mine": "waiting", "lost": "running", "left": "waiting", "later": "waiting"}
+
+
+def test_the_experiment_that_has_changed_last_comes_first(tmp_path):
+    for place, silent in (("a/run", 100), ("z/new", 0), ("z/old", 500)):
+        folder, name = place.split("/")
+        say(plant(tmp_path / folder, name, "done"), silent)
+    assert [run.name for run in look(tmp_path)[0]] == ["z/new", "z/old", "a/run"]
 
 
 def test_a_run_that_is_silent_for_much_longer_than_ever_is_named(tmp_path):
@@ -137,10 +163,13 @@ def test_the_lock_names_its_holder_and_is_renewed(tmp_path, monkeypatch):
     with locked(tmp_path):
         holder = holder_of(tmp_path)
         assert (holder.process, holder.host, holder.start) == (os.getpid(), HERE, start_of(os.getpid()))
-        assert not holder.has_ended() and renewed.wait(HANGS)
+        assert not holder.has_ended() and renewed.wait(HANGS) and not holder.shared
     assert holder_of(tmp_path) is None
+    with locked(tmp_path, shared=True):
+        assert holder_of(tmp_path).shared
     (tmp_path / ".lock").write_text(f"process 7 on {HERE}")
     assert str(holder_of(tmp_path)) == f"process 7 on {HERE}" and holder_of(tmp_path).start == "", "as of old"
+    assert not Holder(os.getpid(), HERE, "", 0.0).has_ended() and Holder(10**30, HERE, "", 0.0).has_ended()
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     holder = Holder(child.pid, HERE, start_of(child.pid), 0.0)
     assert not holder.has_ended()
@@ -162,7 +191,7 @@ def test_exit_statuses_and_what_is_listed(tmp_path, capsys, monkeypatch):
     plant(new, "two", "diverged")
     assert main(["status"]) == 0
     found = capsys.readouterr()
-    assert "│" not in found.out and found.err == "2 runs are finished; --all lists them, too\n"
+    assert "│" not in found.out and found.err == "2 finished runs not listed; --all lists all\n"
     assert main(["status", "--all", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["new/two", "old/one"]
     bad = plant(new, "three", "failed", step=7)
@@ -285,7 +314,7 @@ def test_a_killed_run_is_dead_and_its_command_goes_on(tmp_path, capsys, monkeypa
             return 0
 
     run = processes.start(main, ["run", "e.yaml", "--out", "out", "--quiet"])
-    processes.wait_until(lambda: Path("out/diffusion-atc/checkpoint/state.pt").exists() and reached())
+    processes.wait_until(lambda: Path("out/diffusion-atc/checkpoint/state.safetensors").exists() and reached())
     assert main(["status", "out", "--json"]) == 3
     first, second = json.loads(capsys.readouterr().out)
     assert {first["name"]: first["state"], second["name"]: second["state"]} == {

@@ -65,7 +65,7 @@ def test_the_wheel_works_beside_a_users_own_names(wheel, ray_folder, tmp_path):
             """
             import basinet
             from basinet.launch.cli import main
-            from basinet.sim.runtimes.ray_cluster import cluster
+            from basinet.sim.runtimes.on_ray.ray_cluster import cluster
             from mymodel import Net
 
             ON_RAY = {"name": "ray", "actors": 2, "cpus_per_actor": 0.5, "device": "cpu"}

@@ -3,9 +3,9 @@
 import networkx as nx
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, eye_array
 
-from basinet.topologies import exponential, grid, one_peer_exponential, random_matchings, torus
+from basinet.topologies import cuts, exponential, grid, one_peer_exponential, random_matchings, torus
 from basinet.topologies.cuts import arrange, crossing_rows, crossings
 
 
@@ -32,6 +32,7 @@ def test_crossing_rows_are_pairs_of_a_sender_and_a_part_that_hears_it(seed):
     part = np.random.default_rng(seed).integers(0, 4, 20)
     part[0] = 3
     sequence = [directed(20, 10 * seed + step) for step in range(2)]
+    sequence[0].data[:9] = 0  # nobody hears along these
     edges = [list(zip(*W.nonzero(), strict=True)) for W in sequence]
     pairs = [{(of, part[by]) for by, of in step if part[by] != part[of]} for step in edges]
     found = crossings(sequence, part, 4)
@@ -94,10 +95,26 @@ def test_parts_of_a_machine_are_neighbours():
     assert crossing_rows([W], part % 2) == 4
 
 
-def test_refinement_finds_the_two_halves_that_no_order_separates():
-    """Two cliques joined by an edge, whose agents alternate: one row in each direction travels."""
-    W = matrix(nx.barbell_graph(6, 0))[np.arange(12).reshape(2, 6).T.ravel()][:, np.arange(12).reshape(2, 6).T.ravel()]
+def test_refinement_returns_agents_to_their_halves(monkeypatch):
+    """Two cliques joined by an edge, of which two agents have changed places: one row in each direction travels."""
+    monkeypatch.setattr(cuts, "_orders", lambda links: [])
+    order = [0, 10, 2, 3, 4, 5, 6, 7, 8, 9, 1, 11]
+    W = matrix(nx.barbell_graph(6, 0))[order][:, order] + eye_array(12)  # agents hear themselves, too
     assert crossing_rows([W], arrange([W], [6, 6])) == 2
+
+
+@pytest.mark.parametrize(("kind", "rows"), [(nx.Graph, 8), (nx.DiGraph, 4)])
+def test_bisection_puts_a_shuffled_ring_together_by_itself(kind, rows, monkeypatch):
+    monkeypatch.setattr(cuts, "_orders", lambda links: [])
+    monkeypatch.setattr(cuts, "refine", lambda nets, part, sizes: part)
+    W = shuffled(nx.cycle_graph(40, create_using=kind), 3)
+    assert crossing_rows([W], arrange([W], [10] * 4)) == rows
+
+
+def test_the_order_of_the_graph_is_kept_where_all_others_are_worse(monkeypatch):
+    monkeypatch.setattr(cuts, "_orders", lambda links: [np.random.default_rng(0).permutation(links.shape[0])])
+    monkeypatch.setattr(cuts, "refine", lambda nets, part, sizes: part)
+    assert arrange([matrix(nx.cycle_graph(8))], [4, 4]).tolist() == [0] * 4 + [1] * 4
 
 
 def test_a_graph_too_large_to_refine_is_cut_in_a_good_order():

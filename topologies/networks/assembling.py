@@ -16,7 +16,7 @@ from basinet.topologies.requirements import require_room
 
 __all__ = ["NETWORKS", "Access", "Hosts", "agent_names", "line_of", "pairs_of", "places_of", "ports_of"]
 
-NETWORKS: Registry[Network] = Registry()
+NETWORKS: Registry[Network] = Registry("NETWORKS")
 """The networks that an experiment can name: functions from the graph of the agents and settings."""
 
 Numbers = NDArray[np.int64]

@@ -54,5 +54,5 @@ class GraphSequence:
         return nx.compose_all(self.graphs)
 
 
-SEQUENCES: Registry[GraphSequence] = Registry()
+SEQUENCES: Registry[GraphSequence] = Registry("SEQUENCES")
 """The sequences that an experiment can name."""

@@ -42,10 +42,9 @@ def execute(options: argparse.Namespace) -> int:
                 impossible |= left_out
         else:
             setups, impossible = build(experiment, check=check_analysis, progress=progress)
-    check_room(setups.values())
     alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
-    for name, setup in setups.items():
-        explanation = explained(setup)
+    for (name, setup), seats in zip(setups.items(), check_room(setups.values()), strict=True):
+        explanation = explained(setup, seats)
         alike.setdefault(json.dumps(explanation), (explanation, []))[1].append(name)
     if options.json:
         write_json([{"runs": names, **explanation} for explanation, names in alike.values()])
@@ -66,7 +65,7 @@ def _show(names: list[str], explanation: dict[str, Any]) -> None:
     rows = []
     for rank, worker in enumerate(workers):
         place = [str(rank), worker["machine"], worker["device"], str(worker["threads"]), _hosted(worker["hosts"])]
-        sent = [f"{worker[key]:g}" for key in ("sends", "receives")]
+        sent = [_number(worker[key]) for key in ("sends", "receives")]
         rows.append([*place, *sent, in_units(sum(worker["memory"].values()))])
     write_table(("worker", "machine", "device", "threads", "hosts", "sends rows", "receives rows", "memory"), rows)
     write(*_travelling(explanation), _memory(workers))
@@ -88,8 +87,8 @@ def _travelling(explanation: dict[str, Any]) -> list[str]:
     lines = []
     if pair is not None:
         lines.append(
-            f"between workers: {rows:g} rows per combine, {in_units(size)} if they are parameters; most from worker"
-            f" {pair[0]} to {pair[1]}, {pair[2]:g}"
+            f"between workers: {_number(rows)} rows per combine, {in_units(size)} if they are parameters; most from"
+            f" worker {pair[0]} to {pair[1]}, {_number(pair[2])}"
         )
     if explanation["summed"]:
         lines.append("between workers: sums over the agents of a replica, by all-reduce")
@@ -99,8 +98,13 @@ def _travelling(explanation: dict[str, Any]) -> list[str]:
     return [*lines, f"between agents, as simulated: {said}"]
 
 
+def _number(count: float) -> str:
+    """Write a mean number of rows."""
+    return f"{count:.2f}".rstrip("0").rstrip(".")
+
+
 def _memory(workers: list[dict[str, Any]]) -> str:
     """Say what takes the memory of the worker that needs most."""
     most = max((worker["memory"] for worker in workers), key=lambda memory: sum(memory.values()))
     parts = [f"{what} {in_units(size)}" for what, size in most.items() if size]
-    return f"memory of the largest worker, at most, besides torch itself: {', '.join(parts)}"
+    return f"memory of the largest worker, estimated, besides torch itself: {', '.join(parts)}"

@@ -12,6 +12,7 @@ from basinet.launch.status.prometheus_text import prometheus_text
 from basinet.launch.status.resuming import how_to_go_on
 from basinet.launch.status.run_states import RESUMABLE, RunState, look
 from basinet.launch.status.status_cells import OF_RUNS, OF_WORKERS, run_cells, worker_cells
+from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.files import write_atomically
 from basinet.sim.run.records import FINISHED
 
@@ -36,7 +37,7 @@ def execute(options: argparse.Namespace) -> int:
         if len(runs) == 1 and len(runs[0].workers) > 1:
             _write_table(OF_WORKERS, [worker_cells(worker) for worker in runs[0].workers])
     if len(shown) < len(runs):
-        say(f"{len(runs) - len(shown):,} runs are finished; --all lists them, too")
+        say(f"{count_of(len(runs) - len(shown), 'finished run')} not listed; --all lists all")
     told = [f"{run.name}: {run.state}: {run.why}" for run in runs if run.why and run.state != "dead"]
     say_some([*problems, *told], "the output of --json")
     say_some([_to_go_on(members) for _, members in groupby(lost, key=lambda run: run.experiment)], "the folders")

@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
+from basinet.sim.agents.messages import sparse_products
 from basinet.sim.agents.messages.boundary import Boundary, in_replicas
 from basinet.sim.agents.messages.wire import Routes, Wire
 from basinet.sim.agents.placement import Placement
@@ -58,14 +59,11 @@ class _Sparse:
         count = pool._max_workers if pool else 1
         bounds = [matrix.shape[0] * share // count for share in range(count + 1)]
         if self.on_cpu:
-            from basinet.sim.agents.messages import mixing_kernels  # compiles, which takes a moment
-
-            starts, columns, weights = mixing_kernels.pad(matrix)
+            starts, columns, weights = sparse_products.pad(matrix)
             self.entries = columns, torch.from_numpy(weights).to(like.dtype).numpy()
             rounded = torch.from_numpy(sums).to(like.dtype).numpy()
             # Each thread has its own rows, so that their number does not change the result.
             self.shares = [(slice(a, b), starts[a : b + 1], rounded[a:b]) for a, b in pairwise(bounds)]
-            self.mix = mixing_kernels.mix
         else:
             self.matrix = _to_torch(matrix, like)
 
@@ -77,7 +75,7 @@ class _Sparse:
 
             def mix(share: tuple[slice, np.ndarray, np.ndarray]) -> None:
                 rows, starts, sums = share
-                self.mix(starts, columns, weights, source, mine[rows], sums, target[rows], add)
+                sparse_products.mix(starts, columns, weights, source, mine[rows], sums, target[rows], add)
 
             deque((self.pool.map if self.pool else map)(mix, self.shares))
         else:

@@ -1,40 +1,16 @@
 """Compiled CPU loops where no torch kernel comes close to memory bandwidth."""
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from functools import partial
 
 from basinet.algorithms.row_kernels import compiled
 
-__all__ = ["mix", "pad"]
+__all__ = ["mix"]
 
 _COLUMNS = 2048
 """Columns that are mixed at a time: a piece of a row that fits the first-level cache."""
 
 
-def pad(weights: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Pad the rows of a sparse matrix to multiples of two entries, for `mix`.
-
-    Args:
-        weights: Sparse matrix.
-
-    Returns:
-        Row starts, columns and weights as in the CSR format; the padding has zero weight, in columns of the row.
-    """
-    if weights.nnz == 0:
-        return np.zeros(weights.shape[0] + 1, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    lengths = np.diff(weights.indptr)
-    starts = np.concatenate([[0], np.cumsum(-(-lengths // 2) * 2)]).astype(np.int64)
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    place = starts[row] + np.arange(weights.nnz) - weights.indptr[row]
-    first = weights.indices[np.minimum(weights.indptr[:-1], weights.nnz - 1)].astype(np.int64)
-    columns = np.repeat(first, np.diff(starts))
-    values = np.zeros(starts[-1])
-    columns[place], values[place] = weights.indices, weights.data
-    return starts, columns, values
-
-
-@compiled
+@partial(compiled, fuse=False)  # for the same numbers as NumPy
 def mix(starts, columns, weights, x, own, sums, out, add):  # type: ignore[no-untyped-def]
     """Compute out[k] ← s[k] own[k] + Σ_j w[k, j] (x[j] − own[k]), or add the sum to what `out` holds.
 
@@ -43,7 +19,7 @@ def mix(starts, columns, weights, x, own, sums, out, add):  # type: ignore[no-un
     and the sum is written once.
 
     Args:
-        starts: Where each row of W starts, from `pad`.
+        starts: Where each row of W starts, from `sparse_products.pad`.
         columns: Columns of the entries.
         weights: The entries, in the type of `x`; diagonal ones have no effect.
         x: [L, P].

@@ -59,7 +59,7 @@ class Replicas:
         p = self._placement
         total = rows.new_zeros(p.replicas, *rows.shape[1:])
         if p.whole:
-            total[np.unique(p.row_replicas)] = rows.view(-1, p.agents, *rows.shape[1:]).sum(1)
+            total[np.unique(p.row_replicas)] = rows.view(-1, p.agents, *rows.shape[1:]).sum(1, dtype=rows.dtype)
         else:
             total.index_add_(0, self._replica, rows)
         return total

@@ -104,5 +104,5 @@ class Independent(DrawnLaw):
         """
 
 
-LAWS: Registry[ComputeLaw] = Registry()
+LAWS: Registry[ComputeLaw] = Registry("LAWS")
 """The laws of compute time that an experiment can name."""

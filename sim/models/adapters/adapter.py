@@ -32,7 +32,7 @@ class Adapter(Protocol):
         """Return the layer with an adapter, sharing its parameters; None for a type of layer that has none."""
 
 
-ADAPTERS: Registry[Adapter] = Registry()
+ADAPTERS: Registry[Adapter] = Registry("ADAPTERS")
 """The adapters that an experiment can name."""
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from basinet.sim.experiment.digest import digest
-from basinet.sim.experiment.mistakes import first_line
+from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.run.checkpoints.checkpoint_names import EARLIER
 from basinet.sim.run.checkpoints.tensor_files import read_tensor_file
 from basinet.sim.run.files import Damaged, not_a_link, plain_file
@@ -28,6 +28,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         Damaged: The file is missing, corrupt, or from another run or step.
+        ExperimentError: A later version wrote it in a form that this one cannot read.
     """
     state: dict[str, Any] = _load(path)
     rows = state.get("rows") if isinstance(state, dict) else None
@@ -57,14 +58,14 @@ def load_frozen(path: Path, expected: str | None = None) -> dict[str, Tensor] | 
 
 
 def _load(path: Path) -> Any:
-    """Read a file of a checkpoint; raise `Damaged` if it does not hold what was written."""
+    """Read a file of a checkpoint; raise `Damaged` if it does not hold what was written, not if it cannot be read."""
     not_a_link(path.parent)
     if not plain_file(path).exists():
         raise Damaged(path, "it is missing")
     try:
         return _load_earlier(path) if path.suffix == EARLIER else read_tensor_file(path)
     except Exception as error:  # a damaged file may raise anything
-        if isinstance(error, PermissionError | MemoryError):
+        if isinstance(error, PermissionError | MemoryError | ExperimentError):
             raise
         raise Damaged(path, first_line(error)) from error
 

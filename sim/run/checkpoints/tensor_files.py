@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from basinet import __version__
-from basinet.sim.experiment.mistakes import shown
+from basinet.sim.experiment.mistakes import ExperimentError, shown
 
-__all__ = ["TensorFile", "read_tensor_file"]
+__all__ = ["TensorFile", "check_form", "read_tensor_file"]
 
 _NESTING = 1
 
@@ -154,14 +154,12 @@ def read_tensor_file(path: Path) -> Any:
         The nested values.
 
     Raises:
-        ValueError: It does not hold what was written, or is in the form of a later version. What is wrong in the header
-            may raise other exceptions, too.
+        ExperimentError: It is in the form of a later version.
+        ValueError: It does not hold what was written. What is wrong in the header may raise other exceptions, too.
     """
     with open(path, "rb") as file:
         header, crc = _read_header(file)
         about = header.pop("__metadata__")
-        if int(about["nesting"]) > _NESTING:
-            raise ValueError(f"Basinet {about['basinet']} wrote it in a form that {__version__} cannot read")
         tensors, end = {}, 0
         left = os.fstat(file.fileno()).st_size - file.tell()
         for name, entry in header.items():
@@ -176,7 +174,36 @@ def read_tensor_file(path: Path) -> Any:
         raise ValueError("it is longer than its tensors")
     if about["crc32"] != f"{crc:08x}":
         raise ValueError("its checksum is wrong")
+    if _is_later(about):
+        raise ExperimentError(
+            f"{path}: Basinet {about['basinet']} wrote it in a form that {__version__} cannot read; go on with that"
+            " version, or choose another folder"
+        )
     return _restored(json.loads(about["values"]), tensors)
+
+
+def check_form(path: Path) -> None:
+    """Raise if a later version wrote a file in a form that this one cannot read; others are not read as a whole.
+
+    Args:
+        path: The file, which may be missing or damaged.
+
+    Raises:
+        ExperimentError: It did, and the file is intact.
+    """
+    try:
+        with open(path, "rb") as file:
+            later = _is_later(_read_header(file)[0]["__metadata__"])
+        if later:
+            read_tensor_file(path)
+    except ExperimentError:
+        raise
+    except Exception:  # a damaged file may raise anything; what is left of the run is found later
+        return
+
+
+def _is_later(about: dict[str, str]) -> bool:
+    return int(about["nesting"]) > _NESTING
 
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:

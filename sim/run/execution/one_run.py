@@ -171,7 +171,8 @@ class _Execution:
                 return reached, note
             lost = lost_step(folder, kept_steps(setup, status), analysis_settings(setup))
         saved = latest(folder, lost)
-        if self.until is not None and saved is not None and reached not in FINISHED and saved["step"] >= self.until:
+        evaluated = saved is not None and saved.get("looked", True)  # otherwise it was stopped before that
+        if self.until is not None and saved and evaluated and reached not in FINISHED and saved["step"] >= self.until:
             self.is_known = True
             return "paused", ""
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]

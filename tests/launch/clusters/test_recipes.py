@@ -273,7 +273,7 @@ KUBERAY = ["kuberay", "my tiny.yaml", "--image", "i"]
     ("words", "sentence"),
     [
         ([*SLURM, "strategy=difusion"], "did you mean 'diffusion'"),
-        ([*SLURM, "--nodes", "3", "--workers", "6"], "have 18 workers in all; allowed are at most 16"),
+        ([*SLURM, "--nodes", "3", "--workers", "6"], "got 18 on 9 machines; allowed are at most 16"),
         ([*SLURM, "other.yaml"], "one experiment at a time"),
         ([*SLURM, "--gpus", "two"], "--gpus: got two; allowed are N, KIND:N"),
         ([*SLURM, "--gpus", "a:1,a:2"], "several kinds of machines need a KIND:N each, all different"),

@@ -24,7 +24,7 @@ def test_replicas_are_dealt_whole_so_that_nothing_crosses(make_setup):
     assert (np.ptp(table(many, range(2)), axis=1) == 0).all()
 
 
-@pytest.mark.parametrize(("replicas", "workers"), [(1, 3), (2, 3), (3, 2), (5, 4), (2, 8)])
+@pytest.mark.parametrize(("replicas", "workers"), [(1, 3), (2, 3), (3, 2), (5, 4), (2, 8), (10, 11)])
 def test_few_replicas_are_shared_and_rows_are_even(make_setup, replicas, workers):
     setup = make_setup(trial=False, replicas=replicas, topology={"name": "torus", "agents": 16})
     owners = table(setup, range(workers))
@@ -38,6 +38,20 @@ def test_workers_of_a_machine_host_neighbours(make_setup):
     (owner,) = table(setup, ["a", "b", "a", "b"])
     assert crossing_rows(setup.sequence, owner) == 8
     assert crossing_rows(setup.sequence, owner % 2) == 4
+
+
+def test_a_replica_stays_on_a_machine_and_each_way_to_share_one_is_arranged_once():
+    owner = Placement.of_groups(2, 4, ["a", "b", "a", "b"]).owner.reshape(2, 4)
+    assert [sorted({*row}) for row in owner.tolist()] == [[0, 2], [1, 3]]
+    asked = []
+
+    def arrange(sizes, groups):
+        asked.append((sizes, groups))
+        return np.array([1, 0, 1, 0])
+
+    owner = Placement.of_groups(3, 4, ["a", "a", "a", "a", "a", "b"], arrange).owner.reshape(3, 4)
+    assert asked == [([2, 2], [0, 0]), ([2, 2], [0, 1])]
+    assert owner.tolist() == [[1, 0, 1, 0], [3, 2, 3, 2], [5, 4, 5, 4]]
 
 
 def test_a_strategy_that_only_sums_is_split_in_order(make_setup):

@@ -24,7 +24,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run import records, simulation
-from basinet.sim.run.checkpoints import background
+from basinet.sim.run.checkpoints import background, tensor_files
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.checkpoints.tensor_files import TensorFile
 from basinet.sim.run.files import GrowingFile, write_atomically
@@ -472,6 +472,21 @@ def test_the_checkpoint_before_is_taken_if_the_last_one_is_damaged(carry_out, al
     assert "the checkpoint is damaged" in caplog.text and "continues from step 1" in caplog.text
 
 
+def test_what_a_later_version_wrote_is_neither_read_nor_written_over(carry_out, alone, monkeypatch):
+    (alone / RUN / "analyzed.json").unlink()  # or it would be left alone
+    before = contents(alone)
+    monkeypatch.setattr(tensor_files, "_NESTING", 0)
+    sentence = r"\.safetensors: Basinet .* wrote it in a form that .* cannot read; go on with that version, or"
+    with pytest.raises(ExperimentError, match=sentence):
+        carry_out(alone)
+    assert contents(alone) == before
+    (alone / RUN / "status.json").unlink()  # the record is of no help
+    assert carry_out(alone) == {RUN: "failed"}
+    assert re.search(sentence, load_run(alone / RUN).status["error"])
+    place = alone / RUN / "checkpoint" / "state.safetensors"
+    assert place.read_bytes() == before[str(place.relative_to(alone))]
+
+
 def kill(carry_out, out, number):
     shutil.rmtree(out, ignore_errors=True)
     return killed(number, lambda: carry_out(out))
@@ -570,14 +585,6 @@ def test_a_finished_run_that_is_interrupted_before_its_analysis_stays_finished(c
         patch.setattr(Inline, "team", stopped)
         assert carry_out(alone) == {RUN: "done"} and load_status(alone / RUN)["state"] == "done"
     assert carry_out(alone) == {RUN: "done"} and view(alone) == shown
-
-
-def test_a_folder_that_is_removed_ends_the_run(carry_out, alone):
-    monitor = Silent()
-    monitor.advanced = lambda *_: shutil.rmtree(alone, ignore_errors=True)
-    with pytest.raises(ExperimentError, match=r"isolated: the folder was removed during the run$"):
-        carry_out(alone, monitor, fresh=True)
-    assert not (alone / RUN).exists()
 
 
 def test_an_experiment_whose_record_is_lost_is_known_by_its_runs(carry_out, finished):

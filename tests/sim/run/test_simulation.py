@@ -25,6 +25,7 @@ from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.monitor import USUAL, Rhythm
 from basinet.sim.run.records import lines_of
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
+from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup import build as building
 from basinet.sim.setup import setup as making
 from basinet.sim.setup.build import build_setup
@@ -124,6 +125,27 @@ def test_a_run_that_pauses_ends_like_an_unbroken_one(tmp_path):
     assert (tmp_path / "whole" / "diffusion-atc" / "metrics.jsonl").read_text() == (
         folder / "metrics.jsonl"
     ).read_text()
+
+
+def test_a_run_that_is_stopped_where_it_is_to_pause_is_evaluated_there(tmp_path, monkeypatch):
+    def go(stop):
+        setups = prepare(Experiment(BASE | {"steps": 16}), tmp_path)
+        return simulate(setups, tmp_path, Silent(), stop, until={"diffusion-atc": 8})
+
+    stop, advance = threading.Event(), InlineTeam.advance
+
+    def stopped(team, until):
+        advance(team, until)
+        if until == 8:
+            stop.set()
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(InlineTeam, "advance", stopped)
+        go(stop)
+    run = tmp_path / "diffusion-atc"
+    assert load_run(run).status["step"] == 8 and {row["step"] for row in load_run(run).metrics} == {0}
+    assert go(threading.Event()) == {"diffusion-atc": "paused"}
+    assert load_run(run).status["state"] == "paused" and {row["step"] for row in load_run(run).metrics} == {0, 8}
 
 
 def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(tmp_path):

@@ -12,7 +12,7 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import prepare, simulate
-from basinet.sim.runtimes import ray_cluster, ray_team
+from basinet.sim.runtimes.on_ray import ray_cluster, ray_team
 from basinet.sim.runtimes.silence import SILENCE
 from tests.processes import HANGS
 

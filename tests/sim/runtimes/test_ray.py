@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
@@ -24,8 +25,9 @@ from basinet.sim.run.listeners import Feeds, Listeners
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.run.trajectory import load_trajectory
-from basinet.sim.runtimes.run_packing import Needs
+from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.topologies.cuts import crossing_rows
+from tests import same_everywhere
 from tests.processes import HANGS
 
 pytestmark = pytest.mark.ray
@@ -189,7 +191,7 @@ def test_an_actor_that_has_hosted_a_run_hosts_the_next_and_computes_what_a_new_o
 
 
 def test_no_crew_stays_idle_while_another_one_waits_for_room(monkeypatch):
-    from basinet.sim.runtimes import ray_crews
+    from basinet.sim.runtimes.on_ray import ray_crews
 
     class Group:
         """A reservation for which there is room or not."""
@@ -240,7 +242,7 @@ def test_no_crew_stays_idle_while_another_one_waits_for_room(monkeypatch):
 @pytest.fixture(scope="module")
 def kept_actors(ray_cluster):
     """Let the tests from here on share actors, which those before must not: to start one takes seconds."""
-    from basinet.sim.runtimes.ray_crews import kept_crews
+    from basinet.sim.runtimes.on_ray.ray_crews import kept_crews
 
     with kept_crews():
         yield
@@ -270,6 +272,16 @@ def test_the_partitioner_makes_no_difference_to_the_result(kept_actors, tmp_path
     assert crossing == {"auto": 6, "none": 12}
     for a, b in zip(*found.values(), strict=True):
         assert a == pytest.approx(b, rel=1e-10, abs=1e-12)
+
+
+def test_actors_draw_and_measure_what_one_process_does_in_runs_of_all_kinds(kept_actors, tmp_path):
+    three = {"name": "ray", "actors": 3, "cpus_per_actor": 0.5}
+    for case in same_everywhere.CASES:
+        for name, runtime in (("here", {}), ("there", three)):
+            same_everywhere.carry_out(case, 8, tmp_path / name / case, **runtime)
+        (here, drawn), (there, drawn_there) = (same_everywhere.found(tmp_path / n / case) for n in ("here", "there"))
+        assert drawn == drawn_there and len(drawn) >= 8 * same_everywhere.AGENTS, case
+        assert same_everywhere.difference(here, there) < 1e-10, case
 
 
 @pytest.mark.parametrize(("actors", "strategy"), [(3, "diffusion"), (1, "consensus"), (2, "centralized")])
@@ -352,30 +364,47 @@ def test_what_does_not_fit_is_refused_with_the_numbers(kept_actors, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path, processes):
+WAITS = """
+import time
+from pathlib import Path
 
+import torch
+
+
+class Waits(torch.optim.SGD):
+    def step(self, closure=None):
+        while Path("out/diffusion-atc/checkpoint/state.safetensors").exists() and not Path("killed").exists():
+            time.sleep(0.01)
+        if not Path("killed").exists():
+            time.sleep(0.004)  # the first checkpoint comes after two seconds
+        return super().step(closure)
+"""
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_leaves_no_process_and_no_folder_and_goes_on_with_the_same_numbers(
+    tmp_path, processes, monkeypatch, no_reports
+):
     place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
-    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.25}
-    keys = {"strategy": "diffusion", "steps": 3_000_000, "evaluate_every": 100, "runtime": runtime}
-    (tmp_path / "e.yaml").write_text(yaml.safe_dump(BASE | keys))
+    (tmp_path / "waits.py").write_text(WAITS)
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.25, "engine": "loop"}
+    keys = {"strategy": "diffusion", "topology": {"name": "ring", "agents": 4}, "replicas": 1, "analysis": []}
+    keys |= {"task": {"name": "quadratic", "curvature": [1.0, 2.0]}, "steps": 1500, "evaluate_every": 100}
+    keys |= {"optimizer": {"name": "waits:Waits", "lr": 0.01}, "runtime": runtime}
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(keys))
     process = subprocess.Popen(
-        [sys.executable, "-m", "basinet", "run", "e.yaml", "analysis=[]", "--out", "out"],
+        [sys.executable, "-m", "basinet", "run", "e.yaml", "--out", "out"],
         cwd=tmp_path,
         env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": place},
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
-    run = tmp_path / "out" / "diffusion-atc"
     try:
-        processes.wait_until(lambda: (run / "metrics.jsonl").exists() and load_run(run).status["step"] > 0)
-        if number == signal.SIGTERM:
-            os.killpg(process.pid, number)  # as a scheduler does, to all processes
-        else:
-            process.kill()
+        state = tmp_path / "out" / "diffusion-atc" / "checkpoint" / "state.safetensors"
+        processes.wait_until(lambda: state.exists() or process.poll() is not None)
+        process.kill()
         said = process.communicate(timeout=HANGS)[1]
+        assert process.returncode == -signal.SIGKILL, said
         processes.wait_until(lambda: not list(Path(place).iterdir()))
         processes.wait_until(
             lambda: not subprocess.run(["pgrep", "-f", place], capture_output=True, check=False).stdout
@@ -383,9 +412,16 @@ def test_what_ends_a_run_on_ray_leaves_no_process_and_no_folder(number, tmp_path
     finally:
         process.kill()
         shutil.rmtree(place)
-    if number == signal.SIGTERM:
-        assert process.returncode == 130 and "To go on: basinet run e.yaml" in said
-        assert load_run(run).status["state"] == "interrupted" and (run / "checkpoint" / "state.safetensors").exists()
+    (tmp_path / "killed").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert 0 < load_run("out/diffusion-atc").status["step"] < 1500
+    for out in ("out", "whole"):
+        assert main(["run", "e.yaml", "runtime.name=inline", "--out", out, "--quiet"]) == 0
+    broken, whole = (load_run(f"{out}/diffusion-atc").metrics for out in ("out", "whole"))
+    assert [row["step"] for row in broken] == [*range(0, 1501, 100)]
+    for there, here in zip(broken, whole, strict=True):
+        assert there == pytest.approx(here, rel=1e-10, abs=1e-14)
 
 
 def test_actors_share_the_analysis(kept_actors, tmp_path):

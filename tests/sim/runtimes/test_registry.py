@@ -10,7 +10,8 @@ import torch
 from basinet.launch.api import run
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config, RuntimePart
-from basinet.sim.runtimes import RUNTIMES
+from basinet.sim.runtimes import ON_RANKS, RUNTIMES
+from basinet.sim.runtimes import runtime as module
 from basinet.sim.runtimes.inline import Inline
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.build import build_setup
@@ -65,6 +66,10 @@ def test_an_unknown_runtime_is_refused_with_the_names_of_all():
             Config.parse({**BASE, "strategy": "diffusion", "runtime": given})
 
 
+def test_runtimes_on_ranks_are_known_without_their_modules():
+    assert {name for name in RUNTIMES if runtime_of(RuntimePart(name=name)).on_ranks} == ON_RANKS
+
+
 def test_no_room_compares_the_names_of_runtimes():
     for room in ("sim", "analysis", "launch"):
         for file in (ROOT / room).rglob("*.py"):
@@ -102,6 +107,13 @@ def test_a_worker_has_what_its_runtime_says(monkeypatch):
         ("ray", 0): ["cpu", 3, None, 2],
         ("ray", 1): ["cuda", 3, None, 2],
     }
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "processors", lambda: 8)
+    assert runtime_of(RuntimePart(name="torchrun")).threads() == 2
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")  # those of this rank alone
+    assert runtime_of(RuntimePart(name="torchrun")).threads() == 8
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # a task of Slurm is torchrun, whose ranks share them
+    assert runtime_of(RuntimePart(name="torchrun")).threads() == 2
     monkeypatch.delenv("RANK")
     assert runtime_of(RuntimePart(name="torchrun")).workers_here is None  # nobody has started any
 

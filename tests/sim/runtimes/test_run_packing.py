@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from basinet.sim.runtimes.run_packing import Needs, Node, capacity, fit, spread
+from basinet.sim.runtimes.on_ray.run_packing import Needs, Node, capacity, fit, spread
 from tests.processes import HANGS
 
 

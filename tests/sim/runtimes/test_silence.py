@@ -47,7 +47,8 @@ def test_a_process_that_is_stopped_does_not_answer(monkeypatch):
 
 def test_who_does_not_answer_is_named_after_a_number_of_looks_and_forgiven_by_an_answer(heart, monkeypatch):
     monkeypatch.setenv(SILENCE, "30")
-    watched = Silence({0: heart.address, 1: STOPPED})
+    watched = Silence({0: heart.address, 1: heart.address})
+    watched.workers[1] = STOPPED
     assert watched.pause == 3
     assert [watched.look() for _ in range(9)] == [None] * 9
     watched.workers[1] = heart.address
@@ -56,8 +57,19 @@ def test_who_does_not_answer_is_named_after_a_number_of_looks_and_forgiven_by_an
     assert [watched.look() for _ in range(9)] == [None] * 9
     assert watched.look() == "worker 1 (process 42 on far) has not answered for 30 s"
     assert watched.absent() == "worker 1 (process 42 on far) is gone"
+    assert watched.absent(lambda number: number == 1) is None
     watched.forget()
     assert watched.look() is None
+
+
+def test_who_could_never_be_asked_is_not_taken_to_hang_or_to_be_gone(heart, monkeypatch, caplog):
+    """As behind a firewall, which lets through what the workers compute."""
+    monkeypatch.setenv(SILENCE, "30")
+    watched = Silence({0: heart.address, 1: STOPPED})
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker 1 (process 42 on far) cannot be asked from here: nobody will notice if they hang"
+    ]
+    assert [watched.look() for _ in range(20)] == [None] * 20 and watched.absent() is None
 
 
 def test_how_long_work_may_take_is_learnt_from_the_longest_before(heart, monkeypatch):
@@ -94,8 +106,9 @@ def test_of_workers_that_wait_for_each_other_those_that_are_behind_are_named(mon
         pass
     with watched.during("advance"):
         said = [watched.look() for _ in range(11)][-1]
-    for made in hearts:
-        made.close()
+        for made in hearts:
+            made.close()
+        assert watched.look() is None, "nobody tells where the work is"
     assert said is not None and said.startswith("worker 1 (") and "at step 7 in " in said
 
 
@@ -103,13 +116,16 @@ def test_a_port_to_which_something_else_answers_is_no_answer(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
-            for words in (b"HTTP/1.1 400\n", b"[1]\n", json.dumps({"step": 1, "place": "a.py:1"}).encode() + b"\n"):
+            for words in (b"HTTP/1.1 400\n", b"[1]\n", b'{"step": 1}\n', json.dumps({"step": 1, "place": "a.py:1"}).encode() + b"\n"):
                 with server.accept()[0] as connection:
                     connection.sendall(words)
 
         threading.Thread(target=answer, daemon=True).start()
-        watched = Silence({0: Address("127.0.0.1", server.getsockname()[1], "near", 1)})
-        assert watched.absent() is not None and watched.absent() is not None and watched.absent() is None
+        address = Address("127.0.0.1", server.getsockname()[1], "near", 1)
+        for _ in range(3):
+            with pytest.raises(ValueError):
+                address.ask()
+        assert address.ask()["step"] == 1
 
 
 def test_the_time_without_an_answer_is_a_positive_number(monkeypatch):

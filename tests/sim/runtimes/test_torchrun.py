@@ -16,8 +16,8 @@ import torch
 import yaml
 
 import basinet
+from basinet.analysis.report import report
 from basinet.analysis.runs.measure_replica import measure_replica
-from basinet.launch import api
 from basinet.launch.cli import main
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
@@ -91,7 +91,7 @@ def script():
     """Do on a rank what the script of a user would."""
     runtime = BASE["runtime"] | {"name": "torchrun"}
     rank, said = os.environ["RANK"], {}
-    write_report = api.write_report
+    write_report = report.write_report
 
     def draw_once_the_other_is_let_go(folder):
         deadline = time.monotonic() + 900
@@ -107,7 +107,7 @@ def script():
 
         return together(work)
 
-    api.write_report = draw_once_the_other_is_let_go
+    report.write_report = draw_once_the_other_is_let_go
     results = basinet.run(**BASE | {"runtime": runtime}, out="all", quiet=True)
     if rank == "1":
         Path("let-go").touch()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from basinet.sim.experiment.component import ExperimentError, look_in
-from basinet.sim.runtimes import ray_cluster
+from basinet.sim.runtimes.on_ray import ray_cluster
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
 
@@ -77,6 +77,7 @@ def test_a_cluster_gets_the_environment_and_the_modules_of_the_user(tmp_path, mo
         is_initialized=lambda: False, shutdown=lambda: None, init=lambda *_, **given: asked.append(given["runtime_env"])
     )
     monkeypatch.setattr(ray_cluster, "ray", fake)
+    monkeypatch.setattr(ray_cluster, "_say_less", lambda: None)
     (tmp_path / "basinettest_sent.py").write_text("import basinettest_beside.part")
     (tmp_path / "basinettest_beside").mkdir()
     for name in ("__init__", "part"):
@@ -117,5 +118,14 @@ def test_an_environment_is_for_actors_and_one_for_all(make_setup):
     with pytest.raises(ExperimentError, match=r"runtime.env: the workers of runtime.name=inline"):
         runtime_of(inline.config.runtime).check(inline)
     other = make_setup(trial=False, runtime={"name": "ray"})
+    for env, wrong in (
+        ({"working_dir": "/nowhere"}, r"runtime.env.working_dir: /nowhere does not exist here"),
+        ({"py_modules": ["s3://mine/x.zip", "/nowhere"]}, r"runtime.env.py_modules: /nowhere does not exist here"),
+    ):
+        config = make_setup(trial=False, runtime={"name": "ray", "env": env})
+        with pytest.raises(ExperimentError, match=wrong):
+            runtime_of(config.config.runtime).check(config)
+    with pytest.raises(ExperimentError, match=r"runtime.env: got pip and conda; allowed is one of pip, uv and conda"):
+        make_setup(trial=False, runtime={"name": "ray", "env": {"pip": ["a"], "conda": "b"}})
     with pytest.raises(ExperimentError, match=r"runtime.env: it differs among the runs"):
         type(runtime_of(ray.config.runtime)).carry_out([], [ray.config.runtime, other.config.runtime])

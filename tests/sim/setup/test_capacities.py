@@ -47,6 +47,7 @@ def test_the_tightest_cgroup_above_this_process_decides(granted):
     limits |= {"job__cpu_max": "400000 100000\n", "job__step__cpu_max": "250000 100000\n"}
     assert granted("0::/job/step\n", **limits) == (64 * MiB, 3)  # two processors and a half are three
     assert granted("0::/job\n") == (64 * MiB, 4)
+    assert granted("0::/job\n", unified__job__memory_max=f"{8 * MiB}\n") == (8 * MiB, 4)  # beside version 1
 
 
 def test_in_a_container_the_root_decides_whatever_path_the_host_has(granted):
@@ -66,6 +67,7 @@ def test_version_1_has_a_folder_for_each_controller(granted, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{text}\n")
     assert granted("4:memory:/slurm/job_1\n3:cpu,cpuacct:/slurm\n1:name=systemd:/\n") == (16 * MiB, 2)
+    assert granted("4:memory,hugetlb:/slurm/job_1\n") == (16 * MiB, 8)  # mounted under one of the two names
 
 
 @pytest.mark.parametrize(
@@ -82,4 +84,4 @@ def test_slurm_grants_a_part_of_the_machine(granted, slurm, wanted):
 
 def test_slurm_writes_0_for_all_of_a_machine(granted):
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert granted(slurm={"SLURM_MEM_PER_NODE": "0"}) == (machine, 8)
+    assert granted(slurm={"SLURM_MEM_PER_NODE": "0", "SLURM_CPUS_ON_NODE": "?"}) == (machine, 8)

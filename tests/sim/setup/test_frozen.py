@@ -45,7 +45,7 @@ FROZEN = {"frozen": ["1.*", "2.bias"]}
 def source(tmp_path_factory):
     out = tmp_path_factory.mktemp("source")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.launch.api.write_report", lambda folder: folder / "report.html")
+        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
         return basinet.run(**BASE, out=out / "out", quiet=True).runs[0].path
 
 

@@ -27,6 +27,7 @@ def of_type(dtype, *shape):
 STATE = {
     "step": 3,
     "none": None,
+    "infinite": complex(-math.inf, 0.5),
     "escape_steps": torch.arange(3),
     "rows": {
         "parameters": torch.linspace(0, 1, 12, dtype=torch.float64).view(3, 4),
@@ -98,6 +99,17 @@ def test_another_reader_finds_the_same_tensors(tmp_path):
     assert found["rows.each.0.state.0.step"] == 2.0 and len(found) == 5
     with safe_open(path, "pt") as opened:
         assert opened.metadata()["format"] == "pt" and "lr" in opened.metadata()["values"]
+
+
+def test_each_tensor_begins_at_a_multiple_of_its_itemsize(tmp_path):
+    """So that others can map the file into memory."""
+    for text in ("", "1"):
+        tensors = {"a": torch.ones(3, dtype=torch.int8), "b": torch.ones(1), "c": torch.ones(1).double()}
+        content = written(tensors | {"text": text}, tmp_path).read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        begins = [header[name]["data_offsets"][0] % tensor.itemsize for name, tensor in tensors.items()]
+        assert length % 8 == 0 and begins == [0, 0, 0]
 
 
 @pytest.mark.parametrize("value", [{1}, object(), np.zeros(2), torch.zeros(2).to_sparse(), print])

@@ -204,7 +204,7 @@ def trained(folder, tests, tmp_path_factory):
         runtime = {"name": "inline", "device": "cpu", "threads": 1, "dtype": "float64", **changed.pop("runtime", {})}
         out = tmp_path_factory.mktemp("runs") / name
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("basinet.launch.api.write_report", lambda folder: folder)
+            patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder)
             run(**{**given, **changed, "runtime": runtime}, out=out, quiet=True)
         (found,) = load_runs(out)
         return [{key: value for key, value in row.items() if isinstance(value, float)} for row in found.metrics]

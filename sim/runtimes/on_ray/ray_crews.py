@@ -22,7 +22,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import extend_path
-from basinet.sim.runtimes.run_packing import Needs
+from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.silence import Address, Heart
 from basinet.sim.runtimes.team import TIMEOUT

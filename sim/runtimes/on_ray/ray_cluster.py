@@ -21,7 +21,7 @@ from basinet.sim.experiment.component import ExperimentError, own_modules
 from basinet.sim.experiment.mistakes import count_of, first_line
 from basinet.sim.run.interruptions import INTERRUPTIONS
 from basinet.sim.runtimes.meeting import in_time, patience
-from basinet.sim.runtimes.run_packing import Needs, Node, capacity
+from basinet.sim.runtimes.on_ray.run_packing import Needs, Node, capacity
 from basinet.sim.setup.memory import memory, processors
 
 __all__ = ["check_room", "cluster", "nodes", "nodes_ahead"]

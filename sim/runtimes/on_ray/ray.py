@@ -3,14 +3,15 @@
 import math
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import RuntimePart
-from basinet.sim.runtimes.run_packing import Needs, seated, spread
+from basinet.sim.experiment.config import EnvPart, RuntimePart
+from basinet.sim.runtimes.on_ray.run_packing import Needs, seated, spread
 from basinet.sim.runtimes.runtime import Runtime, Seat
 from basinet.sim.runtimes.team import Team
 from basinet.sim.setup.setup import Setup
@@ -23,7 +24,7 @@ class Ray(Runtime):
 
     def team(self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]) -> Team:
         """Start actors, and wait until the cluster has placed them."""
-        from basinet.sim.runtimes.ray_team import RayTeam
+        from basinet.sim.runtimes.on_ray.ray_team import RayTeam
 
         return RayTeam(setup, _needs(self.part), engine, stop, waiting)
 
@@ -47,16 +48,21 @@ class Ray(Runtime):
         return self.part.threads or max(1, int(self.part.cpus_per_actor))
 
     def check(self, setup: Setup) -> None:
-        """Check that Ray can reserve what an actor needs: a part of a GPU, or whole ones."""
+        """Check that Ray can reserve what an actor needs, and that what it sends to actors is here."""
         if self.part.gpus_per_actor > 1 and self.part.gpus_per_actor % 1:
             raise ExperimentError(
                 f"runtime.gpus_per_actor: got {self.part.gpus_per_actor:g}; allowed are fractions of one GPU, and whole"
                 " numbers of GPUs"
             )
+        env = self.part.env or EnvPart()
+        for key, paths in ("working_dir", [env.working_dir or "."]), ("py_modules", env.py_modules or []):
+            for path in paths:
+                if "://" not in path and not Path(path).exists():
+                    raise ExperimentError(f"runtime.env.{key}: {path} does not exist here, from where Ray sends it")
 
     def seats(self) -> list[Seat]:
         """Say where actors would be if nothing else used the cluster."""
-        from basinet.sim.runtimes.ray_cluster import check_room, nodes_ahead
+        from basinet.sim.runtimes.on_ray.ray_cluster import check_room, nodes_ahead
 
         needs, there = _needs(self.part), nodes_ahead()
         check_room(needs, there)
@@ -71,8 +77,8 @@ class Ray(Runtime):
     @staticmethod
     def carry_out(work: Sequence[Callable[[], None]], parts: Sequence[RuntimePart]) -> None:
         """Execute runs in parallel, as many as fit on the cluster; actors are kept for the next run."""
-        from basinet.sim.runtimes.ray_cluster import check_room, cluster, nodes
-        from basinet.sim.runtimes.ray_crews import kept_crews
+        from basinet.sim.runtimes.on_ray.ray_cluster import check_room, cluster, nodes
+        from basinet.sim.runtimes.on_ray.ray_crews import kept_crews
 
         needs = [_needs(part) for part in parts]
         with cluster(_env(parts)):

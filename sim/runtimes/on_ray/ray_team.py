@@ -15,9 +15,9 @@ import ray
 
 from basinet.sim.engines import EngineName
 from basinet.sim.run.records import Row
-from basinet.sim.runtimes.ray_crews import leave, take
-from basinet.sim.runtimes.ray_losses import answers, check_ray
-from basinet.sim.runtimes.run_packing import Needs
+from basinet.sim.runtimes.on_ray.ray_crews import leave, take
+from basinet.sim.runtimes.on_ray.ray_losses import answers, check_ray
+from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.sim.runtimes.silence import Silence
 from basinet.sim.runtimes.team import Analysis, Stopped, Team
 from basinet.sim.runtimes.worker_log import note_unseen
@@ -84,7 +84,7 @@ class RayTeam(Team):
 
     def _wait(self, done: Callable[[float], bool], tell: Callable[[], None]) -> None:
         next_word, pause = time.monotonic() + _TELL_SECONDS[0], _TELL_SECONDS[1]
-        while not done(_LOOK_SECONDS):
+        while not _or_ray_has_ended(done):
             if self.stop.is_set():
                 raise Stopped
             if time.monotonic() > next_word:
@@ -123,6 +123,15 @@ class RayTeam(Team):
         """Analyse a replica; to stop, leave the actors, which end with the team."""
         found: list[Row] = answers(self._begin("analyze", analysis, state, replica), self.silence, self.stop)[0]
         return found
+
+
+def _or_ray_has_ended(done: Callable[[float], bool]) -> bool:
+    """Look whether what is waited for is there; an end of Ray here is said as such, not as what follows from it."""
+    try:
+        return done(_LOOK_SECONDS)
+    except Exception:
+        check_ray()
+        raise
 
 
 def _needs(needs: Needs) -> str:

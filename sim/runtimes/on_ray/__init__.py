@@ -1,0 +1,1 @@
+"""The Ray runtime: the cluster, which runs fit on it, and the actors that share the agents of a run."""
