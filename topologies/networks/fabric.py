@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import dijkstra
 from basinet.topologies.networks.assembling import Access, Hosts, pairs_of, places_of, ports_of
 from basinet.topologies.networks.network import Network
 from basinet.topologies.networks.routes import Routes
+from basinet.topologies.networks.units import show_time
 
 __all__ = ["Contention", "Fabric"]
 
@@ -24,6 +25,7 @@ _AT_ONCE = 20_000
 """Pairs whose routes are followed together."""
 _HOP = 1 << 10
 """Latencies are compared in 1/1024 ns, of which each hop costs one."""
+_SLOWEST = 10**11
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,13 @@ class Fabric:
     loss: NDArray[np.float64] | None = None
     overhead: int = 0
 
+    def __post_init__(self) -> None:
+        """Raise if a line is so slow that floating point would not tell routes apart."""
+        if self.latency.size and self.latency.max() > _SLOWEST:
+            raise ValueError(
+                f"a line has a latency of {show_time(self.latency.max())}, but must have at most {show_time(_SLOWEST)}"
+            )
+
     def routes(self, senders: Numbers, receivers: Numbers) -> Routes:
         """Return the routes of least latency, of these those with fewest hops.
 
@@ -66,43 +75,56 @@ class Fabric:
         Raises:
             ValueError: If there is no route.
         """
-        order = np.argsort(self.receivers, kind="stable")
-        tails, weights = self.senders[order], self.latency[order] * _HOP + 1
-        begins = np.searchsorted(self.receivers[order], np.arange(self.nodes + 1))
-        steps = self._steps()
         sources, rows = np.unique(senders, return_inverse=True)
-        far = dijkstra(steps, indices=sources) if sources.size else np.empty((0, self.nodes))
+        far = dijkstra(self._steps(), indices=sources) if sources.size else np.empty((0, self.nodes))
         if (cut := ~np.isfinite(far[rows, receivers])).any():
             pair = int(np.argmax(cut))
             raise ValueError(f"no route leads from {self.show(senders[pair])} to {self.show(receivers[pair])}")
-        parts = []
-        for first in range(0, len(senders), _AT_ONCE):
-            chunk = slice(first, first + _AT_ONCE)
-            at, row, turn = receivers[chunk].copy(), rows[chunk], senders[chunk] + receivers[chunk]
-            layers = []
-            while (going := np.flatnonzero(at != senders[chunk])).size:
-                here = at[going]
-                count = begins[here + 1] - begins[here]
-                whose = np.repeat(np.arange(going.size), count)
-                lines = (
-                    np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(begins[here], count)
-                )
-                shortest = far[row[going][whose], tails[lines]] + weights[lines] == far[row[going], here][whose]
-                whose, lines = whose[shortest], lines[shortest]
-                ties = np.bincount(whose, minlength=going.size)
-                chosen = lines[np.cumsum(ties) - ties + turn[going] % ties]
-                layer = np.full(at.size, -1)
-                layer[going] = order[chosen]
-                layers.append(layer)
-                at[going] = tails[chosen]
-            parts.append(Routes.of_layers(layers[::-1] or [np.full(at.size, -1)], self.latency, self.capacity))
+        parts = [
+            self._followed(senders[chunk], receivers[chunk], far, rows[chunk])
+            for chunk in (slice(first, first + _AT_ONCE) for first in range(0, max(len(senders), 1), _AT_ONCE))
+        ]
         hops = np.concatenate([[0], *(part.hops for part in parts)])
-        lines = np.concatenate([np.empty(0, np.int64), *(part.lines for part in parts)])
-        return Routes(np.cumsum(hops), lines, self.latency, self.capacity)
+        return Routes(np.cumsum(hops), np.concatenate([part.lines for part in parts]), self.latency, self.capacity)
+
+    def _followed(self, senders: Numbers, receivers: Numbers, far: NDArray[np.float64], rows: Numbers) -> Routes:
+        """Follow routes back from their receivers.
+
+        Args:
+            senders: Nodes from which messages leave [n].
+            receivers: Nodes at which they arrive [n].
+            far: Distances from some nodes to all [S, nodes].
+            rows: The rows of ``far`` that belong to the senders [n].
+
+        Returns:
+            Their routes.
+        """
+        order = np.argsort(self.receivers, kind="stable")
+        tails, weights = self.senders[order], self._weights()[order]
+        begins = np.searchsorted(self.receivers[order], np.arange(self.nodes + 1))
+        at, layers = receivers.copy(), [np.full(receivers.size, -1)]
+        while (going := np.flatnonzero(at != senders)).size:
+            here, row = at[going], rows[going]
+            count = begins[here + 1] - begins[here]
+            whose = np.repeat(np.arange(going.size), count)
+            lines = np.arange(whose.size) + np.repeat(begins[here] - (np.cumsum(count) - count), count)
+            shortest = far[row[whose], tails[lines]] + weights[lines] == far[row, here][whose]
+            whose, lines = whose[shortest], lines[shortest]
+            ties = np.bincount(whose, minlength=going.size)
+            chosen = lines[np.cumsum(ties) - ties + (senders + receivers)[going] % ties]
+            layer = np.full(at.size, -1)
+            layer[going] = order[chosen]
+            layers.append(layer)
+            at[going] = tails[chosen]
+        return Routes.of_layers(layers[::-1], self.latency, self.capacity)
+
+    def _weights(self) -> Numbers:
+        """Return what routes add up: latency, and one for each hop."""
+        return self.latency * _HOP + 1
 
     def _steps(self) -> csr_array:
         """Return the weight of the best line between each two nodes [nodes, nodes]."""
-        weights = self.latency * _HOP + 1
+        weights = self._weights()
         best = np.lexsort((weights, self.receivers, self.senders))
         _, first = np.unique(self.senders[best] * self.nodes + self.receivers[best], return_index=True)
         lines = best[first]

@@ -10,6 +10,7 @@ from basinet.topologies.networks.assembling import NETWORKS, Hosts, agent_names,
 from basinet.topologies.networks.network import Network
 from basinet.topologies.networks.routes import Routes
 from basinet.topologies.networks.units import Quantity
+from basinet.topologies.requirements import MOST_EDGES
 
 __all__ = ["fat_tree", "hierarchy", "rails"]
 
@@ -58,8 +59,8 @@ def _starts(sets: Sequence[tuple[int, float]]) -> list[int]:
 
 def _positive(what: str, **settings: int) -> None:
     for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"{what}: {name} is {value}, but must be at least 1")
+        if not 1 <= value <= MOST_EDGES:
+            raise ValueError(f"{what}: {name} is {value}, but must lie in 1..{MOST_EDGES}")
 
 
 @NETWORKS.register()

@@ -178,6 +178,8 @@ def test_routes_are_shortest():
             lines = routes.lines[routes.starts[route] : routes.starts[route + 1]]
             assert [*fabric.senders[lines], to[route]] == [start[route], *fabric.receivers[lines]]
             assert routes.narrowest()[route] == min(fabric.capacity[lines], default=np.inf)
+    with pytest.raises(ValueError, match="a line has a latency of 200 s, but must have at most 100 s"):
+        Fabric(("a",), 2, np.array([0]), np.array([1]), np.array([2 * 10**11]), np.ones(1))
     with pytest.raises(ValueError, match="no route leads from a to switch 2"):
         Fabric(("a", "b"), 3, *np.zeros((3, 0), np.int64), np.empty(0)).routes(np.array([0]), np.array([2]))
 
