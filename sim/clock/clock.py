@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
 from basinet.sim.clock.ring_sum import ring_time
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.networks import Network
 
@@ -235,27 +237,31 @@ class Clock:
         self._computed, self._exposed = state["computed"].copy(), state["exposed"].copy()
 
 
-def clock_of(setup: Setup, compute: Callable[[int], np.ndarray] | None = None) -> Clock:
+def clock_of(setup: Setup) -> Clock:
     """Make the clock of a run.
 
     Args:
         setup: The parts of the run, among them its data flow.
-        compute: What a pass of a batch takes each agent in a step; see `Clock`.
 
     Returns:
         A clock at step 0.
+
+    Raises:
+        ExperimentError: The network lacks a link, or the law of compute times is not one for so many agents.
     """
     assert setup.flow is not None
-    network = setup.network
-    return Clock(
-        setup.flow,
-        {"graph": setup.sequence, "reverse": setup.push},
-        agents=setup.num_agents,
-        replicas=setup.config.replicas,
-        network=network,
-        compute=compute,
-        collective=None if network is None else partial(ring_time, network),
-    )
+    config, network, law = setup.config, setup.network, setup.config.compute
+    sizes = {"agents": setup.num_agents, "replicas": config.replicas}
+    try:
+        compute = None if law is None else ComputeTimes(law.make(), **sizes, seed=config.seed)
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"compute: {error}") from None
+    collective = None if network is None else partial(ring_time, network)
+    weights = {"graph": setup.sequence, "reverse": setup.push}
+    try:
+        return Clock(setup.flow, weights, **sizes, network=network, compute=compute, collective=collective)
+    except ValueError as error:
+        raise ExperimentError(f"network: {error}") from None
 
 
 def _pairs(weights: csr_array) -> tuple[np.ndarray, int]:

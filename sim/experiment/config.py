@@ -405,8 +405,9 @@ class Config(_Part):
             (see `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each
             replica.
         topology: The graph, its agents and their combination policy.
-        network: Latency and bandwidth of the links between the agents, by which each evaluation has a simulated time;
-            None for no times.
+        network: Latency and bandwidth of the links between the agents. With it or `compute`, each evaluation has a
+            simulated time, in which messages take none without a network.
+        compute: Law of the time that an agent takes for the gradient of a batch in simulated time; None for no time.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
         optimizer: The local part of the algorithm.
@@ -477,6 +478,7 @@ class Config(_Part):
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
     network: Annotated[Component | None, _component("network")] = None
+    compute: Annotated[Component | None, _component("compute")] = None
     strategy: Annotated[Component, _component("strategy")]
     attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
     optimizer: Annotated[Component, _component("optimizer")] = Field(

@@ -1,7 +1,5 @@
 """Times of steps: hand-worked tables, recursions of maxima and sums, closed forms."""
 
-from dataclasses import replace
-
 import networkx as nx
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ from scipy.sparse import csr_array
 
 from basinet.sim.clock.clock import Clock, clock_of
 from basinet.sim.clock.data_flow import DataFlow, Event, StepFlow
-from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.clock.ring_sum import ring_time
 from basinet.topologies.networks import Network, uniform_links
 
@@ -152,10 +149,11 @@ def test_runs_have_the_times_of_the_tables(strategy, latency, expected, make_set
         model={"name": "point", "start": 2.0},
         topology={"name": "path", "agents": 3},
         strategy=strategy,
+        network=network_of(latency),
+        compute={"name": "constant", "mean": "1 ns", "factors": [1, 2, 4]},
         trial=False,
     )
-    setup = replace(setup, network=network_of(latency), flow=data_flow(setup))
-    assert table(clock_of(setup, lambda step: np.array([[1, 2, 4]] * 2)), len(expected)) == expected
+    assert table(clock_of(setup), len(expected)) == expected
 
 
 def test_a_centralised_step_ends_for_all_with_its_sum():
