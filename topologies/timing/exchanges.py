@@ -53,7 +53,8 @@ def exchange(
         >>> [exchange(np.array([[3], [1]]), busy, np.array([0, 0, 1]), np.array([0]), *one).end[1, 0] for _ in range(2)]
         [np.int64(18), np.int64(28)]
     """
-    found = Exchange(ready.copy(), np.zeros_like(ready))
+    ready = np.ascontiguousarray(ready)
+    found = Exchange(np.empty_like(ready), np.empty_like(ready))
     _loop()(ready, busy, starts, senders, lines, latency, transfer, *found)
     return found
 
