@@ -15,6 +15,7 @@ from basinet.sim.clock.ring_sum import ring_time
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.networks import Network
+from basinet.topologies.timing.exchanges import exchange
 
 __all__ = ["Clock", "clock_of"]
 
@@ -37,18 +38,14 @@ class _Route:
     """The edges of a mixing matrix, by receivers.
 
     Attributes:
+        starts: The first edge into each agent, then the number of edges, int64 [K + 1].
         senders: Sender of each edge, int64 [L].
-        hearers: The agents that hear others.
-        starts: Where the edges of each of these begin.
-        receivers: For each edge, the place of its receiver among `hearers`.
         edges: Number of each edge among those of all matrices.
         links: The network's number of it; None without a network.
     """
 
-    senders: np.ndarray
-    hearers: np.ndarray
     starts: np.ndarray
-    receivers: np.ndarray
+    senders: np.ndarray
     edges: np.ndarray
     links: np.ndarray | None
 
@@ -110,10 +107,9 @@ class Clock:
 
     def _route(self, weights: csr_array, numbers: np.ndarray) -> _Route:
         pairs, agents = _pairs(weights)
-        receivers, senders = pairs // agents, pairs % agents
-        hearers, starts, places = np.unique(receivers, return_index=True, return_inverse=True)
+        starts = np.searchsorted(pairs, np.arange(agents + 1) * agents)
         links = None if self._network is None else self._network.links_of(weights)
-        return _Route(senders, hearers, starts, places, np.searchsorted(numbers, pairs), links)
+        return _Route(starts, pairs % agents, np.searchsorted(numbers, pairs), links)
 
     @property
     def times(self) -> np.ndarray:
@@ -187,26 +183,17 @@ class Clock:
         routes = self._routes[kind]
         phase = self.step % len(routes)
         route = routes[phase]
-        if not len(route.senders):
-            return ready
-        sent = ready.time[route.senders]
-        arrive = sent
-        if self._network is not None and route.links is not None:
+        if route.links is None or self._network is None:
+            latency = transfer = np.zeros_like(route.senders)
+            busy = np.zeros_like(self._busy)
+        else:
             if (kind, phase, size) not in self._delays:
                 delays = self._network.delays(route.links, size)
-                self._delays[kind, phase, size] = delays.latency[:, None], delays.transfer[:, None]
+                self._delays[kind, phase, size] = delays.latency, delays.transfer
             latency, transfer = self._delays[kind, phase, size]
-            left = np.maximum(sent, self._busy[route.edges]) + transfer
-            self._busy[route.edges] = left
-            arrive = left + latency
-        last = np.maximum.reduceat(arrive, route.starts)
-        end, network = ready.time.copy(), ready.network.copy()
-        here = ready.time[route.hearers]
-        end[route.hearers] = np.maximum(here, last)
-        # What is not due to the sender of the last message, which was later than the agent itself, is the network's.
-        late = np.maximum.reduceat(np.where(arrive == last[route.receivers], sent, 0), route.starts)
-        network[route.hearers] += np.maximum(0, last - np.maximum(here, late))
-        return _Moment(end, network)
+            busy = self._busy
+        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer)
+        return _Moment(found.end, ready.network + found.network)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what the times of later steps depend on.

@@ -76,37 +76,23 @@ class Arcs:
         Returns:
             The times, of the shape of `sent`.
         """
-        one, several = _loops()
         times = (sent if own is None else own).copy()
-        sent = np.ascontiguousarray(sent)
-        if sent.size == self.agents:  # an inner loop over one replica would take longer
-            one(sent.reshape(-1), self.starts, self.senders, self.delays, times.reshape(-1))
-        else:
-            several(sent, self.starts, self.senders, self.delays, times)
+        shape = self.agents, -1
+        _loop()(sent.reshape(shape), self.starts, self.senders, self.delays, times.reshape(shape))
         return times
 
 
 @cache
-def _loops() -> tuple[Any, Any]:
+def _loop() -> Any:
     from numba import njit  # slow to import
 
-    def compiled(loop: Any) -> Any:
-        return kept(lambda **more: njit(nogil=True, **more)(loop))
-
-    return compiled(_latest), compiled(_latest_of_all)
+    return kept(lambda **more: njit(nogil=True, **more)(_latest))
 
 
 def _latest(sent, starts, senders, delays, times):  # type: ignore[no-untyped-def]
     for k in range(len(starts) - 1):
-        time = times[k]
-        for arc in range(starts[k], starts[k + 1]):
-            time = max(time, sent[senders[arc]] + delays[arc])
-        times[k] = time
-
-
-def _latest_of_all(sent, starts, senders, delays, times):  # type: ignore[no-untyped-def]
-    for k in range(len(starts) - 1):
-        for arc in range(starts[k], starts[k + 1]):
-            sender, delay = senders[arc], delays[arc]
-            for r in range(times.shape[1]):
-                times[k, r] = max(times[k, r], sent[sender, r] + delay)
+        for r in range(times.shape[1]):
+            time = times[k, r]
+            for arc in range(starts[k], starts[k + 1]):
+                time = max(time, sent[senders[arc], r] + delays[arc])
+            times[k, r] = time

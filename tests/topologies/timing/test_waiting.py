@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from basinet.topologies.timing.cycle_mean import critical_cycle
+from basinet.topologies.timing.exchanges import exchange
 from basinet.topologies.timing.growth import (
     combining_first,
     growth,
@@ -185,3 +186,26 @@ def test_what_cannot_be_waited_for_is_refused():
         symmetric_growth(np.ones(2, dtype=np.int64), Arcs.of(2, [0, 1], [1, 0], [3, 4]))
     with pytest.raises(ValueError, match="between agents 0 and 1 is not the same both ways"):
         symmetric_growth(np.ones(3, dtype=np.int64), RING)
+
+
+def test_messages_queue_on_their_line():
+    rng = np.random.default_rng(1)
+    network = random_network(rng, 7, both_ways=False)
+    size = len(network.senders)
+    lines, latency, transfer = rng.permutation(size), rng.integers(0, 9, size), rng.integers(0, 9, size)
+    busy = rng.integers(0, 40, (size, 3))
+    expected_busy = busy.copy()
+    for _ in range(3):
+        ready = rng.integers(0, 40, (7, 3))
+        found = exchange(ready, busy, network.starts, network.senders, lines, latency, transfer)
+        for r in range(3):
+            arrivals = [[(time, time)] for time in ready[:, r]]
+            for message, (receiver, sender) in enumerate(zip(network.receivers, network.senders, strict=True)):
+                line = lines[message], r
+                expected_busy[line] = max(ready[sender, r], expected_busy[line]) + transfer[message]
+                arrivals[receiver].append((expected_busy[line] + latency[message], ready[sender, r]))
+            last = [max(each) for each in arrivals]
+            assert [time for time, _ in last] == found.end[:, r].tolist()
+            behind = [max(sent, own) for (_, sent), own in zip(last, ready[:, r], strict=True)]
+            assert (found.end[:, r] - behind).tolist() == found.network[:, r].tolist()
+        assert (busy == expected_busy).all()
