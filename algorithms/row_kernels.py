@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from basinet.algorithms.row_norms import RowMath
+from basinet.topologies.compiling import kept
 
 __all__ = ["CompiledMath", "add_products", "compiled", "fold", "halves"]
 
@@ -42,14 +43,7 @@ def compiled(function: Callable[..., None], *, reorder: bool = False, fuse: bool
         The function, compiled.
     """
     fastmath = ({"contract"} if fuse else set()) | ({"reassoc", "nsz"} if reorder else set())
-    return _kept(lambda **more: njit(nogil=True, fastmath=fastmath, **more)(function))
-
-
-def _kept(compile_: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
-    try:
-        return compile_(cache=True)
-    except RuntimeError:  # neither the package's folder nor the user's cache is writable
-        return compile_()
+    return kept(lambda **more: njit(nogil=True, fastmath=fastmath, **more)(function))
 
 
 def _mixed(key, number):  # type: ignore[no-untyped-def]
@@ -60,7 +54,7 @@ def _mixed(key, number):  # type: ignore[no-untyped-def]
     return np.int64(h ^ (h >> np.uint64(31)))
 
 
-_mix = _kept(lambda **more: vectorize(["int64(int64, int64)"], **more)(_mixed))
+_mix = kept(lambda **more: vectorize(["int64(int64, int64)"], **more)(_mixed))
 _hash = njit(_mixed)
 
 

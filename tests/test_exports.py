@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 PACKAGES = (
     "basinet",
     "basinet.topologies",
+    "basinet.topologies.networks",
     "basinet.algorithms",
     "basinet.algorithms.strategies",
     "basinet.algorithms.optimizers",

@@ -44,6 +44,7 @@ class Oracle:
         watch: Records which agents' losses have become non-finite.
         clipping: Clips gradients; None if not asked for.
         scaling: Scales losses in half precision; None in other types.
+        passes: Number of passes of a batch so far.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Oracle:
         self._optimizer = optimizer
         self._task = task
         self._last: Batch | None = None
+        self.passes = 0
         self._rows = placement.index(state.parameters.device)
         self._purposes: dict[str, Tensor] = {}
         self._unread_keys = torch.zeros_like(self._rows[0])
@@ -115,6 +117,7 @@ class Oracle:
 
     def _pass(self, batch: Batch, keys: Tensor) -> Tensor:
         """Run the engine on a batch, in parts if asked for; return the losses [N]."""
+        self.passes += 1
         differentiate = not self._optimizer.derivative_free
         run = self.engine.gradients if differentiate else self.engine.losses
         return (

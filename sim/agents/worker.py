@@ -12,6 +12,7 @@ from basinet.sim.agents.block import Block
 from basinet.sim.agents.gradients import Clipping
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import load_vector, take_rows
+from basinet.sim.clock.clock import clock_of
 from basinet.sim.data.nests import map_nest
 from basinet.sim.data.rows import length, take
 from basinet.sim.engines import EngineName
@@ -100,6 +101,7 @@ class Worker:
             self.meter = UsageMeter(self.block, placement.rank)
             self.model = copy_model(self.block.template)
             self.together = measured_together(evaluation_mode(self.model), self.block.task)
+        self.clock = None if setup.flow is None else clock_of(setup)
         if not self.block.oracle.engine.grain:
             torch.set_num_threads(self.block.oracle.threads)
 
@@ -153,6 +155,8 @@ class Worker:
         if block.oracle.clipping is not None and block.oracle.clipping.computed:
             distances["clipped_share"] = self._clipped_share(block.oracle.clipping)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
+        # A resumed clock starts from the first step: times do not depend on the training.
+        ends = None if self.clock is None else self.clock.advance(block.step) / 1e9
         rows = []
         diverged = self._diverged()
         means = self._agents(measured) if self.setup.config.personal else None
@@ -172,6 +176,7 @@ class Worker:
                     "step": block.step,
                     "replica": replica,
                     **self._epoch(replica),
+                    **({} if ends is None else {"simulated_time": float(ends[replica])}),
                     "communicated_bytes": block.channel.bytes_sent,
                     **metrics,
                     **{name: float(distance[replica]) for name, distance in distances.items()},

@@ -27,6 +27,7 @@ from basinet.algorithms.optimizers.tunings import Tuned
 from basinet.algorithms.schedules import SCHEDULES
 from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.agents.escape import ESCAPES
+from basinet.sim.clock.laws import LAWS, ComputeLaw
 from basinet.sim.data.augmentations import AUGMENTATIONS
 from basinet.sim.data.partitions import PARTITIONS
 from basinet.sim.data.sampling import Sampling
@@ -48,6 +49,7 @@ from basinet.sim.setup.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 from basinet.topologies.cuts import Partitioner
+from basinet.topologies.networks import NETWORKS, Network
 
 MOST = 10**12
 """The largest count, for example of steps, agents or samples."""
@@ -135,6 +137,7 @@ KINDS: dict[str, Kind] = {
         ("graph",),
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
+    "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network)),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
@@ -147,6 +150,7 @@ KINDS: dict[str, Kind] = {
     ),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
+    "compute": Kind("compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law"),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
@@ -401,6 +405,9 @@ class Config(_Part):
             (see `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each
             replica.
         topology: The graph, its agents and their combination policy.
+        network: Latency and bandwidth of the links between the agents. With it or `compute`, each evaluation has a
+            simulated time, in which messages take none without a network.
+        compute: Law of the time that an agent takes for the gradient of a batch in simulated time; None for no time.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
         optimizer: The local part of the algorithm.
@@ -470,6 +477,8 @@ class Config(_Part):
     trained: tuple[str, ...] | None = None
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
+    network: Annotated[Component | None, _component("network")] = None
+    compute: Annotated[Component | None, _component("compute")] = None
     strategy: Annotated[Component, _component("strategy")]
     attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
     optimizer: Annotated[Component, _component("optimizer")] = Field(

@@ -16,6 +16,8 @@ from basinet.algorithms import draws
 from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
+from basinet.sim.clock.clock import clock_of
+from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.evaluation.asked_metrics import with_metrics
 from basinet.sim.experiment.component import Component, ExperimentError
@@ -137,6 +139,8 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
     )
     if config.bytes is not None:
         setup = _until_sent(setup, share, trial=trial)
+    if config.network is not None or config.compute is not None:
+        setup = _timed(setup, share, trial=trial)
     if not trial:
         return replace(setup, num_parameters=share("size", (model,), lambda: _num_parameters(setup)))
     setup, size, remembered = _tried(setup, share)
@@ -168,6 +172,19 @@ def _until_sent(setup: Setup, share: Shared, *, trial: bool) -> Setup:
     rows, cycle = share("rows", (*rehearsed.tried, setup.push != ()), lambda: rows_in_steps(rehearsed))
     num_steps = steps_by_bytes(setup, rows, cycle)
     return replace(setup, num_steps=num_steps, evaluate_every=_evaluate_every(setup.config, num_steps))
+
+
+def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
+    """Return a run whose steps have a simulated time."""
+    component = setup.config.network
+    if component is not None:
+        network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
+        setup = replace(setup, network=network)
+    rehearsed = _tried(setup, share)[0] if trial else setup
+    flow = share("flow", (*rehearsed.tried, setup.push != ()), lambda: data_flow(rehearsed))
+    setup = replace(setup, flow=flow)
+    clock_of(setup)  # raises if links are missing, or the law is not one for so many agents
+    return setup
 
 
 def _evaluate_every(config: Config, num_steps: int) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -31,7 +31,9 @@ from basinet.sim.setup.trainable import trainable
 from basinet.sim.tasks import Batch
 from basinet.sim.tasks.calls import asked, inputs_in_words, takes_all
 
-__all__ = ["rehearse", "rows_sent", "try_data", "try_model"]
+__all__ = ["rehearse", "rows_sent", "try_data", "try_model", "with_few"]
+
+T = TypeVar("T")
 
 _FEW = 2
 """Number of agents, and of samples of each."""
@@ -340,22 +342,38 @@ def rows_sent(setup: Setup, steps: int) -> list[dict[str, int]]:
         The bytes of each step along an edge of each kind.
     """
 
-    def count(*, few: bool) -> list[dict[str, int]]:
-        found = []
-        with torch.random.fork_rng(devices=[]), InlineTeam(_small(setup, few=few), "loop") as team:
-            sent = team.worker.block.channel.row_bytes
-            for step in range(1, steps + 1):
-                before = dict(sent)
-                team.advance(step)
-                found.append({kind: sent[kind] - before[kind] for kind in before})
+    def count(team: InlineTeam) -> list[dict[str, int]]:
+        found, sent = [], team.worker.block.channel.row_bytes
+        for step in range(1, steps + 1):
+            before = dict(sent)
+            team.advance(step)
+            found.append({kind: sent[kind] - before[kind] for kind in before})
         return found
 
+    return with_few(setup, count)
+
+
+def with_few(setup: Setup, use: Callable[[InlineTeam], T]) -> T:
+    """Use a few agents of a run; all of them where the user's own code does not work with few.
+
+    Args:
+        setup: The parts of the run, which have been rehearsed.
+        use: What to do with them.
+
+    Returns:
+        What it returns.
+    """
+
+    def run(*, few: bool) -> T:
+        with torch.random.fork_rng(devices=[]), InlineTeam(_small(setup, few=few), "loop") as team:
+            return use(team)
+
     try:
-        return count(few=True)
+        return run(few=True)
     except Exception:
         if not setup.task.overrides("evaluate") and not setup.config.strategy.is_own:
             raise
-        return count(few=False)  # as in `rehearse`
+        return run(few=False)  # as in `rehearse`
 
 
 def _check_metric(setup: Setup, rows: Sequence[Row]) -> None:
@@ -368,7 +386,7 @@ def _check_metric(setup: Setup, rows: Sequence[Row]) -> None:
 
 def _small(setup: Setup, *, few: bool) -> Setup:
     """Reduce a run to one replica on the CPU, in this process, and if asked to a few agents and samples."""
-    setup = _with_known_start(setup)
+    setup = replace(_with_known_start(setup), flow=None)
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
     escape, parts = config.escape, min(_FEW, config.accumulate or 1)
     config = config.model_copy(

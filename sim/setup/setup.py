@@ -19,6 +19,7 @@ from basinet.algorithms.optimizers.tunings import tuned_settings
 from basinet.algorithms.strategies import Strategy, StrategyTraits
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState, instantiate
+from basinet.sim.clock.data_flow import DataFlow
 from basinet.sim.data.nests import map_nest
 from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.component import Component, ExperimentError
@@ -36,6 +37,7 @@ from basinet.sim.setup.start import NotFound
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.kept import identities
 from basinet.topologies.cuts import arrange
+from basinet.topologies.networks import Network
 
 __all__ = ["Setup", "mean_weights"]
 
@@ -64,6 +66,8 @@ class Setup:
         remembered: Bytes of an agent's optimizer state and averages, and of frozen values of its own.
         about_start: How much the model takes of the start, and what not.
         frozen: Values of the frozen parameters, if they are read from a run's folder.
+        network: What messages between agents take in simulated time.
+        flow: What the strategy's steps wait for; None if their time is not simulated.
     """
 
     config: Config
@@ -83,6 +87,8 @@ class Setup:
     remembered: int = 0
     about_start: str = ""
     frozen: Mapping[str, Tensor] | None = None
+    network: Network | None = None
+    flow: DataFlow | None = None
 
     @property
     def dtype(self) -> torch.dtype:

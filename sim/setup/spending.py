@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.messages.edges import KINDS_OF_EDGES, num_messages
@@ -10,7 +11,7 @@ from basinet.sim.experiment.config import MOST
 from basinet.sim.setup.rehearsal import rows_sent
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["rows_in_steps", "steps_by_bytes", "steps_by_samples"]
+__all__ = ["cycle_of", "rows_in_steps", "steps_by_bytes", "steps_by_samples", "steps_to_rehearse"]
 
 _CYCLES = 3
 """Cycles that are rehearsed: the first may be different, and the others have to agree."""
@@ -48,20 +49,47 @@ def rows_in_steps(setup: Setup) -> tuple[Rows, int]:
     Raises:
         ExperimentError: They do not repeat.
     """
+    steps = steps_to_rehearse(setup)
+    rows = rows_sent(setup, steps)
+    cycle = cycle_of(rows)
+    if cycle is None:
+        raise ExperimentError(
+            f"bytes: what {setup.config.strategy.name} sends does not repeat within {steps or _LONGEST} steps, so that"
+            " the end of the run is not known in advance; give steps, epochs or samples"
+        )
+    return rows[: 2 * cycle], cycle
+
+
+def steps_to_rehearse(setup: Setup) -> int:
+    """Return in how many steps a strategy shows what it repeats.
+
+    Args:
+        setup: The parts of the run.
+
+    Returns:
+        Some cycles of the strategy; 0 if they are too long to be rehearsed.
+    """
     strategy = setup.strategy()
     periods = [getattr(strategy, "period", 1)]
     if StrategyTraits.of(strategy).shares_subspaces:
         periods.append(setup.config.optimizer.describe().get("period", 1))
     steps = max(_LEAST, *(_CYCLES * period for period in periods if isinstance(period, int)))
-    if steps <= _LONGEST:
-        rows = rows_sent(setup, steps)
-        for cycle in range(1, steps // _CYCLES + 1):
-            if rows[cycle:-cycle] == rows[2 * cycle :]:
-                return rows[: 2 * cycle], cycle
-    raise ExperimentError(
-        f"bytes: what {setup.config.strategy.name} sends does not repeat within {min(steps, _LONGEST)} steps, so that"
-        " the end of the run is not known in advance; give steps, epochs or samples"
-    )
+    return steps if steps <= _LONGEST else 0
+
+
+def cycle_of(seen: Sequence[Any]) -> int | None:
+    """Find after how many steps what was seen in each repeats.
+
+    Args:
+        seen: One item a step.
+
+    Returns:
+        The shortest cycle, the first of which may be different; None if they do not repeat.
+    """
+    for cycle in range(1, len(seen) // _CYCLES + 1):
+        if seen[cycle:-cycle] == seen[2 * cycle :]:
+            return cycle
+    return None
 
 
 def steps_by_bytes(setup: Setup, rows: Rows, cycle: int) -> int:

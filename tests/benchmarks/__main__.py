@@ -29,6 +29,7 @@ from tests.benchmarks import (
     steps,
     strategies,
     upscaling,
+    waiting,
     workers,
 )
 from tests.benchmarks.harness import Row, machine
@@ -50,6 +51,7 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "strategies": [strategies.rows],
     "curvature": [curvature.products, curvature.top_eigenvalues, curvature.traces],
     "upscaling": [upscaling.rows],
+    "waiting": [waiting.rows],
     "workers": [workers.rows, workers.ray_actors],
     "peers": [peers.rows],
     "gpu": [gpu.rows],

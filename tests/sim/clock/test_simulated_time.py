@@ -1,0 +1,68 @@
+"""Simulated time of runs: what evaluations record, and what is refused."""
+
+import pytest
+
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.worker import Worker
+from basinet.sim.experiment.component import ExperimentError
+
+SLOW = {"name": "uniform", "latency": "5 ms", "bandwidth": "1 MB/s"}
+RANDOM = {"name": "lognormal", "mean": "20 ms"}
+POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}}
+
+
+def measured(setup, *steps):
+    worker = Worker(setup, Placement.split(setup.config.replicas, setup.num_agents), "stacked")
+    found = []
+    for step in steps:
+        worker.advance(step)
+        found.append([row.get("simulated_time") for row in worker.measure()[0]])
+    return found
+
+
+def test_evaluations_say_when_all_agents_have_got_there(make_setup):
+    """Diffusion on equal agents: each step is a gradient and a message of P numbers of 8 bytes."""
+    setup = make_setup(network=SLOW, compute={"name": "constant", "mean": "20 ms"}, trial=False)
+    size = 8 * setup.num_parameters
+    each = 20e-3 + 5e-3 + size / 1e6
+    assert measured(setup, 0, 1, 7) == [pytest.approx([n * each] * 2, rel=1e-12) for n in (0, 1, 7)]
+
+
+def test_times_do_not_depend_on_when_they_are_asked_for(make_setup):
+    """As in a run that is resumed, whose clock starts anew."""
+    setup = make_setup(**POINT, network=SLOW, compute=RANDOM, trial=False)
+    often, once = measured(setup, 1, 4, 9), measured(setup, 9)
+    assert often[-1] == once[0]
+    assert once[0][0] != once[0][1]  # replicas draw their own times
+    assert measured(make_setup(**POINT, trial=False), 9)[0] == [None] * 2
+
+
+def test_times_do_not_change_the_training(make_setup):
+    plain, timed = (make_setup(**POINT, trial=True, **keys) for keys in ({}, {"network": SLOW, "compute": RANDOM}))
+    rows = []
+    for setup in (plain, timed):
+        worker = Worker(setup, Placement.split(2, 4), "stacked")
+        worker.advance(5)
+        rows.append([{key: row[key] for key in row if key != "simulated_time"} for row in worker.measure()[0]])
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (
+            {"strategy": "centralized", "topology": {"name": "path", "agents": 4}, "network": SLOW},
+            "^network: agent 3 sends to agent 0, but the network has no link from 3 to 0, which a sum over all agents",
+        ),
+        (
+            {"compute": {"name": "constant", "mean": "20 ms", "factors": [1, 1, 4]}},
+            "^compute: factors: got 3 for 4 agents; their number must divide that of agents$",
+        ),
+        ({"compute": "constant"}, "^compute"),
+        ({"network": {"name": "uniform", "latency": "5"}}, "^network.*5"),
+        ({"network": "ether"}, "^network: .*ether"),
+    ],
+)
+def test_mistakes_are_one_sentence(keys, sentence, make_setup):
+    with pytest.raises(ExperimentError, match=sentence):
+        make_setup(**POINT, **{"trial": False} | keys)

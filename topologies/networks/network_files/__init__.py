@@ -1,0 +1,1 @@
+"""Networks read from files, a format a file."""
