@@ -58,7 +58,7 @@ class Wire:
 
     def open(self) -> None:
         """Connect all workers, which do so at once: NCCL's first message between only two would not find the others."""
-        if dist.get_backend() == "nccl":
+        if dist.is_initialized() and dist.get_backend() == "nccl":
             dist.barrier()
 
     def send(self, parcels: Sequence[tuple[Routes, Tensor]]) -> "Flight":
@@ -137,7 +137,7 @@ class Wire:
         Args:
             works: What was started.
         """
-        if dist.get_backend() == "nccl":
+        if dist.is_initialized() and dist.get_backend() == "nccl":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             begin.record()
             for work in works:

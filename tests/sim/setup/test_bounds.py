@@ -31,14 +31,24 @@ BASE: dict[str, Any] = {
     "runtime": {"device": "cpu"},
 }
 
+LINK = {"bandwidth": "1 Gb/s", "latency": "1 us"}
+
 NEEDED = {
     "passes": {"value": 1.0},
     "risk_above": {"level": 1.0},
     "resnet": {"norm": "none"},
-    **{name: {"path": "x"} for name in ("huggingface", "image_folder", "shards")},
+    **{
+        name: {"path": "x"} for name in ("huggingface", "image_folder", "shards", "astra", "links", "simai", "underlay")
+    },
+    "latencies": {"path": "x", "kind": "rtt", "unit": "ms"},
+    "positions": {"path": "x", "bandwidth": "1 Gb/s"},
+    "published": {"table": "gaia"},
+    "fat_tree": {"leaves": 2, "hosts_per_leaf": 2, "uplinks": 1, "host": LINK, "spine": LINK},
+    "hierarchy": {"nodes": 2, "agents_per_node": 2, "inside": LINK, "between": LINK},
     "table": {"path": "x", "target": "y"},
 }
 NEEDED["wide_resnet"] = NEEDED["resnet"]
+NEEDED["rails"] = NEEDED["hierarchy"]
 
 NONSENSE = [
     math.nan,
