@@ -34,6 +34,7 @@ KEYS: dict[str, Any] = {
     "batch_size": 32,
     "steps": 10_000,
     "analysis": [],
+    "replicas": 1,
     "runtime": {"device": "cpu", "threads": 1, "engine": "loop"},
 }
 STEPS, REPEATS = 10, 5
