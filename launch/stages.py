@@ -5,6 +5,7 @@ from pathlib import Path
 
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.digest import importable, plain
+from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.pipeline import Pipeline
 from basinet.sim.run.claim import forget, found_modules, versions
 from basinet.sim.run.files import is_leftover, sealed_yaml, write_atomically
@@ -12,7 +13,7 @@ from basinet.sim.run.records import PIPELINE, stages_of
 from basinet.sim.run.simulation import build
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["claim_stages", "plan"]
+__all__ = ["claim_stages", "plan", "plan_all"]
 
 
 def plan(
@@ -59,6 +60,30 @@ def plan(
         done += len(experiment.runs)
         progress(done)
         yield name, setups, impossible
+
+
+def plan_all(
+    experiment: Experiment | Pipeline,
+    *,
+    check: Callable[[Setup], None],
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, tuple[dict[str, Setup], dict[str, str]]]:
+    """Check an experiment, of stages or not, without carrying anything out.
+
+    Args:
+        experiment: The experiment.
+        check: Raises if something else is impossible, such as the analysis.
+        progress: Called with the number of runs built so far.
+
+    Returns:
+        For each stage ("" without stages), the parts of its runs, and why runs are left out.
+
+    Raises:
+        ExperimentError: Something is impossible.
+    """
+    if isinstance(experiment, Pipeline):
+        return {name: (found, out) for name, found, out in plan(experiment, check=check, progress=progress)}
+    return {"": build(experiment, check=check, progress=progress)}
 
 
 def claim_stages(pipeline: Pipeline, out: Path, *, fresh: bool) -> None:

@@ -17,6 +17,7 @@ from scipy.sparse import coo_array, csr_array, diags_array, eye_array
 from scipy.sparse.csgraph import connected_components, depth_first_order, reverse_cuthill_mckee
 from scipy.sparse.linalg import eigsh
 
+from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.refined_cuts import refine
 
 __all__ = ["Partitioner", "arrange", "crossing_rows", "crossings"]
@@ -138,10 +139,9 @@ def _nets(sequence: Sequence[csr_array]) -> csr_array:
     own = np.arange(agents)
     rows, columns = [], []
     for step, W in enumerate(sequence):
-        entries = W.tocoo()
-        heard = (entries.data != 0) & (entries.row != entries.col)
-        rows.append(step * agents + np.concatenate([entries.col[heard], own]))
-        columns.append(np.concatenate([entries.row[heard], own]))
+        receivers, senders, _ = edges_of(W)
+        rows.append(step * agents + np.concatenate([senders, own]))
+        columns.append(np.concatenate([receivers, own]))
     row, column = np.concatenate(rows), np.concatenate(columns)
     return csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(sequence) * agents, agents))
 

@@ -12,12 +12,30 @@ from scipy.sparse.csgraph import connected_components
 
 from basinet.topologies.registry import Registry
 
-__all__ = ["POLICIES", "check_graph", "check_mixing_matrix", "neighborhoods"]
+__all__ = ["POLICIES", "check_graph", "check_mixing_matrix", "edges_of", "neighborhoods"]
 
 TOLERANCE = 1e-8
 
 POLICIES: Registry[csr_array] = Registry("POLICIES")
 """The combination policies that an experiment can name."""
+
+
+def edges_of(W: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Find the edges along which agents send: agent l sends to agent k where W[k, l] is not zero.
+
+    Args:
+        W: Mixing matrix [K, K].
+
+    Returns:
+        Receivers k, senders l and weights W[k, l], without those of an agent's own row, in the order of W.
+
+    Example:
+        >>> [values.tolist() for values in edges_of(csr_array([[0.5, 0.5], [0.0, 1.0]]))]
+        [[0], [1], [0.5]]
+    """
+    entries = W.tocoo()
+    sent = (entries.row != entries.col) & (entries.data != 0)
+    return entries.row[sent].astype(np.int64), entries.col[sent].astype(np.int64), entries.data[sent]
 
 
 def neighborhoods(graph: nx.Graph) -> csr_array:

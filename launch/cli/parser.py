@@ -140,14 +140,7 @@ def make_parser() -> argparse.ArgumentParser:
         " done, 1 some failed, 3 a process is at work, 4 some are dead or interrupted, and go on by the command shown",
         table=True,
     )
-    status.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="folder of experiments, of one, or of a run (default runs)",
-    )
+    _add_folder_of_runs(status)
     status.add_argument("--all", action="store_true", help="of several experiments, list finished runs, too")
     status.add_argument(
         "--prometheus",
@@ -157,14 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     serve = command("serve", "show runs on a local page, to watch and compare them while they run")
-    serve.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="folder of experiments, of one, or of a run (default runs)",
-    )
+    _add_folder_of_runs(serve)
     serve.add_argument("--host", default="127.0.0.1", help="name or address to listen at (default 127.0.0.1)")
     serve.add_argument("--port", type=_port, default=8765, metavar="N", help="port; 0 for a free one (default 8765)")
     serve.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -329,6 +315,17 @@ def make_parser() -> argparse.ArgumentParser:
         "names", nargs="*", metavar="NAME", help="one of them: its settings, formula and source; or further kinds"
     )
     return parser
+
+
+def _add_folder_of_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of experiments, of one, or of a run (default runs)",
+    )
 
 
 def _add_point(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,6 +114,24 @@ class Placement:
     def order(self) -> np.ndarray:
         """Where each row of the full state is found when the workers' rows are put one after another, int64 [R·K]."""
         return np.argsort(np.argsort(self.owner, kind="stable"))
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """Put the workers' rows together in the order of the full state.
+
+        Args:
+            parts: Of each worker by rank, its rows: tensors [N, ...], or lists.
+
+        Returns:
+            A tensor [R·K, ...], or a list; the part itself if it is the only one.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        together = torch.cat([*parts]) if isinstance(parts[0], Tensor) else [item for part in parts for item in part]
+        if (self.order[1:] > self.order[:-1]).all():
+            return together
+        if isinstance(together, Tensor):
+            return together[torch.from_numpy(self.order)]
+        return [together[row] for row in self.order]
 
     def local(self, rows: np.ndarray) -> np.ndarray:
         """Find rows of this worker among those that it hosts.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from basinet.sim.agents.placement import Placement
 from basinet.sim.data.generators import restored_generators, seed_all
 from basinet.sim.models.freezing import held_parameters
 from basinet.sim.models.modules import copy_model
@@ -244,17 +245,17 @@ def take_rows(state: dict[str, Any], rows: slice | np.ndarray) -> dict[str, Any]
     return {**state, "rows": _map([state["rows"]], lambda parts: _take(parts[0], rows))}
 
 
-def join_rows(parts: list[dict[str, Any]], order: np.ndarray) -> dict[str, Any]:
+def join_rows(parts: list[dict[str, Any]], placement: Placement) -> dict[str, Any]:
     """Join the workers' parts of a state.
 
     Args:
         parts: The state of each worker.
-        order: Where each row is found among the workers' rows, put one after another.
+        placement: Which worker hosts which rows.
 
     Returns:
         The state of all rows; entries outside "rows" come from the first part.
     """
-    return {**parts[0], "rows": _map([part["rows"] for part in parts], lambda parts: _join(parts, order))}
+    return {**parts[0], "rows": _map([part["rows"] for part in parts], placement.join)}
 
 
 def _map(parts: list[Any], function: Callable[[list[Any]], Any]) -> Any:
@@ -268,10 +269,3 @@ def _take(values: Any, rows: slice | np.ndarray) -> Any:
     if isinstance(rows, slice):
         return values[rows].clone() if isinstance(values, Tensor) else values[rows]
     return values[torch.from_numpy(rows)] if isinstance(values, Tensor) else [values[row] for row in rows]
-
-
-def _join(parts: list[Any], order: np.ndarray) -> Any:
-    if len(parts) == 1:
-        return parts[0]
-    together = torch.cat(parts) if isinstance(parts[0], Tensor) else [item for part in parts for item in part]
-    return together if (order[1:] > order[:-1]).all() else _take(together, order)

@@ -14,6 +14,7 @@ from basinet.sim.clock.data_flow import DataFlow, Waits
 from basinet.sim.clock.ring_sum import ring_time
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.setup.setup import Setup
+from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
 from basinet.topologies.timing.exchanges import exchange
 
@@ -253,7 +254,6 @@ def clock_of(setup: Setup) -> Clock:
 
 def _pairs(weights: csr_array) -> tuple[np.ndarray, int]:
     """Number the edges of a mixing matrix by receiver, then sender, in order; return also K."""
-    entries = weights.tocoo()
-    off = (entries.row != entries.col) & (entries.data != 0)
+    receivers, senders, _ = edges_of(weights)
     agents = weights.shape[0]
-    return np.sort(entries.row[off].astype(np.int64) * agents + entries.col[off]), agents
+    return np.sort(receivers * agents + senders), agents

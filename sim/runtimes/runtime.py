@@ -15,7 +15,7 @@ import torch
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config, RuntimePart
-from basinet.sim.runtimes import RUNTIMES
+from basinet.sim.runtimes import ON_RANKS, RUNTIMES
 from basinet.sim.runtimes.team import Team
 from basinet.sim.setup.memory import memory, processors
 from basinet.sim.setup.setup import Setup
@@ -49,11 +49,9 @@ class Runtime(ABC):
         part: The runtime part of the run's configuration.
 
     Attributes:
-        on_ranks: Whether the workers are processes that were started together and all execute the experiment.
         unused: Keys of the configuration that make no difference to the workers.
     """
 
-    on_ranks = False
     unused: tuple[str, ...] = ("actors", "cpus_per_actor", "gpus_per_actor")
 
     def __init__(self, part: RuntimePart) -> None:
@@ -72,6 +70,11 @@ class Runtime(ABC):
         Returns:
             The workers.
         """
+
+    @property
+    def on_ranks(self) -> bool:
+        """Whether the workers are processes that were started together and all execute the experiment."""
+        return self.part.name in ON_RANKS
 
     @property
     def workers(self) -> int:

@@ -101,8 +101,7 @@ class Team(ABC):
             As `Worker.points`, for all rows.
         """
         centroids, agents = zip(*self._call("points"), strict=True)
-        together = torch.cat(agents)
-        return torch.cat(centroids), together[torch.from_numpy(self.placement.order)] if len(together) else together
+        return torch.cat(centroids), self.placement.join(agents) if any(map(len, agents)) else agents[0]
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
         """Analyse a replica, with its sums shared among the workers.
@@ -127,7 +126,7 @@ class Team(ABC):
         Returns:
             Nested plain values and tensors.
         """
-        state: dict[str, Any] = join_rows(self._call("state"), self.placement.order)
+        state: dict[str, Any] = join_rows(self._call("state"), self.placement)
         return state
 
     def load(self, state: dict[str, Any]) -> None:

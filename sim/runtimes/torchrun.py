@@ -249,7 +249,6 @@ def analysts(setup: Setup) -> Iterator[Callable[[Analysis, dict[str, Any], int],
 class Torchrun(Runtime):
     """The ranks started by torchrun."""
 
-    on_ranks = True
     together = staticmethod(together)
     follows = staticmethod(follows)
 

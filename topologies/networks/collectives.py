@@ -72,7 +72,7 @@ def all_reduce(agents: int, size: int, latency: int, bandwidth: float, *, algori
     return AllReduce(least, times[least])
 
 
-def ring_all_reduce(agents: int, size: int, latency: int, bandwidth: float) -> int:
+def ring_all_reduce(agents: int, size: float, latency: int, bandwidth: float) -> int:
     """All-reduce on a ring, a K-th at a time: 2 (K − 1) (α + M / (K B)).
 
     Args:
@@ -225,9 +225,7 @@ def hierarchical(
     Returns:
         Nanoseconds.
     """
-    return ring_all_reduce(per_server, size, *inside) + _time(
-        2 * (servers - 1), 2 * (servers - 1) * size / (per_server * servers), *between
-    )
+    return ring_all_reduce(per_server, size, *inside) + ring_all_reduce(servers, size / per_server, *between)
 
 
 def all_gather(agents: int, size: int, latency: int, bandwidth: float) -> int:

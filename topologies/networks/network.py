@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
+from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks.fair_shares import fair_shares
 from basinet.topologies.networks.queues import store_and_forward
 from basinet.topologies.networks.routes import Routes
@@ -185,10 +186,8 @@ class Network:
         Raises:
             ValueError: If an edge of W has no link.
         """
-        entries = W.tocoo()
-        receivers, senders = (np.asarray(ends, dtype=np.int64) for ends in entries.coords)
-        sends = (receivers != senders) & (entries.data != 0)
-        return self.links_between(senders[sends], receivers[sends])
+        receivers, senders, _ = edges_of(W)
+        return self.links_between(senders, receivers)
 
     def links_between(self, senders: Numbers, receivers: Numbers) -> Numbers:
         """Return the links between pairs of agents.

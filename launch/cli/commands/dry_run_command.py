@@ -13,12 +13,11 @@ from basinet.launch.cli.output import DONE, say, write_json
 from basinet.launch.cli.printed_table import write_table
 from basinet.launch.previews.preview import about, preview
 from basinet.launch.progress_bar import checking, how_many
-from basinet.launch.stages import plan
+from basinet.launch.stages import plan_all
 from basinet.launch.tuning.search_plan import about_search
 from basinet.sim.experiment.grids.grid import place
-from basinet.sim.experiment.pipeline import Pipeline, read_experiment
+from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.experiment.tuning.tuned_experiment import TunedExperiment
-from basinet.sim.run.simulation import build
 from basinet.sim.setup.room import check_disk
 from basinet.sim.setup.setup import Setup
 
@@ -33,13 +32,9 @@ def execute(options: argparse.Namespace) -> int:
     file, overrides = find_experiment(options.words)
     experiment = read_experiment(file, overrides)
     with checking(len(experiment.runs), quiet=options.quiet) as progress:
-        if isinstance(experiment, Pipeline):
-            planned = plan(experiment, check=check_analysis, progress=progress)
-            stages = {name: (setups, impossible) for name, setups, impossible in planned}
-        else:
-            if isinstance(experiment, TunedExperiment):
-                say(about_search(experiment))
-            stages = {"": build(experiment, check=check_analysis, progress=progress)}
+        if isinstance(experiment, TunedExperiment):
+            say(about_search(experiment))
+        stages = plan_all(experiment, check=check_analysis, progress=progress)
     every = {f"{stage}/{run}": setup for stage, (setups, _) in stages.items() for run, setup in setups.items()}
     check_disk(every, options.out or Path("runs") / file.stem)
     described = {stage: _described(setups) for stage, (setups, _) in stages.items()}

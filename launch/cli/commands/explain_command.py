@@ -11,15 +11,13 @@ from basinet.launch.cli.output import DONE, say, write, write_json
 from basinet.launch.cli.printed_table import write_table
 from basinet.launch.previews.explaining import explained, in_ranges
 from basinet.launch.progress_bar import checking, how_many
-from basinet.launch.stages import plan
+from basinet.launch.stages import plan_all
 from basinet.sim.experiment.mistakes import count_of
-from basinet.sim.experiment.pipeline import Pipeline, read_experiment
-from basinet.sim.run.simulation import build
+from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.world import started, world
 from basinet.sim.setup.memory import in_units
 from basinet.sim.setup.room import check_room
-from basinet.sim.setup.setup import Setup
 
 __all__ = ["execute"]
 
@@ -33,15 +31,10 @@ def execute(options: argparse.Namespace) -> int:
         return DONE
     file, overrides = find_experiment(options.words)
     experiment = read_experiment(file, overrides)
-    setups: dict[str, Setup] = {}
-    impossible: dict[str, str] = {}
     with checking(len(experiment.runs), quiet=options.quiet) as progress:
-        if isinstance(experiment, Pipeline):
-            for stage, found, left_out in plan(experiment, check=check_analysis, progress=progress):
-                setups |= {f"{stage}/{name}": setup for name, setup in found.items()}
-                impossible |= left_out
-        else:
-            setups, impossible = build(experiment, check=check_analysis, progress=progress)
+        stages = plan_all(experiment, check=check_analysis, progress=progress)
+    setups = {f"{stage}/{name}".lstrip("/"): s for stage, (found, _) in stages.items() for name, s in found.items()}
+    impossible = {name: why for _, left_out in stages.values() for name, why in left_out.items()}
     alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for (name, setup), seats in zip(setups.items(), check_room(setups.values()), strict=True):
         explanation = explained(setup, seats)

@@ -17,6 +17,7 @@ from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.experiment.pipeline import read_experiment
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.simulation import Interrupted, RunFailed
+from basinet.sim.runtimes import ON_RANKS
 from basinet.sim.runtimes.runtime import runtimes_of
 from basinet.sim.runtimes.world import num_ranks
 
@@ -27,8 +28,8 @@ def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     file, overrides = find_experiment(options.words)
     experiment = read_experiment(file, overrides)
-    runtimes = runtimes_of(experiment.runs.values()).values()
-    on_ranks = any(runtime.on_ranks for runtime in runtimes)
+    runtimes = runtimes_of(experiment.runs.values())
+    on_ranks = not ON_RANKS.isdisjoint(runtimes)
     out = options.out or Path("runs") / file.stem
     if not on_ranks and num_ranks() > 1:
         raise ExperimentError(
@@ -41,13 +42,13 @@ def execute(options: argparse.Namespace) -> int:
     except RunFailed as error:
         results, status = error.results, FAILED
     except Interrupted:
-        if any(runtime.follows() for runtime in runtimes):
+        if any(runtime.follows() for runtime in runtimes.values()):
             return INTERRUPTED
         given = {"--out": options.out, "--part": options.part}
         again = shlex.join(["run", *options.words, *(str(w) for pair in given.items() if pair[1] for w in pair)])
         say(f"interrupted; everything reached is in {out}. To go on: {_launcher() if on_ranks else 'basinet'} {again}")
         return INTERRUPTED
-    if any(runtime.follows() for runtime in runtimes):
+    if any(runtime.follows() for runtime in runtimes.values()):
         return status
     if not out.is_dir():  # removed during the run, as the failures say
         say_some(results.failures)

@@ -1,9 +1,7 @@
 """The edges along which agents send."""
 
-import numpy as np
-from scipy.sparse import csr_array
-
 from basinet.sim.setup.setup import Setup
+from basinet.topologies.mixing_matrix import edges_of
 
 __all__ = ["KINDS_OF_EDGES", "num_messages"]
 
@@ -21,19 +19,7 @@ def num_messages(setup: Setup) -> dict[str, list[int]]:
         Their number in the steps of a period, by kind; nothing for edges that the run does not have.
     """
     return {
-        "graph": list(map(_off_diagonal, setup.sequence)),
-        "reverse": list(map(_off_diagonal, setup.push)),
-        "server": [_off_diagonal(_star(setup.num_agents))],
+        "graph": [len(edges_of(weights)[0]) for weights in setup.sequence],
+        "reverse": [len(edges_of(weights)[0]) for weights in setup.push],
+        "server": [2 * setup.num_agents],  # all agents send to it, and hear from it
     }
-
-
-def _off_diagonal(weights: csr_array) -> int:
-    entries = weights.tocoo()
-    return int(((entries.row != entries.col) & (entries.data != 0)).sum())
-
-
-def _star(agents: int) -> csr_array:
-    """Connect all agents with a server, both ways."""
-    each, server = np.arange(agents), np.full(agents, agents)
-    places = np.concatenate([each, server]), np.concatenate([server, each])
-    return csr_array((np.ones(2 * agents), places), shape=(agents + 1, agents + 1))

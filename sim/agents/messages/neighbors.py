@@ -10,6 +10,7 @@ from torch import Tensor
 from basinet.sim.agents.messages.boundary import Boundary, crossing, in_replicas
 from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.placement import Placement
+from basinet.topologies.mixing_matrix import edges_of
 
 __all__ = ["Neighbors"]
 
@@ -35,9 +36,7 @@ class Neighbors:
     def __init__(self, weights: csr_array, placement: Placement, like: Tensor, wire: Wire) -> None:
         self._wire = wire
         self._most_rows = int(np.bincount(placement.owner).max())
-        hears = weights.tocoo()
-        off = (hears.row != hears.col) & (hears.data != 0)
-        receiver, sender, value = hears.row[off].astype(np.int64), hears.col[off].astype(np.int64), hears.data[off]
+        receiver, sender, value = edges_of(weights)
 
         # The slot of a neighbour is its place among the agent's sorted neighbours.
         agents = placement.agents

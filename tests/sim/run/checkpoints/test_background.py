@@ -213,7 +213,7 @@ def test_the_state_of_four_workers_is_read_by_one_or_three(make_block, tmp_path)
         """Share the rows among workers, in no order, and join them again."""
         owner = np.random.default_rng(workers).permutation(np.arange(12) % workers)
         placements = [Placement(6, owner, workers, rank) for rank in range(workers)]
-        return join_rows([take_rows(whole, mine.rows) for mine in placements], placements[0].order)
+        return join_rows([take_rows(whole, mine.rows) for mine in placements], placements[0])
 
     path = tmp_path / "state.safetensors"
     RunFolder(tmp_path).write(path, TensorFile(shared(state, 4)))
