@@ -226,6 +226,7 @@ class Block:
         return {
             "step": self.step,
             "bytes_sent": self.channel.bytes_sent,
+            "messages": self.channel.messages.tolist(),
             "engine": self.oracle.engine.name,
             "layout": self._layout,
             "optimizer": optimizer["shared"],
@@ -252,6 +253,7 @@ class Block:
         """
         self.step = state["step"]
         self.channel.bytes_sent = state["bytes_sent"]
+        self.channel.messages[:] = state.get("messages", 0)  # not in checkpoints of an earlier version
         rows = state["rows"]
         self.x.copy_(rows["parameters"])
         for name, buffer in self.state.buffers.items():

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms.optimizers import LocalOptimizer
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.attackers import Attackers, no_average
 from basinet.sim.agents.messages.edges import KINDS_OF_EDGES, num_messages
 from basinet.sim.agents.messages.mixer import Mixer
@@ -20,6 +22,7 @@ from basinet.sim.agents.personal import Personal
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.faults.outages import Outages
 from basinet.sim.models.patterns import first_names
 from basinet.sim.setup.setup import Setup
 
@@ -47,6 +50,8 @@ class Channel:
         replicas: Sums, means and distances over the agents of each replica.
         bytes_sent: Bytes sent so far by all agents of a replica together.
         row_bytes: Bytes sent along an edge of each kind since the channel was made.
+        messages: Messages sent so far along the edges of each replica if there are faults, and those of them that were
+            lost, int64 [2, R].
         piece: Numbers of a broadcast that a worker holds at a time.
     """
 
@@ -79,9 +84,19 @@ class Channel:
         # For second moments and variances, which must not become negative.
         self._positive_mixers = plans(lambda weights: Mixer(weights, placement, like, pool, differences=False))
         self._neighbors = plans(lambda weights: Neighbors(weights, placement, like, self._wire))
+        traits = StrategyTraits.of(setup.strategy())
+        self._outages = Outages(
+            setup.faults,
+            {"graph": setup.sequence, "reverse": setup.push},
+            columns=KINDS_OF_EDGES if traits.weights == "columns" else ("reverse",),
+            replicas=config.replicas,
+            seed=config.seed,
+        )
+        self._lossy: dict[str, tuple[int, Neighbors]] = {}
         self._num_messages = num_messages(setup)
         self.bytes_sent = 0
         self.row_bytes = dict.fromkeys(KINDS_OF_EDGES, 0)
+        self.messages = np.zeros((2, config.replicas), np.int64)
         self.piece = 2**20
 
     @property
@@ -99,6 +114,16 @@ class Channel:
         counts = self._num_messages[kind]
         self.row_bytes[kind] += size
         self.bytes_sent += counts[step % len(counts)] * size
+        if self._outages.expected and kind != "server":
+            self.messages[0] += counts[step % len(counts)]
+            if (outage := self._outages.at(kind, step)) is not None:
+                self.messages[1] += outage.lost.sum(1)
+
+    def _mixer(self, kind: str, step: int, *, positive: bool = False) -> Mixer:
+        """Return the product with W at a step, without what does not arrive."""
+        mixer = (self._positive_mixers if positive else self._mixers)[kind].at(step)
+        outage = self._outages.at(kind, step)
+        return mixer if outage is None else mixer.without(outage)
 
     def combine(
         self, x: Tensor, step: int, sent: int | None = None, *, truly: bool = False, spare: Tensor | None = None
@@ -117,10 +142,10 @@ class Channel:
         """
         self._send("graph", step, self._personal.row_bytes(x) if sent is None else sent)
         error = None if truly else self._error("graph", x, step)
-        products = [self.products.product(self._mixers["graph"].at(step), x, spare, error)]
+        products = [self.products.product(self._mixer("graph", step), x, spare, error)]
         if x is self._state.parameters:
             for rows in self._followers():
-                follower = self.products.product(self._positive_mixers["graph"].at(step), rows, in_place=True)
+                follower = self.products.product(self._mixer("graph", step, positive=True), rows, in_place=True)
                 self._send("graph", step, self._personal.row_bytes(follower.flat))
                 products.append(follower)
         self.products.compute(products)
@@ -129,7 +154,7 @@ class Channel:
         """Mix with weights whose columns sum to one; otherwise like `combine`, but nothing follows the parameters."""
         self._send("reverse", step, self._personal.row_bytes(x))
         self.products.compute(
-            [self.products.product(self._mixers["reverse"].at(step), x, spare, self._error("reverse", x, step))]
+            [self.products.product(self._mixer("reverse", step), x, spare, self._error("reverse", x, step))]
         )
 
     def average(self, x: Tensor, step: int, weights: Tensor | None = None) -> None:
@@ -158,8 +183,16 @@ class Channel:
             rows.copy_(flat.view(rows.shape))
 
     def neighbors(self, step: int) -> Neighbors:
-        """Return the agents' neighbours at a step, in slots."""
-        return self._neighbors["graph"].at(step)
+        """Return the agents' neighbours at a step, in slots; those whose messages are lost are not heard."""
+        return self._neighbors_at("graph", step)
+
+    def _neighbors_at(self, kind: str, step: int) -> Neighbors:
+        outage = self._outages.at(kind, step)
+        if outage is None:
+            return self._neighbors[kind].at(step)
+        if kind not in self._lossy or self._lossy[kind][0] != step:
+            self._lossy[kind] = step, self._neighbors[kind].at(step).without(outage)
+        return self._lossy[kind][1]
 
     def exchange(self, messages: Tensor, step: int, sent: int | None = None) -> Tensor:
         """Send each neighbour a row and receive one from each.
@@ -213,7 +246,7 @@ class Channel:
         """Compute by how much attackers falsify the mix of rows [N, ...]."""
         if self._attackers is None:
             return None
-        return self._attackers.error(self._neighbors[kind].at(step), self.products.flat(x), step, self.piece).view(
+        return self._attackers.error(self._neighbors_at(kind, step), self.products.flat(x), step, self.piece).view(
             x.shape
         )
 

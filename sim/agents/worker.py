@@ -154,6 +154,9 @@ class Worker:
             distances["attackers_distance"] = replicas.distances_left_out(block.x, middle)
         if block.oracle.clipping is not None and block.oracle.clipping.computed:
             distances["clipped_share"] = self._clipped_share(block.oracle.clipping)
+        if block.channel.messages[0].all():
+            sent, lost = block.channel.messages
+            distances["lost_messages"] = torch.from_numpy(lost / sent)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         # A resumed clock starts from the first step: times do not depend on the training.
         if self.clock is not None:

@@ -40,6 +40,7 @@ from basinet.sim.experiment.optimizer_groups import LayerDecay, groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
 from basinet.sim.experiment.training import ClippingPart, StopPart, ValidationPart
+from basinet.sim.faults import FAULTS, Fault
 from basinet.sim.loggers import LOGGERS, is_logger
 from basinet.sim.models import MODELS
 from basinet.sim.models.adapters import ADAPTERS
@@ -141,6 +142,7 @@ KINDS: dict[str, Kind] = {
     ),
     "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",)),
     "all_reduce": Kind("network.all_reduce", COLLECTIVES, ("network", "size"), noun="all-reduce"),
+    "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault"),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
@@ -436,6 +438,7 @@ class Config(_Part):
             (`all_reduce`), and whether they compute while they send (`overlap`). With it or `compute`, each evaluation
             has a simulated time, in which messages take none without a network.
         compute: Law of the time that an agent takes for the gradient of a batch in simulated time; None for no time.
+        faults: What goes wrong in the simulated network, such as messages that are lost; None for nothing.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
         optimizer: The local part of the algorithm.
@@ -507,6 +510,7 @@ class Config(_Part):
     topology: Annotated[TopologyPart, _unpack("topology")]
     network: Annotated[NetworkPart | None, _unpack("network")] = None
     compute: Annotated[Component | None, _component("compute")] = None
+    faults: Annotated[tuple[InstanceOf[Component], ...] | None, _components("faults")] = None
     strategy: Annotated[Component, _component("strategy")]
     attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
     optimizer: Annotated[Component, _component("optimizer")] = Field(

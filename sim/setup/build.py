@@ -23,6 +23,7 @@ from basinet.sim.evaluation.asked_metrics import with_metrics
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.experiment.mistakes import count_of, staying, user_code
+from basinet.sim.faults.making import make_faults
 from basinet.sim.models.modules import check_module, copy_model, materialize, move_model
 from basinet.sim.setup.checks import check_batch, check_partition, check_runtime, check_size
 from basinet.sim.setup.room import check_trajectory, parameters_of
@@ -136,6 +137,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         attack=attack,
         attackers=attackers,
         push=push,
+        faults=make_faults(config, strategy, sequence),
     )
     if config.bytes is not None:
         setup = _until_sent(setup, share, trial=trial)

@@ -26,6 +26,7 @@ from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
 from basinet.sim.experiment.optimizer_groups import RATE_FACTOR, divide_parameters
+from basinet.sim.faults import Fault
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.modules import copy_model, move_model
@@ -68,6 +69,7 @@ class Setup:
         frozen: Values of the frozen parameters, if they are read from a run's folder.
         network: What messages between agents take in simulated time.
         flow: What the strategy's steps wait for; None if their time is not simulated.
+        faults: What goes wrong in the simulated network.
     """
 
     config: Config
@@ -89,6 +91,7 @@ class Setup:
     frozen: Mapping[str, Tensor] | None = None
     network: Network | None = None
     flow: DataFlow | None = None
+    faults: tuple[Fault, ...] = ()
 
     @property
     def dtype(self) -> torch.dtype:

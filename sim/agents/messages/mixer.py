@@ -4,6 +4,7 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ from basinet.sim.agents.messages import sparse_products
 from basinet.sim.agents.messages.boundary import Boundary, in_replicas
 from basinet.sim.agents.messages.wire import Routes, Wire
 from basinet.sim.agents.placement import Placement
+from basinet.sim.faults.outages import Outage
 
 __all__ = ["Mixer", "mix"]
 
@@ -114,14 +116,17 @@ class Mixer:
         self.placement = placement
         self.pool = pool
         self.differences = differences
-        others = weights - diags_array(weights.diagonal(), format="csr")
-        others.eliminate_zeros()
-        others.data = torch.from_numpy(others.data).to(like.dtype).double().numpy()
-        sums = np.asarray(weights.sum(axis=1)).ravel()
-        sums[abs(sums - 1) < _TOLERANCE] = 1
-        diagonal = sums - 1 - np.asarray(others.sum(axis=1)).ravel()  # of W − I, whose rows sum to s − 1
-        if not differences:
-            others, sums, diagonal = weights, np.zeros_like(sums), np.zeros_like(sums)
+        self._like = like.new_empty(0)
+        self._others = weights - diags_array(weights.diagonal(), format="csr")
+        self._others.eliminate_zeros()
+        if differences:
+            self._others.data = torch.from_numpy(self._others.data).to(like.dtype).double().numpy()
+            self._sums = np.asarray(weights.sum(axis=1)).ravel()
+            self._sums[abs(self._sums - 1) < _TOLERANCE] = 1
+            # That of W − I, whose rows sum to s − 1.
+            self._diagonal = self._sums - 1 - np.asarray(self._others.sum(axis=1)).ravel()
+        else:
+            self._sums, self._diagonal = np.zeros(placement.agents), weights.diagonal()
         agents = placement.agents
         self.dense: Tensor | None = None
         self.outside: _Sparse | None = None
@@ -129,31 +134,67 @@ class Mixer:
         dense = weights.nnz >= dense_share * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
         if placement.whole and dense and differences:
             self.dense = torch.from_numpy(weights.toarray()).to(like)
-            self.row_sums = None if (sums == 1).all() else torch.from_numpy(sums[:, None]).to(like)
+            self.row_sums = None if (self._sums == 1).all() else torch.from_numpy(self._sums[:, None]).to(like)
             self.scratch = like.new_empty(0)
         else:
-            self._split_weights(others, sums, diagonal, like)
+            entries = self._others.tocoo()
+            row, column = in_replicas(entries.row, placement), in_replicas(entries.col, placement)
+            self._boundary = Boundary(row, column, placement, like.device)
+            self.routes = self._boundary.routes
+            self._split_weights()
 
-    def _split_weights(self, others: csr_array, sums: np.ndarray, diagonal: np.ndarray, like: Tensor) -> None:
+    def _split_weights(self, outage: Outage | None = None) -> None:
         """Sort the entries of this worker's rows of I ⊗ W by whether the column lives here, too."""
-        p = self.placement
-        entries = others.tocoo()
+        p, like = self.placement, self._like
+        entries = self._others.tocoo()
         row, column = in_replicas(entries.row, p), in_replicas(entries.col, p)
         value = np.tile(entries.data, p.replicas)
-        boundary = Boundary(row, column, p, like.device)
+        sums, diagonal = self._sums[p.row_agents], self._diagonal[p.row_agents]
+        if outage is not None:
+            value[outage.lost.ravel()] = 0
+            missing = outage.missing[p.row_replicas, p.row_agents]
+            if outage.keeps:
+                diagonal = diagonal + missing
+            elif self.differences:
+                sums = sums - missing
         mine, inside = p.owner[row] == p.rank, p.owner[column] == p.rank
 
         def part(chosen: np.ndarray, places: np.ndarray, size: int) -> csr_array:
             return csr_array((value[chosen], (p.local(row[chosen]), places)), shape=(len(p.rows), size))
 
         local = part(mine & inside, p.local(column[mine & inside]), len(p.rows))
-        if like.device.type != "cpu":
-            local = csr_array(local + diags_array(diagonal[p.row_agents]))
-        self.local = _Sparse(local, sums[p.row_agents], like, self.pool)
-        self.routes = boundary.routes
-        if boundary.size:
-            from_others = part(mine & ~inside, boundary.places(column[mine & ~inside]), boundary.size)
-            self.outside = _Sparse(from_others, sums[p.row_agents], like, self.pool)
+        if like.device.type != "cpu" or not self.differences:
+            local = csr_array(local + diags_array(diagonal))
+        self.local = _Sparse(local, sums, like, self.pool)
+        if self._boundary.size:
+            from_others = part(mine & ~inside, self._boundary.places(column[mine & ~inside]), self._boundary.size)
+            self.outside = _Sparse(from_others, sums, like, self.pool)
+
+    def without(self, outage: Outage) -> "Mixer":
+        """Return the product in which some messages do not arrive; what travels between workers is the same.
+
+        Args:
+            outage: The messages.
+
+        Returns:
+            The mixer of another W in each replica.
+        """
+        found = copy(self)
+        if self.dense is None:
+            found._split_weights(outage)
+            return found
+        here, agents = np.unique(self.placement.row_replicas), np.arange(self.placement.agents)
+        entries = self._others.tocoo()
+        replicas, edges = outage.lost[here].nonzero()
+        dense = self.dense.repeat(len(here), 1, 1)
+        dense[replicas, entries.row[edges], entries.col[edges]] = 0
+        missing = torch.from_numpy(outage.missing[here]).to(self._like)
+        if outage.keeps:
+            dense[:, agents, agents] += missing
+        else:
+            found.row_sums = torch.from_numpy(self._sums).to(self._like)[:, None] - missing[:, :, None]
+        found.dense = dense
+        return found
 
     def combine(self, x: Tensor, result: Tensor) -> None:
         """Compute what this worker's rows contribute to W x: all of it if none come from others.

@@ -38,6 +38,11 @@ CASES = {
     "compression": {"strategy": {"name": "beer", "compressor": "qsgd"}},
     "attack": {"strategy": {"name": "robust", "rule": "median"}, "attack": {"name": "gaussian", "share": 0.2}},
     "lies": {"attack": {"name": "alie", "share": 0.2}},
+    "loss": {
+        "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        "optimizer_state": "mix",
+        "faults": {"name": "link_loss", "probability": 0.3, "symmetric": False},
+    },
     "personal": MLP | {"personal": ["*bias"], "buffers": "mix"},
     "centralized": MLP | {"strategy": "centralized"},
     "local": MLP | {"strategy": {"name": "local_sgd", "period": 3}, "buffers": "mix"},
