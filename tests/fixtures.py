@@ -4,12 +4,14 @@ import shutil
 import sys
 import tempfile
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from basinet.sim import engines
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
@@ -19,6 +21,7 @@ from tests.processes import Processes
 from tests.reports import without_reports
 
 torch.set_num_threads(1)
+engines._TRIAL_SECONDS = 0.0  # which engine is the fastest is no test's matter
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
 
@@ -69,6 +72,16 @@ def no_reports():
     """Leave out the reports of runs where they are not the matter."""
     with without_reports():
         yield
+
+
+@pytest.fixture
+def least_measured(monkeypatch):
+    """Measure runs with the least effort where the values are not the matter."""
+    from basinet.analysis.measures.measured import LEAST
+    from basinet.analysis.runs.measure_replica import measure_replica
+
+    for place in ("launch.api", "analysis.runs.measure_again"):
+        monkeypatch.setattr(f"basinet.{place}.measure_replica", partial(measure_replica, effort=LEAST))
 
 
 @pytest.fixture(scope="module")
