@@ -36,6 +36,8 @@ SMALL = {
     "steps": 4,
     "replicas": 1,
 }
+pytestmark = pytest.mark.usefixtures("shared_parts")
+
 WHOLE = ("README.md", "docs/own/own_task.md", "docs/studies/which_topology.md")
 every_page = pytest.mark.parametrize("page", sorted(PAGES))
 
