@@ -19,7 +19,7 @@ from basinet.sim.setup.sharing import Shared
 from tests.processes import Processes
 
 AGENTS, REPLICAS = 8, 2
-STEPS = {2: 100, 3: 20, 5: 20}
+STEPS = {2: 40, 3: 20, 5: 20}
 """Steps taken by so many workers."""
 
 MLP = {
