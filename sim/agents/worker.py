@@ -156,7 +156,9 @@ class Worker:
             distances["clipped_share"] = self._clipped_share(block.oracle.clipping)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         # A resumed clock starts from the first step: times do not depend on the training.
-        ends = None if self.clock is None else self.clock.advance(block.step) / 1e9
+        if self.clock is not None:
+            self.clock.advance(block.step)
+        moments = None if self.clock is None else self.clock.moments()
         rows = []
         diverged = self._diverged()
         means = self._agents(measured) if self.setup.config.personal else None
@@ -176,7 +178,7 @@ class Worker:
                     "step": block.step,
                     "replica": replica,
                     **self._epoch(replica),
-                    **({} if ends is None else {"simulated_time": float(ends[replica])}),
+                    **({} if moments is None else moments[replica]),
                     "communicated_bytes": block.channel.bytes_sent,
                     **metrics,
                     **{name: float(distance[replica]) for name, distance in distances.items()},

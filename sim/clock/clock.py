@@ -1,10 +1,10 @@
 """The clock: when each step of a run ends on a described network, in simulated time."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -136,11 +136,23 @@ class Clock:
 
         Returns:
             Shares [R], which sum to one: of "compute"; of "communication", waiting for the network while not
-            computing; of "waiting" for other agents that are later.
+            computing; and of "idle", waiting for other agents that are later. NaN before any time has passed.
         """
-        total = np.maximum(1, self._free.sum(0))
+        total = self._free.sum(0)
+        total = np.where(total > 0, total, np.nan)
         compute, communication = self._computed.sum(0) / total, self._exposed.sum(0) / total
-        return {"compute": compute, "communication": communication, "waiting": 1 - compute - communication}
+        return {"compute": compute, "communication": communication, "idle": 1 - compute - communication}
+
+    def moments(self) -> list[dict[str, float]]:
+        """Return what an evaluation after the last step says of time.
+
+        Returns:
+            For each replica, "simulated_time" in seconds, and the shares, such as "compute_share", once time has passed.
+        """
+        columns = {"simulated_time": self._times.max(0) / 1e9}
+        columns |= {f"{name}_share": share for name, share in self.shares().items()}
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [{name: x for name, x in zip(columns, row, strict=True) if not math.isnan(x)} for row in rows]
 
     def _advance(self) -> None:
         flow = self._flow.at(self.step)
@@ -195,34 +207,6 @@ class Clock:
             busy = self._busy
         found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer)
         return _Moment(found.end, ready.network + found.network)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Collect what the times of later steps depend on.
-
-        Returns:
-            Numbers and arrays, nested.
-        """
-        return {
-            "step": self.step,
-            "times": self._times,
-            "past": [[(end.time, end.network) for end in ends] for ends in self._past],
-            "busy": self._busy,
-            "free": self._free,
-            "computed": self._computed,
-            "exposed": self._exposed,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` collected.
-
-        Args:
-            state: That of a clock of the same run.
-        """
-        self.step, self._times = state["step"], state["times"]
-        self._past.clear()
-        self._past.extend([_Moment(*end) for end in ends] for ends in state["past"])
-        self._busy, self._free = state["busy"].copy(), state["free"].copy()
-        self._computed, self._exposed = state["computed"].copy(), state["exposed"].copy()
 
 
 def clock_of(setup: Setup) -> Clock:

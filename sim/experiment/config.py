@@ -137,7 +137,7 @@ KINDS: dict[str, Kind] = {
         ("graph",),
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
-    "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network)),
+    "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",)),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
@@ -150,7 +150,7 @@ KINDS: dict[str, Kind] = {
     ),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
-    "compute": Kind("compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law"),
+    "compute": Kind("compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law", files=("path",)),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),

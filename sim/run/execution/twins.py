@@ -33,7 +33,8 @@ def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name, setup in setups.items():
-        place = _steps(setup) if not StrategyTraits.of(setup.strategy()).uses_graph else name
+        alone = StrategyTraits.of(setup.strategy()).uses_graph or setup.network is not None  # whose links are the graph's
+        place = name if alone else _steps(setup)
         found.setdefault(place, []).append(name)
     return list(found.values())
 
