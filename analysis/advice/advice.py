@@ -11,12 +11,13 @@ from basinet.analysis.advice.choices import Choices, Made
 from basinet.analysis.advice.question import Criterion, Question
 from basinet.analysis.advice.round_times import ComputeDraws, RoundTime, round_time
 from basinet.sim.clock.compute_times import ComputeTimes
+from basinet.sim.clock.laws import DrawnLaw
 from basinet.sim.experiment.component import ExperimentError
-from basinet.topologies.networks import Network
+from basinet.topologies.networks import Network, nanoseconds
 
 __all__ = ["Advice", "Advised", "Changed", "advise"]
 
-_STEPS, _REPLICAS = 240, 8
+_STEPS, _REPLICAS = 150, 16
 """How many steps are simulated if compute times vary, and how often."""
 _CHANGES: Mapping[str, tuple[float, float, float]] = {
     "bandwidth ×½": (0.5, 1, 1),
@@ -119,9 +120,13 @@ def advise(question: Question) -> Advice:
 
     for name, make in choices.makers(draws.means).items():
         try:
-            found[name] = made = make()
-            time = time_of(name, question.network, draws)
-            known.append(Advised(name, made.topology, made.neighbours, time, made.steps))
+            made = make()
+            twin = next((other for other, one in found.items() if made.same_graph(one)), None)
+            if twin is not None:
+                raise ValueError(f"it is the same graph as {twin}")
+            found[made.name or name] = made
+            time = time_of(made.name or name, question.network, draws)
+            known.append(Advised(made.name or name, made.topology, made.neighbours, time, made.steps))
         except (ExperimentError, ValueError) as error:
             left_out[name] = str(error)
     if not known:
@@ -144,11 +149,14 @@ def advise(question: Question) -> Advice:
 
 
 def _draws(question: Question) -> ComputeDraws:
-    agents = question.network.agents
-    if question.law is None:
-        return ComputeDraws(np.zeros((1, 1, agents), dtype=np.int64))
+    law, agents = question.law, question.network.agents
+    if law is None:
+        return ComputeDraws(np.zeros((1, 1, agents), dtype=np.int64), np.zeros(agents, dtype=np.int64))
     try:
-        draw = ComputeTimes(question.law, agents=agents, replicas=_REPLICAS, seed=question.seed)
-        return ComputeDraws(np.stack([draw(step) for step in range(_STEPS)]))
+        draw = ComputeTimes(law, agents=agents, replicas=_REPLICAS, seed=question.seed)
+        times = np.stack([draw(step) for step in range(_STEPS)])
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
+    known = isinstance(law, DrawnLaw)
+    means = np.resize(law.factors, agents) * nanoseconds(law.mean) if known else times.mean(axis=(0, 1))
+    return ComputeDraws(times, np.rint(means).astype(np.int64))

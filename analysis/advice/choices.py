@@ -40,12 +40,19 @@ class Made:
         steps: How many steps "agreement" and "accuracy" need.
         topology: The topology as an experiment describes it, or a graph; None for a sum over all agents.
         neighbours: Most agents that an agent sends to in a step; None for a sum.
+        name: A more telling name than that of its maker; empty if there is none.
     """
 
     choice: Choice
     steps: dict[Criterion, float]
     topology: Topology | None = None
     neighbours: int | None = None
+    name: str = ""
+
+    def same_graph(self, other: "Made") -> bool:
+        """Return whether the other choice mixes in the same way."""
+        mine, others = (made.choice.weights.get("graph", ()) for made in (self, other))
+        return len(mine) == len(others) > 0 and all(abs(W - V).max() == 0 for W, V in zip(mine, others, strict=True))
 
 
 class Choices:
@@ -87,8 +94,8 @@ class Choices:
         asked = candidates(network, self.size, compute, most_neighbours=limit)
         return {
             **{name: lambda make=make: self._graph(make()) for name, make in asked.items()},  # type: ignore[misc]
-            "all_reduce": lambda: self._sum(_fastest),
-            "server": lambda: self._sum(self._served),
+            "all_reduce": self._all_reduce,
+            "server": self._server,
         }
 
     def _setup(self, topology: Topology, **keys: str) -> Setup:
@@ -115,32 +122,45 @@ class Choices:
         choice = Choice(self._flow(setup), {"graph": setup.sequence, "reverse": setup.push})
         return Made(choice, steps, topology, neighbours)
 
-    def _sum(self, collective: Callable[[Network, int], Delays]) -> Made:
+    def _all_reduce(self) -> Made:
+        """Sum up by the algorithm that takes least."""
+
+        def collective(network: Network, size: int) -> Delays:
+            return _parts(network, COLLECTIVES[_fastest(network, size)](network, size))
+
+        return self._sum(collective, f"all_reduce ({_fastest(self._question.network, self.size)})")
+
+    def _server(self) -> Made:
+        """Sum up at the agent from which the slowest message is fastest."""
+        network = self._question.network
+        hub, _ = max(fastest_star(network, self.size).degree, key=lambda pair: pair[1])
+
+        def collective(network: Network, size: int) -> Delays:
+            return _parts(network, COLLECTIVES["server"](network, size, agent=hub))
+
+        return self._sum(collective, f"server ({network.names[hub]})")
+
+    def _sum(self, collective: Callable[[Network, int], Delays], name: str) -> Made:
         question = self._question
         setup = self._setup({"name": "complete", "agents": question.network.agents}, strategy="centralized")
         steps: dict[Criterion, float] = {"agreement": 1.0}
         need = rounds_to_accuracy("centralized", setup.sequence, question.problem)
         if need is not None and self._rule is not None:
             steps["accuracy"] = need.steps
-        return Made(Choice(self._flow(setup), {}, collective), steps)
-
-    def _served(self, network: Network, size: int) -> Delays:
-        """Sum up at the agent from which the slowest message is fastest."""
-        hub, _ = max(fastest_star(self._question.network, self.size).degree, key=lambda pair: pair[1])
-        return _parts(network, COLLECTIVES["server"](network, size, agent=hub))
+        return Made(Choice(self._flow(setup), {}, collective), steps, name=name)
 
 
-def _fastest(network: Network, size: int) -> Delays:
-    """Sum up by the all-reduce that takes least."""
-    found, reason = [], ""
+def _fastest(network: Network, size: int) -> str:
+    """Return the name of the all-reduce that takes least."""
+    found, reason = {}, ""
     for name in _ALL_REDUCES:
         try:
-            found.append(_parts(network, COLLECTIVES[name](network, size)))
+            found[name] = duration(network, COLLECTIVES[name](network, size))
         except ValueError as error:
             reason = reason or str(error)
     if not found:
         raise ValueError(reason)
-    return min(found, key=sum)
+    return min(found, key=found.__getitem__)
 
 
 def _parts(network: Network, rounds: list[Round]) -> Delays:

@@ -1,7 +1,7 @@
 """How long a step takes on a graph, and what makes it take so long."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,11 @@ class ComputeDraws:
 
     Attributes:
         times: Nanoseconds by step, replica and agent, int64 [N, R, K].
-        means: Those of each agent on average, int64 [K].
+        means: Those of each agent in expectation, or on average over many steps, int64 [K].
     """
 
     times: NDArray[np.int64]
-    means: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "means", np.rint(self.times.mean(axis=(0, 1))).astype(np.int64))
+    means: NDArray[np.int64]
 
     @property
     def vary(self) -> bool:
@@ -50,11 +47,10 @@ class ComputeDraws:
         Returns:
             The times.
         """
-        mean = self.times.mean()
-        if mean == 0:
-            return self
+        mean = max(1.0, self.times.mean())
         raised = (self.times / mean) ** power
-        return ComputeDraws(np.rint(raised * (mean / raised.mean())).astype(np.int64))
+        times = np.rint(raised * (mean / max(raised.mean(), 1e-300))).astype(np.int64)
+        return ComputeDraws(times, np.rint(times.mean(axis=(0, 1))).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,25 +151,26 @@ def round_time(choice: Choice, network: Network, draws: ComputeDraws, *, overlap
         warm = int(count * _WARM)
         begin = clock.advance(warm).copy()
         slopes = (clock.advance(count) - begin) / (count - warm)
-        # Waiting for random times never takes less than for their means, which are known for the same draws.
+        # Waiting for random times never takes less than waiting for their means.
         step, error = max(step, float(slopes.mean())), float(slopes.std(ddof=1) / np.sqrt(replicas))
     average = draws.means.mean()
     usual = sum(float(part) * min(1.0, average / max(1, draws.means[k])) for k, part in found.compute.items())
     latency, transfer = float(found.latency), float(found.transfer)
     parts = {"compute": usual, "latency": latency, "bandwidth": transfer}
     parts["stragglers"] = max(0.0, step - sum(parts.values()))
-    return RoundTime(step, error, parts, _critical(found, network))
+    return RoundTime(step, error, {part: float(parts[part]) for part in BOUNDS}, _critical(found, network, draws.means))
 
 
-def _critical(found: Pace, network: Network) -> str:
+def _critical(found: Pace, network: Network, compute: NDArray[np.int64]) -> str:
     """Name what is waited for: links, if messages take most of the cycle, or else the agent that computes longest."""
     names, sending = network.names, found.latency + found.transfer
-    if found.compute and sending <= sum(found.compute.values()):
-        return f"agent {names[max(found.compute, key=lambda k: (found.compute[k], -k))]}"
+    if sending <= sum(found.compute.values()):
+        slowest = max(found.compute, key=lambda k: (compute[k], -k), default=0)
+        return f"agent {names[slowest]}" if compute[slowest] > compute.min() else "every agent"
     if not found.links:
-        return "all agents" if sending else ""
+        return "every agent"
     sender, receiver = max(found.links, key=lambda link: (found.links[link], [-k for k in link]))
     if {*found.links} == {(sender, receiver), (receiver, sender)}:
         return f"{names[sender]} ↔ {names[receiver]}"
-    more = f" and {len(found.links) - 1} more" if len(found.links) > 1 else ""
-    return f"{names[sender]} → {names[receiver]}{more}"
+    many = f", of {len(found.links)} links" if len(found.links) > 1 else ""
+    return f"{names[sender]} → {names[receiver]}{many}"

@@ -83,6 +83,7 @@ def pace(
     network: Network,
     compute: Numbers,
     collectives: Mapping[int, Delays],
+    overlap: bool = True,
 ) -> Pace:
     """Compute how long a step takes in the long run, exactly, and what it consists of.
 
@@ -95,6 +96,7 @@ def pace(
         network: What messages take.
         compute: What a pass of a batch takes each agent, int64 [K] nanoseconds.
         collectives: What collectives take, by the bytes of a row.
+        overlap: Whether agents compute while they send and wait.
 
     Returns:
         The pace.
@@ -112,8 +114,12 @@ def pace(
         for step in steps
     ]
     for i, step in enumerate(steps):
+        latest = next((ends[i - ago][-1], ago) for ago in range(1, period + 1) if ends[i - ago])
         for event, end in zip(step, ends[i], strict=True):
             before = [(ends[(i - ago) % period][place], ago) for place, ago in event.waits]
+            if not overlap:
+                before.append(latest)
+                latest = end, 0
             if event.kind == "compute":
                 takes = np.rint(compute * event.share).astype(np.int64)
                 graph.occupy(agents, end, takes, i, _COMPUTE, agents, agents)
@@ -135,6 +141,8 @@ def pace(
             graph.occupy(len(agents) * (1 + into) + out, sent, transfer, i, _TRANSFER, out, into)
             graph.wait(end[into], sent, latency, 0, _LATENCY, out, into)
             graph.wait(end, end, 0, period, _LATENCY, agents, agents)
+            if not overlap:
+                graph.wait(end[out], sent, 0, 0, _TRANSFER, out, into)
             for others, ago in before:
                 graph.wait(sent, others[out], transfer, ago, _TRANSFER, out, into)
                 graph.wait(end, others, 0, ago, _LATENCY, agents, agents)

@@ -30,13 +30,14 @@ from basinet.sim.clock.pace import pace
 from basinet.topologies.networks import Delays
 
 
-def pace_of(data_flow, latency, compute, per_byte=0, collectives=None):
+def pace_of(data_flow, latency, compute, per_byte=0, collectives=None, **keys):
     return pace(
         data_flow,
         {"graph": [weights_of(latency)]},
         network=network_of(latency, per_byte),
         compute=np.asarray(compute),
         collectives=collectives or {},
+        **keys,
     )
 
 
@@ -68,17 +69,19 @@ def test_what_takes_time_is_named():
     assert found == (32, {2: 4}, 8, 20, {})
 
 
+@pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("per_byte", [0, 1])
 @pytest.mark.parametrize("data_flow", [ATC, CTA, CONSENSUS, AUG_DGM, DIGING], ids=range(5))
-def test_the_clock_keeps_this_pace(data_flow, per_byte):
+def test_the_clock_keeps_this_pace(data_flow, per_byte, overlap):
     rng, latency = random_network(7)
     latency = {edge: int(delay + rng.integers(0, 200)) for edge, delay in latency.items()}  # not alike both ways
     compute = rng.integers(1, 300, 9)
-    clock = timed(data_flow, latency, compute, per_byte)
+    clock = timed(data_flow, latency, compute, per_byte, overlap=overlap)
     clock.advance(400)
     before = clock.times.copy()
     clock.advance(400 + 2520)  # a multiple of all short cycles
-    assert set(((clock.times - before) / 2520).ravel()) == {float(pace_of(data_flow, latency, compute, per_byte).step)}
+    found = pace_of(data_flow, latency, compute, per_byte, overlap=overlap)
+    assert set(((clock.times - before) / 2520).ravel()) == {float(found.step)}
 
 
 def test_graphs_and_flows_that_take_turns():
