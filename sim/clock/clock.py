@@ -5,17 +5,18 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
-from basinet.sim.clock.ring_sum import ring_time
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
+from basinet.topologies.timing.all_reduces import duration
 from basinet.topologies.timing.exchanges import exchange
 
 __all__ = ["Clock", "clock_of"]
@@ -32,6 +33,11 @@ class _Moment:
 
     time: np.ndarray
     network: np.ndarray
+
+    def or_later(self, other: "_Moment") -> "_Moment":
+        """Return when both have ended."""
+        later = other.time > self.time
+        return _Moment(np.where(later, other.time, self.time), np.where(later, other.network, self.network))
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,8 @@ class Clock:
 
     An agent computes when it has what it needs and is not computing. A message leaves when it is ready and the edge
     has carried the messages before it, in the order in which the strategy sends them. An agent has an exchange when all
-    that it hears has arrived, a collective when it is over for all.
+    that it hears has arrived, a collective when it is over for all. Without overlap, an agent begins what the strategy
+    calls for next when all before has ended and its messages have left.
 
     Args:
         flow: What the strategy's steps wait for.
@@ -65,6 +72,7 @@ class Clock:
         compute: What a pass of a batch takes each agent in a step, given its number: nanoseconds, int64 [R, K]; None
             for no time.
         collective: What a collective takes in nanoseconds, given the bytes of a row; None for no time.
+        overlap: Whether agents compute while they send and wait.
         agents: K.
         replicas: R.
 
@@ -85,10 +93,12 @@ class Clock:
         network: Network | None = None,
         compute: Callable[[int], np.ndarray] | None = None,
         collective: Callable[[int], int] | None = None,
+        overlap: bool = True,
     ) -> None:
         self._flow = flow
         self._network = network
         self._compute = compute
+        self._overlap = overlap
         events = {event for step in flow.first + flow.cycle for event in step.events}
         sums = {event.size for event in events if event.kind == "collective"}
         self._sums = {size: 0 if collective is None else collective(size) for size in sums}
@@ -105,6 +115,7 @@ class Clock:
         self._free = np.zeros(shape, np.int64)
         self._computed, self._exposed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._times = np.zeros(shape, np.int64)
+        self._last = _Moment(self._times, self._times)
 
     def _route(self, weights: csr_array, numbers: np.ndarray) -> _Route:
         pairs, agents = _pairs(weights)
@@ -147,7 +158,8 @@ class Clock:
         """Return what an evaluation after the last step says of time.
 
         Returns:
-            For each replica, "simulated_time" in seconds, and the shares, such as "compute_share", once time has passed.
+            For each replica, "simulated_time" in seconds and, once time has passed, the shares, such as
+            "compute_share".
         """
         columns = {"simulated_time": self._times.max(0) / 1e9}
         columns |= {f"{name}_share": share for name, share in self.shares().items()}
@@ -159,12 +171,15 @@ class Clock:
         ends: list[_Moment] = []
         for event in flow.events:
             ready = self._ready(event.waits, ends)
+            if not self._overlap:
+                ready = ready.or_later(self._last)
             if event.kind == "compute":
                 ends.append(self._computes(ready, event.share))
             elif event.kind == "collective":
                 ends.append(self._collects(ready, event.size))
             else:
                 ends.append(self._exchanges(ready, str(event.edges), event.size))
+            self._last = ends[-1]
         self._times = self._ready(flow.result, ends).time
         self._past.append(ends)
         self.step += 1
@@ -173,9 +188,7 @@ class Clock:
         """Find when each agent has all that is waited for."""
         found = _Moment(np.zeros_like(self._free), np.zeros_like(self._free))
         for place, ago in waits:
-            other = ends[place] if ago == 0 else self._past[-ago][place]
-            later = other.time > found.time
-            found = _Moment(np.where(later, other.time, found.time), np.where(later, other.network, found.network))
+            found = found.or_later(ends[place] if ago == 0 else self._past[-ago][place])
         return found
 
     def _computes(self, ready: _Moment, share: float) -> _Moment:
@@ -206,7 +219,11 @@ class Clock:
             latency, transfer = self._delays[kind, phase, size]
             busy = self._busy
         found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer)
-        return _Moment(found.end, ready.network + found.network)
+        end = found.end
+        if not self._overlap:
+            end = end.copy()
+            np.maximum.at(end, route.senders, busy[route.edges])
+        return _Moment(end, ready.network + found.network + (end - found.end))
 
 
 def clock_of(setup: Setup) -> Clock:
@@ -222,18 +239,27 @@ def clock_of(setup: Setup) -> Clock:
         ExperimentError: The network lacks a link, or the law of compute times is not one for so many agents.
     """
     assert setup.flow is not None
-    config, network, law = setup.config, setup.network, setup.config.compute
+    config, network, law, part = setup.config, setup.network, setup.config.compute, setup.config.network
     sizes = {"agents": setup.num_agents, "replicas": config.replicas}
     try:
         compute = None if law is None else ComputeTimes(law.make(), **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
-    collective = None if network is None else partial(ring_time, network)
+    asked: dict[str, Any] = {"network": network, "compute": compute}
+    if network is not None and part is not None:
+        asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
     try:
-        return Clock(setup.flow, weights, **sizes, network=network, compute=compute, collective=collective)
+        return Clock(setup.flow, weights, **sizes, **asked)
+    except ExperimentError:
+        raise
     except ValueError as error:
         raise ExperimentError(f"network: {error}") from None
+
+
+def _sum(network: Network, algorithm: Component, size: int) -> int:
+    """Compute what a sum over all agents takes."""
+    return duration(network, algorithm.make(network=network, size=size))
 
 
 def _pairs(weights: csr_array) -> tuple[np.ndarray, int]:

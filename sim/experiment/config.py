@@ -50,6 +50,7 @@ from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 from basinet.topologies.cuts import Partitioner
 from basinet.topologies.networks import NETWORKS, Network
+from basinet.topologies.timing.all_reduces import COLLECTIVES
 
 MOST = 10**12
 """The largest count, for example of steps, agents or samples."""
@@ -70,6 +71,7 @@ __all__ = [
     "NESTED",
     "Config",
     "EnvPart",
+    "NetworkPart",
     "PositiveFloat",
     "PositiveInt",
     "RuntimePart",
@@ -138,6 +140,7 @@ KINDS: dict[str, Kind] = {
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
     "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",)),
+    "all_reduce": Kind("network.all_reduce", COLLECTIVES, ("network", "size"), noun="all-reduce"),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
@@ -150,7 +153,9 @@ KINDS: dict[str, Kind] = {
     ),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
-    "compute": Kind("compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law", files=("path",)),
+    "compute": Kind(
+        "compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law", files=("path",)
+    ),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
@@ -158,14 +163,18 @@ KINDS: dict[str, Kind] = {
 }
 """The kinds of component; a component inside another's mapping has a dotted key."""
 
-NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
+NESTED = {
+    "task": {"partition": "partition", "augmentation": "augmentation"},
+    "topology": {"policy": "policy"},
+    "network": {"all_reduce": "all_reduce"},
+}
 LENGTHS = ("steps", "epochs", "samples", "bytes")
 """Keys that say when a run ends, at most one of which is given."""
 
 BESIDE_RUNS = ("cases", "axes", "exclude", "skip", "about", "loggers", "tune")
 """Keys of an experiment that no run has."""
 
-_PLAIN = {"topology": ("agents",), "averaging": ("evaluate",), "escape": ("every", "stop")}
+_PLAIN = {"topology": ("agents",), "network": ("overlap",), "averaging": ("evaluate",), "escape": ("every", "stop")}
 
 
 DEFAULTS: dict[str, Any] = {
@@ -174,6 +183,7 @@ DEFAULTS: dict[str, Any] = {
     "schedule": "constant",
     "task.partition": "iid",
     "topology.policy": "metropolis",
+    "network.all_reduce": "ring",
 }
 
 
@@ -245,6 +255,23 @@ class TopologyPart(_Part):
     component: Annotated[Component, _component("topology")]
     agents: PositiveInt | None = None
     policy: Annotated[Component | None, _component("policy")] = None
+
+
+class NetworkPart(_Part):
+    """What messages take in simulated time, and how agents make use of the network.
+
+    Attributes:
+        component: Latency and bandwidth of the links between the agents.
+        all_reduce: How a sum over all agents is made.
+        overlap: Whether agents compute while they send and wait; otherwise they do one thing after the other, in the
+            order in which the strategy calls for it.
+    """
+
+    component: Annotated[Component, _component("network")]
+    all_reduce: Annotated[Component, _component("all_reduce")] = Field(
+        default=DEFAULTS["network.all_reduce"], validate_default=True
+    )
+    overlap: Annotated[bool, BOOLEAN] = True
 
 
 def _noise(given: Any) -> Any:
@@ -405,8 +432,9 @@ class Config(_Part):
             (see `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each
             replica.
         topology: The graph, its agents and their combination policy.
-        network: Latency and bandwidth of the links between the agents. With it or `compute`, each evaluation has a
-            simulated time, in which messages take none without a network.
+        network: Latency and bandwidth of the links between the agents, how a sum over all of them is made
+            (`all_reduce`), and whether they compute while they send (`overlap`). With it or `compute`, each evaluation
+            has a simulated time, in which messages take none without a network.
         compute: Law of the time that an agent takes for the gradient of a batch in simulated time; None for no time.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
@@ -477,7 +505,7 @@ class Config(_Part):
     trained: tuple[str, ...] | None = None
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
-    network: Annotated[Component | None, _component("network")] = None
+    network: Annotated[NetworkPart | None, _unpack("network")] = None
     compute: Annotated[Component | None, _component("compute")] = None
     strategy: Annotated[Component, _component("strategy")]
     attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
@@ -592,7 +620,7 @@ class Config(_Part):
                 value = value.describe()
             elif isinstance(value, Start):
                 value = value.description
-            elif isinstance(value, TaskPart | TopologyPart | AveragingPart | EscapePart):
+            elif isinstance(value, TaskPart | TopologyPart | NetworkPart | AveragingPart | EscapePart):
                 companions = {
                     name: part.describe() if isinstance(part := getattr(value, name), Component) else part
                     for name in type(value).model_fields

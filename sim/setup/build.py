@@ -176,8 +176,9 @@ def _until_sent(setup: Setup, share: Shared, *, trial: bool) -> Setup:
 
 def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
     """Return a run whose steps have a simulated time."""
-    component = setup.config.network
-    if component is not None:
+    part = setup.config.network
+    if part is not None:
+        component = part.component
         network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
         setup = replace(setup, network=network)
     rehearsed = _tried(setup, share)[0] if trial else setup

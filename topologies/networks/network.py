@@ -111,6 +111,7 @@ class Network:
         congestion: How messages share lines: ``fair`` at the max-min fair rates of all that are sent together, or in a
             ``queue`` before each line, as packets that are stored and forwarded.
         names: Names of the agents [K], for messages and pictures; their numbers by default.
+        hosts: Number of the machine that each agent is on [K]; None if it is not known.
     """
 
     agents: int
@@ -123,6 +124,7 @@ class Network:
     routes: Routes | None = None
     congestion: Literal["fair", "queue"] = "fair"
     names: tuple[str, ...] = ()
+    hosts: Numbers | None = None
 
     def __post_init__(self) -> None:
         """Check the links; raise if one is impossible, or they are not sorted."""

@@ -33,7 +33,9 @@ def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name, setup in setups.items():
-        alone = StrategyTraits.of(setup.strategy()).uses_graph or setup.network is not None  # whose links are the graph's
+        alone = (
+            StrategyTraits.of(setup.strategy()).uses_graph or setup.network is not None
+        )  # whose links are the graph's
         place = name if alone else _steps(setup)
         found.setdefault(place, []).append(name)
     return list(found.values())
