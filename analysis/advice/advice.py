@@ -1,0 +1,162 @@
+"""Advice: graphs, and sums over all agents, ranked by the time that they need on a network."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from basinet.analysis.advice.candidates import Topology
+from basinet.analysis.advice.choices import Choices, Made
+from basinet.analysis.advice.question import Criterion, Question
+from basinet.analysis.advice.round_times import ComputeDraws, RoundTime, round_time
+from basinet.sim.clock.compute_times import ComputeTimes
+from basinet.sim.clock.laws import DrawnLaw
+from basinet.sim.experiment.component import ExperimentError
+from basinet.topologies.networks import Network, nanoseconds
+
+__all__ = ["Advice", "Advised", "Changed", "advise"]
+
+_STEPS, _REPLICAS = 150, 16
+"""How many steps are simulated if compute times vary, and how often."""
+_CHANGES: Mapping[str, tuple[float, float, float]] = {
+    "bandwidth ×½": (0.5, 1, 1),
+    "bandwidth ×2": (2, 1, 1),
+    "latency ×½": (1, 0.5, 1),
+    "latency ×2": (1, 2, 1),
+    "stragglers ×½": (1, 1, 0.5),
+    "stragglers ×2": (1, 1, 2),
+}
+"""Factors of bandwidth and latency, and the power of compute times."""
+
+
+@dataclass(frozen=True)
+class Advised:
+    """A graph, or a sum over all agents, and what it needs.
+
+    Attributes:
+        name: Its name.
+        topology: The topology as an experiment describes it, or a graph designed for the network; None for a sum.
+        neighbours: Most agents that an agent sends to in a step; None for a sum.
+        time: How long a step takes.
+        steps: How many steps "agreement" and "accuracy" need; infinite if they are never reached. Without "accuracy" if
+            theory does not cover the strategy, or agents do not count alike.
+    """
+
+    name: str
+    topology: Topology | None
+    neighbours: int | None
+    time: RoundTime
+    steps: Mapping[Criterion, float]
+
+    def needs(self, by: Criterion, step: float | None = None) -> float:
+        """Return the nanoseconds that it needs, infinite if that is not known.
+
+        Args:
+            by: To what: "accuracy", "agreement", or a single "round".
+            step: How long a step takes, in nanoseconds; by default, as long as found.
+
+        Returns:
+            Nanoseconds.
+        """
+        return (1.0 if by == "round" else self.steps.get(by, math.inf)) * (self.time.step if step is None else step)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What advice would be if something were otherwise.
+
+    Attributes:
+        needs: Nanoseconds by name, the best first.
+        changes: Whether the order is another one than without the change.
+    """
+
+    needs: Mapping[str, float]
+    changes: bool
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Choices, the best first.
+
+    Attributes:
+        by: What they are ranked by.
+        size: Bytes of the parameters.
+        choices: The choices.
+        left_out: Why others are left out, by name.
+        changed: What would be if bandwidth, latency or the spread of compute times were halved or doubled.
+    """
+
+    by: Criterion
+    size: int
+    choices: tuple[Advised, ...]
+    left_out: Mapping[str, str]
+    changed: Mapping[str, Changed]
+
+
+def advise(question: Question) -> Advice:
+    """Rank graphs and sums over all agents by the time that they need on a network.
+
+    The time of a step follows from the strategy's data flow, as the clock of a run takes it: exactly from the cycle of
+    waiting that sets its pace, or, if compute times vary, from a simulation. Agreement needs as many steps as mixing
+    takes to shrink disagreement; accuracy, as many as `rounds_to_accuracy` says.
+
+    Args:
+        question: What is asked.
+
+    Returns:
+        The advice.
+
+    Raises:
+        ExperimentError: The strategy has no graph, or none fits.
+    """
+    choices, draws = Choices(question), _draws(question)
+    found: dict[str, Made] = {}
+    known: list[Advised] = []
+    left_out: dict[str, str] = {}
+
+    def time_of(name: str, network: Network, draws: ComputeDraws) -> RoundTime:
+        return round_time(found[name].choice, network, draws, overlap=question.overlap)
+
+    for name, make in choices.makers(draws.means).items():
+        try:
+            made = make()
+            twin = next((other for other, one in found.items() if made.same_graph(one)), None)
+            if twin is not None:
+                raise ValueError(f"it is the same graph as {twin}")
+            found[made.name or name] = made
+            time = time_of(made.name or name, question.network, draws)
+            known.append(Advised(made.name or name, made.topology, made.neighbours, time, made.steps))
+        except (ExperimentError, ValueError) as error:
+            left_out[name] = str(error)
+    if not known:
+        raise ExperimentError(f"network: no graph fits: {next(iter(left_out.values()))}")
+    by: Criterion = question.by
+    if by == "accuracy" and not any("accuracy" in advised.steps for advised in known):
+        by = "agreement"
+    ranked = tuple(sorted(known, key=lambda advised: (advised.needs(by), advised.time.step)))
+    changed = {}
+    for what, (bandwidth, latency, power) in _CHANGES.items():
+        other = draws if power == 1 else draws.spread(power)
+        if power != 1 and (other.times == draws.times).all():
+            continue
+        network = question.network.scaled(latency=latency, bandwidth=bandwidth)
+        times = {advised.name: time_of(advised.name, network, other).step for advised in ranked}
+        needs = {advised.name: advised.needs(by, times[advised.name]) for advised in ranked}
+        order = sorted(needs, key=lambda name: (needs[name], times[name]))
+        changed[what] = Changed({name: needs[name] for name in order}, order != [advised.name for advised in ranked])
+    return Advice(by, choices.size, ranked, left_out, changed)
+
+
+def _draws(question: Question) -> ComputeDraws:
+    law, agents = question.law, question.network.agents
+    if law is None:
+        return ComputeDraws(np.zeros((1, 1, agents), dtype=np.int64), np.zeros(agents, dtype=np.int64))
+    try:
+        draw = ComputeTimes(law, agents=agents, replicas=_REPLICAS, seed=question.seed)
+        times = np.stack([draw(step) for step in range(_STEPS)])
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"compute: {error}") from None
+    known = isinstance(law, DrawnLaw)
+    means = np.resize(law.factors, agents) * nanoseconds(law.mean) if known else times.mean(axis=(0, 1))
+    return ComputeDraws(times, np.rint(means).astype(np.int64))
