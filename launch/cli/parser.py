@@ -134,6 +134,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     report = command("report", "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
+    report.add_argument(
+        "--svg", action="store_true", help="draw figures as SVG, too, and show these; later reports do the same"
+    )
 
     status = command(
         "status",

@@ -64,8 +64,8 @@ def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
             asked_at = time.monotonic()
             stop.set()
             say(
-                "stopping: training after the next step, with a checkpoint, an analysis with the measures that are"
-                " finished; interrupt again to stop at once"
+                "stopping: training after the next step and an evaluation after the next batch, with a checkpoint, an"
+                " analysis with the measures that are finished; interrupt again to stop at once"
             )
         # Other signals arrive twice: from a scheduler to all processes, and from the launcher.
         elif number == signal.SIGINT or time.monotonic() - asked_at > _ECHO_SECONDS:
@@ -92,7 +92,7 @@ _WATCH: ContextVar[_Watch | None] = ContextVar("watch", default=None)
 
 
 @contextmanager
-def watching(stop: threading.Event, tell: Callable[[str], None]) -> Iterator[None]:
+def watching(stop: threading.Event, tell: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Let long work within this context be stopped and followed, if it is done in this thread.
 
     Args:

@@ -27,7 +27,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from basinet.sim.experiment.component import extend_path
-from basinet.sim.run.interruptions import answering
+from basinet.sim.run.interruptions import answering, watching
 from basinet.sim.runtimes.meeting import in_time, own_host, patience, session
 from basinet.sim.runtimes.silence import Heart, Silence
 from basinet.sim.runtimes.world import world
@@ -195,6 +195,7 @@ class Ranks:
             BaseException: Raised by the leader's work.
         """
         self._interrupted = False
+        self.heart.stop.clear()
         with answering(self._interrupt), self._at_service():
             while True:
                 message = self._broadcast()
@@ -202,7 +203,8 @@ class Ranks:
                     received = _loads(message)
                     if not isinstance(received, _Outcome):
                         method, arguments = received
-                        value = getattr(performer, method)(*arguments)
+                        with watching(self.heart.stop):
+                            value = getattr(performer, method)(*arguments)
                         reply = _dumps(_Answer(value, self._interrupted))
                 except Exception as error:
                     self.failed = True
@@ -253,6 +255,8 @@ class Ranks:
 
     def _interrupt(self, number: int) -> None:
         self._interrupted = True
+        # Its answer will say so, too, but the call may take long.
+        threading.Thread(target=self.silence.workers[0].stop, name="interruption", daemon=True).start()
 
     def _broadcast(self, message: bytes | None = None) -> bytes:
         """Broadcast a message from the leader."""

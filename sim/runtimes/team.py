@@ -11,6 +11,7 @@ from torch import Tensor
 
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import join_rows
+from basinet.sim.run.interruptions import WorkStopped
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 
@@ -77,10 +78,16 @@ class Team(ABC):
 
         Returns:
             See `Worker.measure`.
+
+        Raises:
+            WorkStopped: The workers were to stop before the evaluations had ended.
         """
         rows: list[Row] = []
         diverged: dict[int, int] = {}
-        for part, found in self._call("measure"):
+        answers = self._call("measure")
+        if None in answers:
+            raise WorkStopped
+        for part, found in answers:
             rows += part
             for replica, step in found.items():
                 diverged[replica] = min(step, diverged.get(replica, step))

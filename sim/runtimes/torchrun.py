@@ -90,6 +90,7 @@ def together(work: Callable[[], T]) -> T:
         outcome: T = ranks.serve(_RankSession(ranks))
         return outcome
     ranks.leading, ranks.asked_to_stop = True, False
+    ranks.heart.stop.clear()
     try:
         value = work()
     except BaseException as error:
@@ -186,7 +187,7 @@ class TorchrunTeam(Team):
         if not self.ranks.leading:
             raise RuntimeError("A team of ranks is led by one of them: call this inside `together`.")
         self.session = _RankSession(self.ranks)
-        self.stop = stop
+        self.stop = threading.Event() if stop is None else stop
         try:
             devices = self._all("take", setup)
             self.placement = setup.placement([machine for machine, _ in devices])
@@ -208,7 +209,7 @@ class TorchrunTeam(Team):
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
         results = self.ranks.call(self.session, method, *arguments)
-        if self.ranks.asked_to_stop and self.stop is not None:
+        if self.ranks.asked_to_stop:
             self.stop.set()
         return results
 
@@ -222,6 +223,11 @@ class TorchrunTeam(Team):
         """Advance every rank to a step."""
         with self.ranks.silence.during("advance", until - (self.ranks.step() or 0)):
             self._all("call", "advance", until)
+
+    def measure(self) -> tuple[list[Row], dict[int, int]]:
+        """Measure all replicas, unless the ranks are to stop meanwhile."""
+        with self.ranks.silence.passing_on(self.stop, self.ranks.heart.stop):
+            return super().measure()
 
     def log_to(self, folder: Path) -> None:
         """Let the ranks write what they print into files; the first one goes on printing, too."""

@@ -11,6 +11,7 @@ from basinet.sim.evaluation.metric import Metric
 from basinet.sim.experiment.component import Component
 from basinet.sim.experiment.mistakes import complaint
 from basinet.sim.models.modules import layer_at_fault
+from basinet.sim.run.interruptions import WorkStopped
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
 
@@ -33,6 +34,8 @@ def blaming(setup: Setup, workers: int = 1) -> Iterator[None]:
     """
     try:
         yield
+    except WorkStopped:
+        raise
     except Exception as error:
         component = owner(error, setup)
         mistake = None

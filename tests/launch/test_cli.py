@@ -60,13 +60,17 @@ def test_a_run_writes_its_folder_and_says_where_the_report_is(folder, capsys, re
         "centralized",
         "diffusion-atc",
     } == {path.name for path in out.iterdir()}
-    for figure in (out / "figures").glob("*.png"):
-        assert figure.with_suffix(".svg").exists() and figure.with_suffix(".csv").exists()
-    request.getfixturevalue("no_reports")  # the others are not looked at
+    names = {path.stem for path in (out / "figures").glob("*.png")}
+    assert names and {path.name for path in (out / "figures").iterdir()} == {
+        f"{name}.{suffix}" for name in names for suffix in ("png", "csv")
+    }
     # again: nothing is run twice; a table comes out, and the folder goes on where it stopped
     assert main(["run", "tiny.yaml", "--out", "out"]) == 0
     assert "finished before" in capsys.readouterr().err
     assert main(["compare", "out", "out/centralized"]) == 0
+    assert main(["report", "out", "--svg"]) == 0
+    assert {path.stem for path in (out / "figures").glob("*.svg")} == names
+    request.getfixturevalue("no_reports")  # the others are not looked at
     assert main(["analyze", "out/centralized", "--only", "hessian_trace", "--agents"]) == 0
     lines = [json.loads(line) for line in (out / "centralized" / "metrics.jsonl").read_text().splitlines()]
     assert sum("agent" in row for row in lines) == 2 * 4

@@ -22,6 +22,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import extend_path
+from basinet.sim.run.interruptions import watching
 from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.silence import Address, Heart
@@ -72,6 +73,7 @@ class _Actor:
                 world_size=placement.workers,
                 timeout=TIMEOUT,
             )
+        self.heart.stop.clear()
         self.worker = Worker(setup, placement, engine)
         return self.worker.block.oracle.engine.name
 
@@ -83,7 +85,8 @@ class _Actor:
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker."""
         try:
-            return getattr(self.worker, method)(*arguments)
+            with watching(self.heart.stop):
+                return getattr(self.worker, method)(*arguments)
         except Exception:
             if self.log is not None:
                 self.log.failed()

@@ -104,6 +104,11 @@ class RayTeam(Team):
         with self.silence.during("advance", until - self.step):
             self.step = answers(self._begin("advance", until), self.silence)[0]
 
+    def measure(self) -> tuple[list[Row], dict[int, int]]:
+        """Measure all replicas, unless the actors are to stop meanwhile."""
+        with self.silence.passing_on(self.stop):
+            return super().measure()
+
     def load(self, state: dict[str, Any]) -> None:
         """Restore the state of all rows."""
         super().load(state)

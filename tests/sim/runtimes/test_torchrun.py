@@ -18,11 +18,13 @@ import basinet
 from basinet.analysis.report import report
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.cli import main
+from basinet.sim.agents import worker
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.folder import load_run, load_runs
+from basinet.sim.run.interruptions import go_on
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.runtimes.ranks import RankLostError, Ranks
 from basinet.sim.runtimes.torchrun import together
@@ -99,10 +101,12 @@ def script():
             time.sleep(0.05)
         return write_report(folder)
 
-    def share(out, description, stop=None, analysis=None):
+    def share(out, description, stop=None, analysis=None, evaluate=None):
         def work():
             monitor, event, folder = Stopping(stop), stop or threading.Event(), Path(out)
-            return simulate(prepare(Experiment(description), folder), folder, monitor, event, analysis)
+            setups = prepare(Experiment(description), folder)
+            worker.evaluate_with_gradient = evaluate or worker.evaluate_with_gradient
+            return simulate(setups, folder, monitor, event, analysis)
 
         return together(work)
 
@@ -123,6 +127,22 @@ def script():
         share("begun-on-ranks", ONE | {"runtime": runtime}, threading.Event())
     except Interrupted:
         said["interrupted"] = True
+
+    def endless(*_, **__):
+        """An evaluation that has no end, in which one of the ranks is interrupted."""
+        if rank == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 900
+        while time.monotonic() < deadline:
+            go_on()
+            time.sleep(0.01)
+        raise AssertionError("nobody has said that it is to stop")
+
+    worker.evaluate_with_gradient = endless if rank == "1" else worker.evaluate_with_gradient
+    try:
+        share("stopped-within", ONE | {"runtime": runtime}, threading.Event(), evaluate=endless)
+    except Interrupted:
+        said["interrupted within"] = True
     said["initialized"] = torch.distributed.is_initialized()
     Path(f"said-{rank}.json").write_text(json.dumps(said))
 
@@ -195,7 +215,10 @@ def test_all_ranks_are_told_the_same(launched):
     said = [json.loads((launched / f"said-{rank}.json").read_text()) for rank in range(2)]
     assert said[0] == said[1]
     assert said[0]["states"] == {"centralized": "done", "diffusion-atc": "done"} and said[0]["rows"] == 2
-    assert said[0]["interrupted"] and not said[0]["initialized"]
+    assert said[0]["interrupted"] and said[0]["interrupted within"] and not said[0]["initialized"]
+    within = load_run(launched / "stopped-within" / "diffusion-atc")
+    assert within.status["state"] == "interrupted" and within.status["step"] == 0 and not within.metrics
+    assert load_checkpoint(within.path / "checkpoint" / "state.safetensors")["looked"] is False
     assert said[0]["mistake"] == (
         "runtime.name: torchrun has started 2 ranks; allowed are at most 1, one per agent of each replica"
     )
