@@ -106,10 +106,10 @@ def shared_parts(shared):
 
 
 @pytest.fixture
-def make_setup(shared):
+def make_setup():
     """Build the parts of a small run in float64; without a trial where it is not the matter whether they fit."""
 
-    def make(*, trial: bool = True, **keys: Any) -> Setup:
+    def make(*, trial: bool = True, shared: Shared | None = None, **keys: Any) -> Setup:
         base = {
             "task": "digits",
             "model": {"name": "mlp", "hidden": [6]},

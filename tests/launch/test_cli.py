@@ -332,9 +332,6 @@ unused |= {"statsmodels"}
 drawing = {"matplotlib"}
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--help")
 check(unused | drawing | {"torch", "scipy", "numpy", "networkx"}, "--version")
-check(unused | drawing, "run", "tiny.yaml", "--dry-run", "--json")
-check(unused | drawing, "run", "forecast", "strategy=isolated", "--dry-run", "--json")
-
 # Before the first step there is nothing to draw, tabulate or compile.
 late = {"numba", "scipy.special", "basinet.analysis.compare", "basinet.analysis.report.report"}
 late |= {"basinet.launch.tuning.search", "basinet.sim.tasks.language.language_model"}
@@ -344,7 +341,10 @@ from basinet.launch import api
 simulate, api.simulate = api.simulate, lambda *_, **__: sys.exit()
 check(unused | drawing | late, "run", "tiny.yaml", "strategy=diffusion", "--out", "never")
 api.simulate = simulate
+
 check(unused | drawing | {"numba"}, "list", "--json")
+check(unused | drawing, "run", "tiny.yaml", "--dry-run", "--json")
+check(unused | drawing, "run", "forecast", "strategy=isolated", "--dry-run", "--json")
 
 # Python names each file that is opened in the encoding of the locale.
 import warnings
