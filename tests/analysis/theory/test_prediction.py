@@ -27,7 +27,7 @@ QUADRATIC = {
     "task": {"name": "quadratic", "heterogeneity": 1.0, "minimum": 0.0},
     "topology": {"name": "ring", "agents": 6},
     "batch_size": 2,
-    "replicas": 6,
+    "replicas": 10,
     "analysis": [],
     "runtime": RUNTIME,
     "quiet": True,
@@ -96,7 +96,7 @@ def test_a_quadratic_run_does_what_is_predicted(tmp_path, strategy, more):
         if row["error"] > 1e-15:
             assert abs(row["measured"] - row["predicted"]) < 4 * row["error"], row
     assert found.newton == pytest.approx(found.centroid, rel=1e-6, abs=1e-12)
-    assert found.top_eigenvalue == pytest.approx([2.0] * 6)
+    assert found.top_eigenvalue == pytest.approx([2.0] * 10)
 
 
 UNLIKE = {
