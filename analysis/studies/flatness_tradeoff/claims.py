@@ -106,7 +106,7 @@ class Sizes:
 
 
 FULL = Sizes(replicas=128, settled=240, batches=(1, 2, 4), exits=0.75, visits=6000, rest=600)
-SHORT = Sizes(replicas=32, settled=20, batches=(8, 16), exits=1 / 32, visits=100, rest=200)
+SHORT = Sizes(replicas=8, settled=20, batches=(8, 16), exits=0.125, visits=100, rest=200)
 
 
 def part_of(progress: Progress, start: float, share: float) -> Progress:
