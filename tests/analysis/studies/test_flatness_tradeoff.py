@@ -306,7 +306,7 @@ def at_small_size(setting, folder, label, model):
 
     departure, family = setting.departures[0].model_dump(), setting.families[0].model_dump()
     departure |= {"teacher": short(setting.departures[0].teacher), "every": 1}
-    departure["regimes"] = [short(setting.departures[0].regimes[-1])]
+    departure["regimes"] = [short(regime) for regime in setting.departures[0].regimes]
     departure |= {"factors": [1.0], "rest": {"batch": 16, "lr": 0.1, "steps": 2}}
     family |= {
         "regimes": [short(setting.families[0].regimes[-1])],

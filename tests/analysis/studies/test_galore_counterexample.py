@@ -73,8 +73,7 @@ def test_momentum_does_not_help_galore(problem):
 
 
 @pytest.mark.slow
-def test_the_study_finds_what_the_theory_says(monkeypatch):
-    monkeypatch.setattr("basinet.analysis.studies.galore_counterexample._STEPS", 3500)
+def test_the_study_finds_what_the_theory_says():
     told = []
     findings = galore_counterexample(lambda share, text: told.append(share), steps=2000)
     assert all(check.agrees for check in findings.checks), [c for c in findings.checks if not c.agrees]
