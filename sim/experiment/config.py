@@ -359,6 +359,9 @@ class RuntimePart(_Part):
         partitioner: How the agents of a replica are split among workers: "auto" so that few rows travel between them,
             by a search within seconds; "metis" by METIS, which is better on large irregular graphs and needs the
             package pymetis; "none" in the graph's order. It makes no difference to the results.
+        shares: How many agents each of several workers hosts in relation to the others, in the order of their numbers,
+            such as `[2, 1]` if the first one is twice as fast; None for all alike. It makes no difference to the
+            results.
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
@@ -376,6 +379,7 @@ class RuntimePart(_Part):
     engine: EngineName = "auto"
     threads: PositiveInt | None = None
     partitioner: Partitioner = "auto"
+    shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
@@ -603,7 +607,7 @@ class Config(_Part):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
                 value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart | ValidationPart))
-                value = {name: held for name, held in value.items() if name != "env" or held is not None}
+                value = {name: held for name, held in value.items() if name not in ("env", "shares") or held is not None}
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [
