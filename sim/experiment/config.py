@@ -3,7 +3,7 @@
 import inspect
 from collections import ChainMap
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import networkx as nx
 import numpy as np
@@ -372,6 +372,9 @@ class RuntimePart(_Part):
         prefetch: Steps that each of these processes reads ahead; up to 16 if their batches are small.
     """
 
+    LISTS: ClassVar[tuple[str, ...]] = ("shares",)
+    """Keys whose values are lists themselves rather than axes of a grid."""
+
     name: Annotated[str, AfterValidator(_runtime)] = "inline"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
@@ -379,7 +382,7 @@ class RuntimePart(_Part):
     engine: EngineName = "auto"
     threads: PositiveInt | None = None
     partitioner: Partitioner = "auto"
-    shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+    shares: Annotated[list[PositiveFloat], Field(min_length=1)] | None = None
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
@@ -607,7 +610,8 @@ class Config(_Part):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
                 value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart | ValidationPart))
-                value = {name: held for name, held in value.items() if name not in ("env", "shares") or held is not None}
+                sparse = {"env", "shares"}  # which earlier versions did not have
+                value = {name: held for name, held in value.items() if name not in sparse or held is not None}
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [

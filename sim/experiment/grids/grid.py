@@ -4,9 +4,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import Any, get_args, get_origin
 
 from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.experiment.component import ExperimentError, is_list_setting, nearest
@@ -27,15 +25,12 @@ INSTEAD = {key: tuple(other for other in LENGTHS if other != key) for key in LEN
 _OF_THE_GRID = ("case", "strategy", "strategy_keys", "tuned")
 """Keys that a strategy cannot set."""
 
-
-def _lists(part: type[BaseModel]) -> frozenset[str]:
-    """Find the keys whose values are lists themselves rather than axes of a grid."""
-    kinds = {name: (field.annotation, *get_args(field.annotation)) for name, field in part.model_fields.items()}
-    bare = {name: [get_args(k)[0] if get_origin(k) is Annotated else k for k in held] for name, held in kinds.items()}
-    return frozenset(name for name, held in bare.items() if any(get_origin(kind) is tuple for kind in held))
-
-
-_LISTS, _LISTS_OF_RUNTIME = _lists(Config), _lists(RuntimePart)
+_LISTS = frozenset(
+    name
+    for name, field in Config.model_fields.items()
+    if any(get_origin(kind) is tuple for kind in (field.annotation, *get_args(field.annotation)))
+)
+"""Keys whose values are lists themselves rather than axes of a grid."""
 
 
 def expand(description: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
@@ -242,7 +237,7 @@ def _nested_axes(key: str, given: Mapping[str, Any]) -> Iterable[tuple[list[str]
         whole = isinstance(value, list) and (
             (key in KINDS and is_list_setting(KINDS[key], given, inner))
             or (key == "start" and inner in Start.LISTS)
-            or (key == "runtime" and inner in _LISTS_OF_RUNTIME)
+            or (key == "runtime" and inner in RuntimePart.LISTS)
         )
         if not whole and (values := choices(f"{key}.{inner}", value)) is not None:
             yield [key, inner], values

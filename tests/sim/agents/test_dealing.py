@@ -7,6 +7,7 @@ import pytest
 
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.runtimes.runtime import Seat
 from basinet.sim.setup import checks
@@ -94,18 +95,19 @@ def test_shares_are_one_for_each_worker_and_leave_it_an_agent(make_setup, monkey
 
     check(2, [3, 1])
     check(1, [3, 1])
-    with pytest.raises(ExperimentError, match="runtime.shares: got 2; allowed is one for each of the 3 workers"):
+    with pytest.raises(ExperimentError, match=r"runtime\.shares: got 2; allowed is one for each of the 3 workers"):
         check(3, [3, 1])
     with pytest.raises(ExperimentError, match=r"got 1, 100; .* of 4, worker 0 would have none"):
         check(2, [1, 100])
     for wrong in ([], [1, 0], [1, -2]):
-        with pytest.raises(ExperimentError, match="runtime.shares"):
+        with pytest.raises(ExperimentError, match=r"runtime\.shares"):
             check(2, wrong)
 
 
 def test_shares_are_a_list_and_no_grid():
-    (config,) = Experiment({"task": "digits", "topology": "ring", "strategy": "diffusion", "runtime": {"shares": [2, 1]}}).runs.values()
-    assert config.runtime.shares == (2, 1)
+    keys = {"task": "digits", "topology": "ring", "strategy": "diffusion"}
+    (config,) = Experiment(keys | {"runtime": {"shares": [2, 1]}}).runs.values()
+    assert config.runtime.shares == [2, 1] and Config.parse(config.describe()).runtime == config.runtime
 
 
 def test_join_order_undoes_any_placement():
