@@ -12,7 +12,7 @@ from basinet.sim.setup.setup import Setup
 __all__ = ["alone_ahead"]
 
 _EXCHANGE_SECONDS = 5e-4
-"""About the least time in which workers on processors exchange rows: the benchmark `workers` measures it."""
+"""About the least time in which two workers on processors exchange rows."""
 
 _LONGEST = 0.1
 """Seconds of the passes of all agents, one by one, from which a step is certainly worth sharing."""
