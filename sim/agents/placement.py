@@ -83,10 +83,10 @@ class Placement:
         known: dict[tuple[int, ...], np.ndarray] = {}
         for row in owner if arrange is not None else ():
             starts = np.flatnonzero(np.diff(row, prepend=-1))
-            hosts, shares = row[starts], np.diff(starts, append=agents).tolist()
-            key = (*shares, *number[hosts])
+            hosts, counts = row[starts], np.diff(starts, append=agents).tolist()
+            key = (*counts, *number[hosts])
             if arrange is not None and key not in known:
-                known[key] = arrange(shares, number[hosts].tolist())
+                known[key] = arrange(counts, number[hosts].tolist())
             row[:] = hosts[known[key]]
         return cls(agents, owner.ravel(), len(workers))
 
