@@ -4,18 +4,25 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["let_gloo_wait"]
+__all__ = ["gloo_threads", "let_gloo_wait"]
 
-_NAME = "gloo_tcp_loop"
+
+def gloo_threads() -> list[int]:
+    """Return the threads of this process in which gloo receives, as far as Linux tells."""
+    found = []
+    for thread in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # it has ended
+            if (thread / "comm").read_text(encoding="utf-8").strip() == "gloo_tcp_loop":
+                found.append(int(thread.name))
+    return found
 
 
 def let_gloo_wait() -> None:
-    """Let the threads in which gloo receives wait for a free processor; does nothing where there is no Linux.
+    """Let these threads take a processor that is free, but not displace another thread when a message arrives.
 
-    The first answer of a neighbour wakes such a thread while this one still holds the connection's lock in `send`. On
-    the processor of this one, it would take its place, and try the lock again and again for milliseconds.
+    A neighbour's first answer arrives while `send` still holds the lock of the connection. In the place of that thread,
+    gloo's would try the lock again and again, until the system takes the processor from it milliseconds later.
     """
-    with suppress(OSError, AttributeError):
-        for thread in Path("/proc/self/task").iterdir():
-            if (thread / "comm").read_text(encoding="utf-8").startswith(_NAME):
-                os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
+    for thread in gloo_threads():
+        with suppress(OSError):
+            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))

@@ -253,12 +253,13 @@ def inline(tmp_path_factory):
     return out
 
 
-def test_the_partitioner_makes_no_difference_to_the_result(kept_actors, tmp_path):
+def test_the_partitioner_and_shares_make_no_difference_to_the_result(kept_actors, tmp_path):
     ring = nx.empty_graph(9)
     nx.add_cycle(ring, (np.arange(9) * 4 % 9).tolist())  # neighbours are far apart
     owners, found = {}, {}
-    for name in ("auto", "none"):
+    for name, shares in ("auto", [4, 3, 2]), ("none", None):
         runtime = BASE["runtime"] | {"name": "ray", "actors": 3, "cpus_per_actor": 0.5, "partitioner": name}
+        runtime["shares"] = shares
         one = BASE | {"strategy": "diffusion", "topology": {"name": ring}, "replicas": 1, "steps": 100}
         (setup,) = (setups := prepare(Experiment(one | {"runtime": runtime}), tmp_path / name)).values()
         owners[name] = setup.placement(range(3)).owner
