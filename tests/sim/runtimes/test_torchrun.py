@@ -131,6 +131,7 @@ def script():
 
     def endless(*_, **__):
         """An evaluation that has no end, in which one of the ranks is interrupted."""
+        print("it has begun", flush=True)
         if rank == "1":
             os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + 900
@@ -139,7 +140,9 @@ def script():
             time.sleep(0.01)
         raise AssertionError("nobody has said that it is to stop")
 
-    worker.evaluate_with_gradient = endless if rank == "1" else worker.evaluate_with_gradient
+    if rank == "1":  # which is on another machine, as far as it knows
+        worker.evaluate_with_gradient = endless
+        Path.is_dir = lambda path, is_dir=Path.is_dir: path.name != "logs" and is_dir(path)
     try:
         share("stopped-within", ONE | {"runtime": runtime}, threading.Event(), evaluate=endless)
     except Interrupted:
@@ -221,6 +224,8 @@ def test_all_ranks_are_told_the_same(launched):
     assert said[0]["states"] == {"centralized": "done", "diffusion-atc": "done"} and said[0]["rows"] == 2
     assert said[0]["interrupted"] and said[0]["interrupted within"] and not said[0]["initialized"]
     within = load_run(launched / "stopped-within" / "diffusion-atc")
+    lines = (within.path / "logs" / "worker-1.log").read_text().splitlines()
+    assert lines[0].startswith("--- worker 1: process ") and "it has begun" in lines
     assert within.status["state"] == "interrupted" and within.status["step"] == 0 and not within.metrics
     assert load_checkpoint(within.path / "checkpoint" / "state.safetensors")["looked"] is False
     assert said[0]["mistake"] == (
