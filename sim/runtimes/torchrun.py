@@ -24,9 +24,9 @@ from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
-from basinet.sim.runtimes.ranks import RankLostError, Ranks
+from basinet.sim.runtimes.ranks import Ranks
 from basinet.sim.runtimes.runtime import Runtime, Seat, memory_of, runtime_of
-from basinet.sim.runtimes.team import TIMEOUT, Analysis, Team
+from basinet.sim.runtimes.team import TIMEOUT, Analysis, RankLostError, Team
 from basinet.sim.runtimes.worker_log import WorkerLog, keep_collected
 from basinet.sim.runtimes.world import is_task, num_ranks, started
 from basinet.sim.setup.setup import Setup

@@ -27,7 +27,8 @@ from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.folder import load_run, load_runs
 from basinet.sim.run.interruptions import go_on
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from basinet.sim.runtimes.ranks import RankLostError, Ranks
+from basinet.sim.runtimes.ranks import Ranks
+from basinet.sim.runtimes.team import RankLostError
 from basinet.sim.runtimes.torchrun import together
 from tests.processes import Processes
 
@@ -318,6 +319,7 @@ def test_the_death_of_a_rank_ends_all(tmp_path, processes, monkeypatch):
     statuses, said = processes.end()
     assert statuses == [1, -signal.SIGKILL]
     assert "diffusion-atc failed: " in said[0][1] and load_run(run).status["state"] == "failed"
+    assert load_run(run).status["goes_on"] is True
 
 
 @pytest.mark.slow
@@ -358,13 +360,13 @@ def test_errors_of_the_leader_come_as_they_are(monkeypatch):
         monkeypatch.setenv(name, str(value))
 
     class Performer:
-        left = 0
+        left = noted = 0
 
         def divide(self, a, b):
             return a / b
 
         def leave(self):
-            self.left += 1
+            self.left, self.noted = self.left + 1, ranks.store.add("failures", 0)
 
     ranks, performer = Ranks(), Performer()
     assert ranks.call(performer, "divide", 1, 2) == [0.5]
@@ -373,6 +375,6 @@ def test_errors_of_the_leader_come_as_they_are(monkeypatch):
     assert ranks.call(performer, "divide", 3, 2) == [1.5]
     with pytest.raises(ZeroDivisionError):
         ranks.call(performer, "divide", 1, 0)
-    assert performer.left == 1
+    assert performer.left == performer.noted == 1, "who fails first has left word before the others notice"
     with pytest.raises(RankLostError, match="division by zero"):
         ranks.call(performer, "divide", 1, 2)
