@@ -21,6 +21,8 @@ _ECHO_SECONDS = 10.0
 def answering(answer: Callable[[int], None]) -> Iterator[None]:
     """Handle interruptions within this context; an ignored hang-up, as set by `nohup`, stays ignored.
 
+    What is ignored by the end of the context stays so, too.
+
     Args:
         answer: Called with the signal number. Handlers are only set in the main thread; elsewhere, this does nothing.
 
@@ -39,7 +41,8 @@ def answering(answer: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager

@@ -367,6 +367,7 @@ class Progress:
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }
         self.usage.write(step, self.team.usage())
+        self.team.collect_logs()
         self.folder.write_status(**status)  # the last that is written: no partial file is left of a finished run
         self.told_at = time.monotonic()
         return state

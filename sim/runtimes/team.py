@@ -15,7 +15,7 @@ from basinet.sim.run.interruptions import WorkStopped
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["TIMEOUT", "Analysis", "Stopped", "Team", "WorkerLost"]
+__all__ = ["TIMEOUT", "Analysis", "RankLostError", "Stopped", "Team", "WorkerLost"]
 
 Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
 """Measures a replica from the state of its rows: called with the setup, the state, the replica's number, the worker's
@@ -34,6 +34,10 @@ class Stopped(Exception):
 
 class WorkerLost(Exception):
     """A worker has died, through no mistake in the run; the message says which, and why as far as is known."""
+
+
+class RankLostError(RuntimeError):
+    """A rank has died or cannot be reached, so that the others cannot continue together, but begin again."""
 
 
 class Team(ABC):
@@ -64,6 +68,9 @@ class Team(ABC):
         Args:
             folder: The folder of the logs.
         """
+
+    def collect_logs(self) -> None:  # noqa: B027
+        """Fetch what workers have printed on machines from which the folder of the logs is not seen."""
 
     def advance(self, until: int) -> None:
         """Advance every worker to a step.

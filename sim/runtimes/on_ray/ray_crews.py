@@ -77,10 +77,14 @@ class _Actor:
         self.worker = Worker(setup, placement, engine)
         return self.worker.block.oracle.engine.name
 
-    def log_to(self, folder: Path, rank: int) -> str:
-        """Write what this process prints into a file; return the machine's name if the folder is not seen from it."""
+    def log_to(self, folder: Path, rank: int) -> bool:
+        """Write what this process prints into a file; return whether that has to be collected."""
         self.log = WorkerLog(folder, rank)
-        return self.log.unseen
+        return self.log.is_far
+
+    def collected(self) -> str:
+        """Return what has been printed since the last call, if it has to be collected."""
+        return "" if self.log is None else self.log.collected()
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,10 +17,12 @@ import torch
 import yaml
 
 from basinet.launch.cli import main
+from basinet.sim.evaluation.metric import Metric
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run, load_runs
+from basinet.sim.run.interruptions import go_on
 from basinet.sim.run.listeners import Feeds, Listeners
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
@@ -475,3 +478,43 @@ def test_an_interruption_does_not_wait_for_the_analysis_of_actors(kept_actors, t
     with pytest.raises(Interrupted):
         simulate(prepare(experiment, tmp_path), tmp_path, Stopping(), stop, endless)
     assert load_run(tmp_path / "diffusion-atc").status["state"] == "done"
+
+
+def test_an_interruption_ends_an_evaluation_of_actors_with_a_checkpoint(kept_actors, tmp_path):
+    stop, begun = threading.Event(), tmp_path / "begun"
+
+    class Endless(Metric):
+        """It has no end at actors."""
+
+        def reset(self):
+            pass
+
+        def update(self, outputs, batch, task):
+            import ray
+
+            if not (ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None):
+                return  # the trial
+            begun.touch()
+            deadline = time.monotonic() + HANGS
+            while time.monotonic() < deadline:
+                go_on()
+                time.sleep(0.01)
+            raise AssertionError("nobody has said that it is to stop")
+
+        def compute(self):
+            return 0.0
+
+    def interrupt():
+        while not begun.exists():
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    keys = {"strategy": "diffusion", "steps": 1, "evaluate_every": 1, "replicas": 2, "metrics": [Endless]}
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.5}
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted):
+        simulate(prepare(Experiment(BASE | keys | {"runtime": runtime}), out), out, Silent(), stop)
+    run = load_run(out / "diffusion-atc")
+    assert run.status["state"] == "interrupted" and run.status["step"] == 0 and not run.metrics
+    assert load_checkpoint(run.path / "checkpoint" / "state.safetensors")["looked"] is False

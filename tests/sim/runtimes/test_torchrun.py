@@ -26,7 +26,8 @@ from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.folder import load_run, load_runs
 from basinet.sim.run.interruptions import go_on
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from basinet.sim.runtimes.ranks import RankLostError, Ranks
+from basinet.sim.runtimes.ranks import Ranks
+from basinet.sim.runtimes.team import RankLostError
 from basinet.sim.runtimes.torchrun import together
 from tests.processes import Processes, free_port
 
@@ -130,6 +131,7 @@ def script():
 
     def endless(*_, **__):
         """An evaluation that has no end, in which one of the ranks is interrupted."""
+        print("it has begun", flush=True)
         if rank == "1":
             os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + 900
@@ -138,7 +140,9 @@ def script():
             time.sleep(0.01)
         raise AssertionError("nobody has said that it is to stop")
 
-    worker.evaluate_with_gradient = endless if rank == "1" else worker.evaluate_with_gradient
+    if rank == "1":  # which is on another machine, as far as it knows
+        worker.evaluate_with_gradient = endless
+        Path.is_dir = lambda path, is_dir=Path.is_dir: path.name != "logs" and is_dir(path)
     try:
         share("stopped-within", ONE | {"runtime": runtime}, threading.Event(), evaluate=endless)
     except Interrupted:
@@ -217,6 +221,8 @@ def test_all_ranks_are_told_the_same(launched):
     assert said[0]["states"] == {"centralized": "done", "diffusion-atc": "done"} and said[0]["rows"] == 2
     assert said[0]["interrupted"] and said[0]["interrupted within"] and not said[0]["initialized"]
     within = load_run(launched / "stopped-within" / "diffusion-atc")
+    lines = (within.path / "logs" / "worker-1.log").read_text().splitlines()
+    assert lines[0].startswith("--- worker 1: process ") and "it has begun" in lines
     assert within.status["state"] == "interrupted" and within.status["step"] == 0 and not within.metrics
     assert load_checkpoint(within.path / "checkpoint" / "state.safetensors")["looked"] is False
     assert said[0]["mistake"] == (
@@ -309,6 +315,7 @@ def test_the_death_of_a_rank_ends_all(tmp_path, processes, monkeypatch):
     statuses, said = processes.end()
     assert statuses == [1, -signal.SIGKILL]
     assert "diffusion-atc failed: " in said[0][1] and load_run(run).status["state"] == "failed"
+    assert load_run(run).status["goes_on"] is True
 
 
 @pytest.mark.slow
@@ -346,13 +353,13 @@ def test_errors_of_the_leader_come_as_they_are(monkeypatch):
         monkeypatch.setenv(name, str(value))
 
     class Performer:
-        left = 0
+        left = noted = 0
 
         def divide(self, a, b):
             return a / b
 
         def leave(self):
-            self.left += 1
+            self.left, self.noted = self.left + 1, ranks.store.add("failures", 0)
 
     ranks, performer = Ranks(), Performer()
     assert ranks.call(performer, "divide", 1, 2) == [0.5]
@@ -361,6 +368,6 @@ def test_errors_of_the_leader_come_as_they_are(monkeypatch):
     assert ranks.call(performer, "divide", 3, 2) == [1.5]
     with pytest.raises(ZeroDivisionError):
         ranks.call(performer, "divide", 1, 0)
-    assert performer.left == 1
+    assert performer.left == performer.noted == 1, "who fails first has left word before the others notice"
     with pytest.raises(RankLostError, match="division by zero"):
         ranks.call(performer, "divide", 1, 2)
