@@ -180,7 +180,7 @@ class Worker:
                     "replica": replica,
                     **self._epoch(replica),
                     **({} if ends is None else {"simulated_time": float(ends[replica])}),
-                    "communicated_bytes": block.channel.bytes_sent,
+                    "communicated_bytes": block.channel.bytes_sent + int(block.channel.bytes_beside[replica]),
                     **metrics,
                     **{name: float(distance[replica]) for name, distance in distances.items()},
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),

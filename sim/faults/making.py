@@ -9,7 +9,8 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.algorithms.strategies.strategy import require_symmetric
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
-from basinet.sim.faults.fault import Fault, LinkFault
+from basinet.sim.faults.fault import AgentFault, Fault, LinkFault
+from basinet.sim.faults.outages import Outages
 
 __all__ = ["make_faults"]
 
@@ -37,6 +38,15 @@ def make_faults(config: Config, strategy: Any, sequence: Sequence[csr_array]) ->
         if problem is not None:
             raise ExperimentError(f"faults: {component.name} {problem[0]}, but {config.strategy.name} {problem[1]}")
         faults.append(fault)
+    try:
+        Outages(faults, {}, agents=sequence[0].shape[0], replicas=config.replicas, seed=config.seed)
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"faults: {error}") from None
+    if config.bytes is not None and any(isinstance(fault, AgentFault) for fault in faults):
+        raise ExperimentError(
+            "bytes: agents that are absent send nothing, so that the step is not known at which these are sent; give"
+            " steps, epochs or samples"
+        )
     return tuple(faults)
 
 
@@ -46,8 +56,16 @@ def _problem(fault: Fault, traits: StrategyTraits, sequence: Sequence[csr_array]
         return "disturbs messages between neighbours", "averages over all agents"
     if traits.tolerates == "none":
         return "disturbs messages", "loses its way for good when one does not arrive"
-    if isinstance(fault, LinkFault) and traits.tolerates == "symmetric":
-        if not fault.symmetric:
+    if (
+        isinstance(fault, AgentFault)
+        and fault.rejoin != "own"
+        and (traits.tolerates, traits.weights) != ("any", "rows")
+    ):
+        return "gives agents that return other parameters", "needs rejoin: own to keep the agents' sum"
+    if isinstance(fault, LinkFault) and traits.weights != "rows" and len(sequence) > 1:
+        return "loses messages", "then needs the same graph at every step, to send again what was lost"
+    if traits.tolerates == "symmetric":
+        if isinstance(fault, LinkFault) and not fault.symmetric:
             return "loses messages of which their senders do not know", "needs symmetric: true to keep the agents' sum"
         try:
             for weights in sequence:

@@ -152,11 +152,10 @@ class Mixer:
         sums, diagonal = self._sums[p.row_agents], self._diagonal[p.row_agents]
         if outage is not None:
             value[outage.lost.ravel()] = 0
-            missing = outage.missing[p.row_replicas, p.row_agents]
-            if outage.keeps:
-                diagonal = diagonal + missing
-            elif self.differences:
-                sums = sums - missing
+            missing, added = (weights[p.row_replicas, p.row_agents] for weights in (outage.missing, outage.added))
+            diagonal = diagonal + added
+            if self.differences:
+                sums = sums + (added - missing)
         mine, inside = p.owner[row] == p.rank, p.owner[column] == p.rank
 
         def part(chosen: np.ndarray, places: np.ndarray, size: int) -> csr_array:
@@ -188,11 +187,10 @@ class Mixer:
         replicas, edges = outage.lost[here].nonzero()
         dense = self.dense.repeat(len(here), 1, 1)
         dense[replicas, entries.row[edges], entries.col[edges]] = 0
-        missing = torch.from_numpy(outage.missing[here]).to(self._like)
-        if outage.keeps:
-            dense[:, agents, agents] += missing
-        else:
-            found.row_sums = torch.from_numpy(self._sums).to(self._like)[:, None] - missing[:, :, None]
+        dense[:, agents, agents] += torch.from_numpy(outage.added[here]).to(self._like)
+        if outage.added is not outage.missing:
+            sums = self._sums + outage.added[here] - outage.missing[here]
+            found.row_sums = torch.from_numpy(sums[:, :, None]).to(self._like)
         found.dense = dense
         return found
 

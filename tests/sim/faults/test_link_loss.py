@@ -132,7 +132,7 @@ def test_every_strategy_declares_what_it_tolerates():
         *("beer", "choco", "dcd", "lead", "powergossip", "relay")
     }
     assert {name for name, level in found.items() if level == "symmetric"} == {
-        *("d2", "exact_diffusion", "extra", "gradient_tracking", "gt_hsgd", "gt_sarah", "k_gt", "nids", "push_pull")
+        *("d2", "exact_diffusion", "extra", "gradient_tracking", "gt_hsgd", "gt_sarah", "k_gt", "nids")
     }
 
 
