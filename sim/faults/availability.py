@@ -19,8 +19,8 @@ class Availability(AgentFault):
 
     Args:
         rejoin: What an agent that returns goes on from: its own parameters, or the weighted mean of its "neighbors"'.
-        path: The file: .csv (numbers separated by commas), .npy or .npz. A row says of each agent, in the graph's order,
-            whether it takes part in a step: 1 or 0.
+        path: The file: .csv (numbers separated by commas), .npy or .npz. A row says of each agent, in the graph's
+            order, whether it takes part in a step: 1 or 0.
     """
 
     path: str

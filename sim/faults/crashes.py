@@ -24,12 +24,12 @@ class Crashes(AgentFault):
     Args:
         rejoin: What an agent that returns goes on from: its own parameters, or the weighted mean of its "neighbors"'.
         probability: p, in [0, 1].
-        spell: Mean number of steps for which an agent is absent, at least 1 / (1 − p), which is without memory; None for
-            ever.
+        spell: Mean number of steps for which an agent is absent, at least 1 / (1 − p), which is without memory,
+            and at most 10,000; None for ever.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
-    spell: Annotated[float, Field(ge=1)] | None = None
+    spell: Annotated[float, Field(ge=1, le=1e4)] | None = None
 
     def __post_init__(self) -> None:
         if self.spell is not None and self.probability + 1 / self.spell > 1 + 1e-12:

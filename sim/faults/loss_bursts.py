@@ -18,14 +18,15 @@ __all__ = ["LossBursts"]
 class LossBursts(LinkFault):
     """Each link is good or bad for a while, and fails with a probability e where it is bad (Gilbert–Elliott).
 
-    A good link becomes bad with a probability p, a bad one good with r. The share of lost messages is e p / (p + r), and
-    the mean number of them in a row 1 / (1 − (1 − r) e), from which p and r are found here. Links are in the stationary
-    state from the first step on.
+    A good link becomes bad with a probability p, a bad one good with r. The share of lost messages is e p / (p + r),
+    and the mean number of them in a row 1 / (1 − (1 − r) e), from which p and r are found here. Links are in the
+    stationary state from the first step on.
 
     Args:
         symmetric: Whether a link fails in both directions at once, so that both of its agents know.
         loss: Share of the steps in which a link fails.
-        burst: Mean number of steps in a row in which it does, at least 1 / (1 − loss), which is without memory.
+        burst: Mean number of steps in a row in which it does, at least 1 / (1 − loss), which is without memory,
+            and at most 10,000.
         within: e, in (0, 1].
 
     References:
@@ -34,7 +35,7 @@ class LossBursts(LinkFault):
     """
 
     loss: Annotated[float, Field(ge=0, lt=1)]
-    burst: Annotated[float, Field(ge=1)]
+    burst: Annotated[float, Field(ge=1, le=1e4)]
     within: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class LossBursts(LinkFault):
 
     @property
     def _anew(self) -> float:
-        """p + r: r from the mean burst, p from the share of bad steps."""
+        """The sum p + r: r from the mean burst, p from the share of bad steps."""
         recovery = 1 - (1 - 1 / self.burst) / self.within
         return recovery / (1 - self.loss / self.within)
 

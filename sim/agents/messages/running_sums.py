@@ -12,9 +12,9 @@ __all__ = ["RunningSums"]
 class RunningSums:
     """What has been sent and has not arrived yet, for weights that sum to one over what an agent sends.
 
-    An agent sends the sum of all rows that it has sent along an edge so far, and its neighbour takes the difference from
-    the last sum that it got: what a lost message carried arrives with the next one, and the sum over all agents and edges
-    is kept. The difference, which does not grow as the sums do, is what is computed here.
+    An agent sends the sum of all rows that it has sent along an edge so far, and its neighbour takes the difference
+    from the last sum that it got: what a lost message carried arrives with the next one, and the sum over all agents
+    and edges is kept. The difference, which does not grow as the sums do, is what is computed here.
 
     Attributes:
         late: Rows that have not arrived, by message of a step: sums [N, D, w], where they will be received.

@@ -32,7 +32,7 @@ class Away(AgentFault):
 
 @pytest.mark.parametrize("topology", ["ring", "complete"])
 def test_an_agent_that_is_never_there_is_as_if_it_did_not_exist(topology, make_setup):
-    """The others compute what they do on the graph without it, where its weight is their own; the centroid is theirs."""
+    """The others compute what they do on the graph without it, with its weight; the centroid is theirs."""
     keys = POINT | MIXED | {"topology": {"name": topology, "agents": K}}
     faulty = make_setup(**keys, faults=Away(), trial=False)
     plain = make_setup(**keys, trial=False)
@@ -147,6 +147,19 @@ def test_mistakes_are_one_sentence(keys, sentence, make_setup):
     given = POINT | {"faults": {"name": "crashes", "probability": 0.1}, "trial": False} | keys
     with pytest.raises(ExperimentError, match=sentence):
         make_setup(**given)
+
+
+def test_absent_agents_take_no_time(make_setup):
+    """While an agent is away that takes 40 ms instead of 10, steps are shorter; it returns with a step of the others."""
+    keys = POINT | {"replicas": 1, "network": {"name": "uniform", "latency": "5 ms"}}
+    compute = {"name": "constant", "mean": "10 ms", "factors": [1, 1, 1, 1, 4]}
+    setup = make_setup(**keys, compute=compute, faults=Away(first=2, last=6), trial=False)
+    worker, times = Worker(setup, Placement.split(1, K), "stacked"), []
+    for step in range(1, 9):
+        worker.advance(step)
+        times.append(round(1e3 * worker.measure()[0][0]["simulated_time"]))
+    # Its neighbours, which are last, get its message 5 ms after it; they send at 140 ms when it is away last.
+    assert times == [45, 85, 100, 115, 130, 145, 140 + 45, 180 + 45]
 
 
 def test_all_agents_may_be_absent(make_block):
