@@ -150,7 +150,7 @@ def test_mistakes_are_one_sentence(keys, sentence, make_setup):
 
 
 def test_absent_agents_take_no_time(make_setup):
-    """While an agent is away that takes 40 ms instead of 10, steps are shorter; it returns with a step of the others."""
+    """While an agent is away that takes 40 ms instead of 10, steps are shorter; it returns with the others' step."""
     keys = POINT | {"replicas": 1, "network": {"name": "uniform", "latency": "5 ms"}}
     compute = {"name": "constant", "mean": "10 ms", "factors": [1, 1, 1, 1, 4]}
     setup = make_setup(**keys, compute=compute, faults=Away(first=2, last=6), trial=False)
