@@ -38,6 +38,8 @@ class TwoStates:
         Returns:
             bool [...].
         """
+        if self._known is not None and self._known[0] == step:
+            return self._known[1]
         if self._known is None or self._known[0] != step - 1:
             before = torch.zeros_like(self._keys, dtype=torch.bool).flatten()
             left, keys, n = torch.arange(len(before)), self._keys.flatten(), step - 1

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms.strategies import Strategy
+from basinet.sim.agents.attendance import Attendance
 from basinet.sim.agents.averages import Averages
 from basinet.sim.agents.channel import Channel
 from basinet.sim.agents.escape import EscapeWatch
@@ -49,6 +50,7 @@ class Block:
         state: Parameters, gradients and buffers.
         oracle: Computes the agents' gradients.
         channel: Carries all messages between the agents.
+        attendance: Which agents take part in each step.
         escape: Records which replicas have escaped; None if not asked for.
         averages: The averages of the parameters over the steps; None if not asked for.
         evaluations: Values of each metric at the evaluations so far, if the schedule needs them: means over the
@@ -73,6 +75,7 @@ class Block:
         self.optimizer = setup.local_optimizer(self.state, setup.optimizer_keys(*placement.index(device)))
         self.oracle = Oracle(setup, placement, self.template, self.task, self.state, self.optimizer, engine, threads)
         self.channel = Channel(setup, placement, self.state, self.optimizer, self.oracle.threads)
+        self.attendance = Attendance(setup, placement, self.channel)
         self.strategy = setup.strategy()
         self._strategy_settings = _fingerprint(self.strategy)
         # Mixed rows are written over the gradients once these are used up, otherwise into a tensor of their own.
@@ -117,6 +120,8 @@ class Block:
         if self.oracle.scaling is not None:
             sound = ~self.oracle.scaling.overflowed
             active = sound if active is None else active & sound
+        if (present := self.attendance.present) is not None:
+            active = present if active is None else active & present
         self.optimizer.step(gradients, self._rate(), active)
         self._gradients_used_up |= gradients is self.state.gradients
 
@@ -180,7 +185,8 @@ class Block:
             until: The step to stop at.
         """
         while self.step < until:
-            self.strategy.step(self)
+            with self.attendance.of_step(self):
+                self.strategy.step(self)
             if self.oracle.scaling is not None:
                 self.oracle.scaling.update()
             if self.averages is not None:
@@ -222,10 +228,11 @@ class Block:
         """
         optimizer, oracle = self.optimizer.state_dict(), self.oracle.state_dict()
         averages = {} if self.averages is None or self.averages.mean is None else {"averages": self.averages.mean}
-        weights = self.setup.honest_weights[self.placement.row_replicas, self.placement.row_agents]
+        weights = self.attendance.weights[self.placement.row_replicas, self.placement.row_agents]
         return {
             "step": self.step,
             "bytes_sent": self.channel.bytes_sent,
+            "bytes_beside": self.channel.bytes_beside.tolist(),
             "messages": self.channel.messages.tolist(),
             "engine": self.oracle.engine.name,
             "layout": self._layout,
@@ -239,6 +246,7 @@ class Block:
                 "centroid_weights": torch.from_numpy(weights),
                 "buffers": self.state.buffers,
                 "memory": self.memory,
+                "late": self.channel.running_sums.late,
                 "optimizer": optimizer["rows"],
                 **oracle["rows"],
                 **averages,
@@ -253,12 +261,16 @@ class Block:
         """
         self.step = state["step"]
         self.channel.bytes_sent = state["bytes_sent"]
-        self.channel.messages[:] = state.get("messages", 0)  # not in checkpoints of an earlier version
+        self.channel.bytes_beside[:] = state.get("bytes_beside", 0)  # not in checkpoints of an earlier version
+        self.channel.messages[:] = state.get("messages", 0)
+        self.attendance.weigh(max(0, self.step - 1))
         rows = state["rows"]
         self.x.copy_(rows["parameters"])
         for name, buffer in self.state.buffers.items():
             buffer.copy_(rows["buffers"][name])
         self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
+        late = rows.get("late", {})
+        self.channel.running_sums.late = {name: value.to(self.x.device, copy=True) for name, value in late.items()}
         self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
         self.oracle.load_state_dict(state)
         known = state.get("evaluations", {})  # not in checkpoints of an earlier version

@@ -195,7 +195,7 @@ class Worker:
                     "replica": replica,
                     **self._epoch(replica),
                     **({} if moments is None else moments[replica]),
-                    "communicated_bytes": block.channel.bytes_sent,
+                    "communicated_bytes": block.channel.bytes_sent + int(block.channel.bytes_beside[replica]),
                     **of_replicas[replica],
                     **{name: float(distance[replica]) for name, distance in distances.items()},
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),

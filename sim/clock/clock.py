@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
 from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.faults.outages import Outages
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
@@ -73,6 +74,8 @@ class Clock:
             for no time.
         collective: What a collective takes in nanoseconds, given the bytes of a row; None for no time.
         overlap: Whether agents compute while they send and wait.
+        absent: Which agents are absent in a step, given its number, bool [R, K] or None: they neither compute nor send
+            or hear anything.
         agents: K.
         replicas: R.
 
@@ -94,11 +97,14 @@ class Clock:
         compute: Callable[[int], np.ndarray] | None = None,
         collective: Callable[[int], int] | None = None,
         overlap: bool = True,
+        absent: Callable[[int], np.ndarray | None] = lambda step: None,
     ) -> None:
         self._flow = flow
         self._network = network
         self._compute = compute
         self._overlap = overlap
+        self._absent = absent
+        self._away: np.ndarray | None = None
         events = {event for step in flow.first + flow.cycle for event in step.events}
         sums = {event.size for event in events if event.kind == "collective"}
         self._sums = {size: 0 if collective is None else collective(size) for size in sums}
@@ -168,6 +174,8 @@ class Clock:
 
     def _advance(self) -> None:
         flow = self._flow.at(self.step)
+        absent = self._absent(self.step)
+        self._away = None if absent is None else absent.T
         ends: list[_Moment] = []
         for event in flow.events:
             ready = self._ready(event.waits, ends)
@@ -196,6 +204,8 @@ class Clock:
         if share != 1:
             takes = np.rint(takes * share).astype(np.int64)
         start = np.maximum(ready.time, self._free)
+        if self._away is not None:
+            start, takes = np.where(self._away, self._free, start), np.where(self._away, 0, takes)
         self._exposed += np.minimum(start - self._free, ready.network)
         self._computed += takes
         self._free = start + takes
@@ -218,7 +228,7 @@ class Clock:
                 self._delays[kind, phase, size] = delays.latency, delays.transfer
             latency, transfer = self._delays[kind, phase, size]
             busy = self._busy
-        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer)
+        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer, self._away)
         end = found.end
         if not self._overlap:
             end = end.copy()
@@ -249,6 +259,7 @@ def clock_of(setup: Setup) -> Clock:
     if network is not None and part is not None:
         asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
+    asked["absent"] = Outages(setup.faults, weights, **sizes, seed=config.seed).absent
     try:
         return Clock(setup.flow, weights, **sizes, **asked)
     except ExperimentError:

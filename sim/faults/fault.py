@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from basinet.topologies.registry import Registry
 
-__all__ = ["FAULTS", "Fault", "LinkFault", "States"]
+__all__ = ["FAULTS", "AgentFault", "Fault", "LinkFault", "States"]
 
 States = Callable[[int], Tensor]
 """Function of the step, from 0, to what is out of order: a bool tensor. It does not depend on earlier calls."""
@@ -37,6 +38,28 @@ class LinkFault(Fault, ABC):
 
         Returns:
             The function, whose results are [R, E].
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentFault(Fault, ABC):
+    """Agents that are absent for some steps: they neither compute, nor send or hear anything, and keep what they have.
+
+    Args:
+        rejoin: What an agent that returns goes on from: its own parameters, or the weighted mean of its "neighbors"'.
+    """
+
+    rejoin: Literal["own", "neighbors"] = "own"
+
+    @abstractmethod
+    def absences(self, keys: Tensor) -> States:
+        """Return a function from the step to which agents are absent.
+
+        Args:
+            keys: Keys of the agents, int64 [R, K].
+
+        Returns:
+            The function, whose results are [R, K].
         """
 
 

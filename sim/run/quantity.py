@@ -81,7 +81,7 @@ QUANTITIES: dict[str, Quantity] = {
     "consensus_distance": Quantity("consensus distance", "consensus distance", "mean squared", compared=False),
     "attackers_distance": Quantity("attackers distance"),
     "clipped_share": Quantity("share of clipped gradients", compared=False),
-    "lost_messages": Quantity("share of lost messages", compared=False),
+    "lost_messages": Quantity("share of lost messages", "lost messages", compared=False),
     "communicated_bytes": Quantity("communication", unit="bytes"),
     "simulated_time": Quantity("simulated time", unit="s"),
     "compute_share": Quantity("share of time spent computing", compared=False),

@@ -33,7 +33,7 @@ class PushPull:
         geometric convergence, IEEE Control Syst. Lett. 2 (2018), arXiv:1803.02503.
     """
 
-    traits: ClassVar[StrategyTraits] = StrategyTraits(weights="both", tolerates="symmetric")
+    traits: ClassVar[StrategyTraits] = StrategyTraits(weights="both")
     order: Literal["atc", "ab"] = "atc"
 
     def step(self, block: Block) -> None:

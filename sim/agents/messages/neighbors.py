@@ -91,16 +91,26 @@ class Neighbors:
             Neighbours of which an agent hears fewer.
         """
         found = copy(self)
-        p, like = self._placement, self.weights
-        lost = np.zeros((p.replicas, p.agents, self.size), dtype=bool)
-        lost[:, self._edges[0], self._edges[1]] = outage.lost
-        rows = p.row_replicas, p.row_agents
-        found._lost = torch.from_numpy(lost[rows]).to(like.device)
+        found._lost = self.in_slots(outage.lost)
         found.heard = self.heard & ~found._lost
         found.weights = self.weights.where(found.heard, 0)
-        if outage.keeps:
-            found.own = self.own + torch.from_numpy(outage.missing[rows]).to(like)
+        added = outage.added[self._placement.row_replicas, self._placement.row_agents]
+        found.own = self.own + torch.from_numpy(added).to(self.own)
         return found
+
+    def in_slots(self, chosen: np.ndarray) -> Tensor:
+        """Find the slots of some messages where they are received.
+
+        Args:
+            chosen: The messages, bool [R, E], by receivers, then senders.
+
+        Returns:
+            bool [N, D].
+        """
+        p = self._placement
+        slots = np.zeros((p.replicas, p.agents, self.size), dtype=bool)
+        slots[:, self._edges[0], self._edges[1]] = chosen
+        return torch.from_numpy(slots[p.row_replicas, p.row_agents]).to(self.heard.device)
 
     def exchange(self, messages: Tensor) -> Tensor:
         """Send each neighbour a row and receive one from each.

@@ -217,7 +217,7 @@ def _expand_lists(
 def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:
     """Find the keys with several values."""
     for key, value in description.items():
-        if key in _LISTS or (key == "task" and is_list_of_samples(value)):
+        if (key in _LISTS and not isinstance(value, Mapping)) or (key == "task" and is_list_of_samples(value)):
             continue
         if (values := choices(key, value)) is not None:
             yield [key], values

@@ -89,6 +89,13 @@ class First(LinkFault):
         return lambda step: lost
 
 
+class Unsure(LinkFault):
+    """Says how likely links fail, and not which."""
+
+    def failures(self, keys):
+        return lambda step: torch.zeros(keys.shape)
+
+
 @pytest.mark.parametrize("topology", ["complete", "ring"])
 def test_dense_and_sparse_products_and_neighbours_lose_the_same(topology, make_block):
     """One message, from agent 1 to agent 0, in each replica."""
@@ -106,6 +113,15 @@ def test_dense_and_sparse_products_and_neighbours_lose_the_same(topology, make_b
     assert block.exchange(told)[0, 0] == 0 and block.exchange(told)[1, 0] == 1
     ((_, heard),) = block.broadcast(torch.ones(2 * K, 3, dtype=torch.float64))
     assert not heard[0, 0].any() and heard[1, 0].all()
+
+
+def test_robust_rules_tolerate_no_more_than_half_of_what_they_hear(make_block):
+    faults = {"name": "link_loss", "probability": 0.7}
+    for rule in ("median", "trimmed_mean", "krum", "geometric_median", "self_centered_clipping", "ios"):
+        strategy = {"name": "robust", "rule": rule, "tolerated": 1}
+        block = make_block(**POINT, topology={"name": "complete", "agents": 6}, strategy=strategy, faults=faults)
+        block.advance(6)
+        assert block.x.isfinite().all() and block.x.abs().max() < 10, rule
 
 
 def test_tracking_stays_exact(make_block):
@@ -132,7 +148,7 @@ def test_every_strategy_declares_what_it_tolerates():
         *("beer", "choco", "dcd", "lead", "powergossip", "relay")
     }
     assert {name for name, level in found.items() if level == "symmetric"} == {
-        *("d2", "exact_diffusion", "extra", "gradient_tracking", "gt_hsgd", "gt_sarah", "k_gt", "nids", "push_pull")
+        *("d2", "exact_diffusion", "extra", "gradient_tracking", "gt_hsgd", "gt_sarah", "k_gt", "nids")
     }
 
 
@@ -147,6 +163,7 @@ def test_every_strategy_declares_what_it_tolerates():
         ),
         ({"faults": "link_loss"}, "^faults.probability: link_loss needs the setting 'probability'$"),
         ({"faults": {"name": "link_loss", "probability": 1.2}}, "^faults.probability: .*1.2"),
+        ({"faults": Unsure()}, "^faults: .*Unsure must return a bool tensor of the shape of its keys"),
         ({"faults": ["gremlins"]}, "^faults: there is no fault 'gremlins'"),
     ],
 )

@@ -45,6 +45,14 @@ CASES = {
         "optimizer_state": "mix",
         "faults": {"name": "link_loss", "probability": 0.3, "symmetric": False},
     },
+    "running sums": {
+        "strategy": "push_diging",
+        "topology": {"name": "exponential", "policy": "push"},
+        "faults": [
+            {"name": "bursts", "loss": 0.2, "burst": 3.0, "symmetric": False},
+            {"name": "crashes", "probability": 0.1, "spell": 2.0},
+        ],
+    },
     "personal": MLP | {"personal": ["*bias"], "buffers": "mix"},
     "centralized": MLP | {"strategy": "centralized"},
     "local": MLP | {"strategy": {"name": "local_sgd", "period": 3}, "buffers": "mix"},
