@@ -81,6 +81,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--replicas", type=int, metavar="N", help="use the first N replicas (default all)")
 
+    timing = command("time", "simulated times of runs on other networks, without training", table=True)
+    timing.add_argument("folder", type=Path, metavar="RUN", help="folder of a run or of an experiment")
+    timing.add_argument(
+        "words",
+        nargs="*",
+        metavar="key=value",
+        help="keys below network and compute, in place of the run's, such as network.bandwidth=1Gb/s,10Gb/s",
+    )
+    timing.add_argument("--target", metavar="metric=value", help="time to reach this value, too")
+    timing.add_argument(
+        "--write", type=Path, metavar="DIR", help="write finished runs with these times as an experiment to compare"
+    )
+
     compare = command(
         "compare", "compare finished runs: means, tests, effort to a target, relations, figures", table=True
     )

@@ -19,7 +19,10 @@ from basinet.topologies.networks import Network
 from basinet.topologies.timing.all_reduces import duration
 from basinet.topologies.timing.exchanges import exchange
 
-__all__ = ["Clock", "clock_of"]
+__all__ = ["TIMES", "Clock", "clock_of"]
+
+TIMES = ("simulated_time", "compute_share", "communication_share", "idle_share")
+"""What evaluations say of time."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +161,11 @@ class Clock:
         """Return what an evaluation after the last step says of time.
 
         Returns:
-            For each replica, "simulated_time" in seconds and, once time has passed, the shares, such as
-            "compute_share".
+            For each replica, `TIMES`: seconds, and shares once time has passed.
         """
-        columns = {"simulated_time": self._times.max(0) / 1e9}
-        columns |= {f"{name}_share": share for name, share in self.shares().items()}
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        return [{name: x for name, x in zip(columns, row, strict=True) if not math.isnan(x)} for row in rows]
+        columns = [self._times.max(0) / 1e9, *self.shares().values()]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [{name: x for name, x in zip(TIMES, row, strict=True) if not math.isnan(x)} for row in rows]
 
     def _advance(self) -> None:
         flow = self._flow.at(self.step)
@@ -245,12 +246,12 @@ def clock_of(setup: Setup) -> Clock:
         compute = None if law is None else ComputeTimes(law.make(), **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
-    asked: dict[str, Any] = {"network": network, "compute": compute}
+    asked: dict[str, Any] = {**sizes, "network": network, "compute": compute}
     if network is not None and part is not None:
         asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
     try:
-        return Clock(setup.flow, weights, **sizes, **asked)
+        return Clock(setup.flow, weights, **asked)
     except ExperimentError:
         raise
     except ValueError as error:
