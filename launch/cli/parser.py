@@ -93,6 +93,13 @@ def make_parser() -> argparse.ArgumentParser:
     timing.add_argument(
         "--write", type=Path, metavar="DIR", help="write finished runs with these times as an experiment to compare"
     )
+    timing.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="who computes, sends and waits when: a figure (.png, .pdf, .svg), or a trace for Perfetto (.json)",
+    )
+    timing.add_argument("--rounds", default="1:5", metavar="A:B", help="steps of the timeline, from 1 (default 1:5)")
 
     compare = command(
         "compare", "compare finished runs: means, tests, effort to a target, relations, figures", table=True

@@ -58,6 +58,14 @@ class Retimed:
         """The last step of a finished run; of another, the last that it is to take."""
         return int(self.run.status["step"]) if self.run.status["state"] in FINISHED else self.setup.num_steps
 
+    @property
+    def seats(self) -> tuple[list[str], list[int]]:
+        """Names of the agents, and the machine of each."""
+        network, agents = self.setup.network, self.setup.num_agents
+        if network is None:
+            return [str(agent) for agent in range(agents)], [0] * agents
+        return list(network.names), [0] * agents if network.hosts is None else network.hosts.tolist()
+
     @cached_property
     def moments(self) -> dict[int, list[dict[str, float]]]:
         """`TIMES` of the replicas at the evaluations, by step, and at the last one."""

@@ -81,6 +81,16 @@ def test_an_unfinished_run_is_timed_to_its_end(run):
     assert timed.final["simulated_time"].tolist() == pytest.approx([0.12] * 3)
 
 
+def test_timelines_are_figures_and_traces(run, tmp_path, capsys):
+    words = ["compute={name: constant, mean: 20 ms}", "--rounds", "2:3"]
+    for file in ("rounds.png", "rounds.json"):
+        printed(capsys, run.path, *words, "--timeline", tmp_path / file)
+    assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
+    events = json.loads((tmp_path / "rounds.json").read_text())["traceEvents"]
+    computed = [(e["ts"], e["dur"]) for e in events if e["ph"] == "X" and e["pid"] == 2 and e["tid"] == 6]
+    assert computed == [(20_000, 20_000), (40_000, 20_000)]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -88,6 +98,9 @@ def test_an_unfinished_run_is_timed_to_its_end(run):
         ([], "network: .* has neither network nor compute; give some"),
         (["compute.mean=20 ms"], "compute.name: a mapping needs the key 'name'"),
         (["compute=constant"], "compute.mean: constant needs the setting 'mean'"),
+        ([*WORDS, "--timeline", "x.json", "--rounds", "3:9"], "--rounds: got 3:9; allowed are steps from 1 to 6"),
+        ([*WORDS, "network.latency=1 ms,2 ms", "--timeline", "x.json"], "it is of one run, but there are 2 timings"),
+        ([*WORDS, "--timeline", "x.bmp"], "x.bmp"),
         ([*WORDS, "--target", "accuracy=3"], "--target: no run has measured accuracy"),
     ],
 )

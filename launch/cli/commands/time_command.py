@@ -1,8 +1,11 @@
 """`basinet time`: simulated times of finished runs on other networks, without training."""
 
 import argparse
+import json
 import math
+import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from basinet.analysis.compare.frame_reading import frame_of
@@ -10,7 +13,12 @@ from basinet.analysis.compare.targets import parse_target
 from basinet.analysis.statistics.replica_values import moments
 from basinet.launch.cli.output import DONE, say, write_json
 from basinet.launch.cli.printed_table import write_table
+from basinet.launch.exporting.chrome_trace import chrome_trace
 from basinet.launch.finished.retiming import Retimed, retimed, write_retimed
+from basinet.sim.clock.clock import clock_of
+from basinet.sim.clock.timeline import timeline
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.files import write_atomically
 from basinet.sim.run.folder import load_runs
 
 __all__ = ["execute"]
@@ -23,6 +31,8 @@ def execute(options: argparse.Namespace) -> int:
     runs = load_runs(options.folder)
     target = parse_target(options.target, frame_of(runs)) if options.target else None
     timings = [timed for run in runs for timed in retimed(run, options.words)]
+    if options.timeline is not None:
+        _draw(timings, options.timeline, options.rounds)
     rows = [_row(timed, target) for timed in timings]
     if options.json:
         write_json([_finite(row) for row in rows])
@@ -37,17 +47,44 @@ def execute(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _draw(timings: list[Retimed], file: Path, rounds: str) -> None:
+    """Write the timeline of a run."""
+    if len(timings) > 1:
+        raise ExperimentError(
+            f"--timeline: it is of one run, but there are {len(timings)} timings; give a run's folder"
+        )
+    found = re.fullmatch(r"(\d{1,12}):(\d{1,12})", rounds)
+    timed, (first, last) = timings[0], map(int, found.groups()) if found else (0, 0)
+    if not 1 <= first <= last <= timed.steps:
+        raise ExperimentError(f"--rounds: got {rounds}; allowed are steps from 1 to {timed.steps}, such as 1:5")
+    trace = file.suffix.lower() == ".json"
+    if not trace:
+        # The command imports matplotlib only if it draws.
+        from basinet.analysis.plots.compared.compared_figures import check_file, save_figure
+        from basinet.analysis.plots.network.timeline_chart import plot_timeline
+
+        check_file(file)
+    activities = timeline(clock_of(timed.setup), first, last)
+    if trace:
+        write_atomically(file, json.dumps(chrome_trace(activities, *timed.seats)) + "\n")
+    else:
+        figure = plot_timeline([one._asdict() for one in activities]).get_figure(root=True)
+        assert figure is not None
+        save_figure(figure, file)
+    say(f"timeline: {file}")
+
+
 def _row(timed: Retimed, target: tuple[str, float] | None) -> dict[str, Any]:
     final = timed.final
-    total, error, count = moments(final["simulated_time"].tolist())
+    total = float(final["simulated_time"].mean())
     row: dict[str, Any] = {
         "run": timed.run.name,
         **timed.given,
         "steps": timed.steps,
-        "replicas": count,
+        "replicas": len(final["simulated_time"]),
         "seconds_per_step": total / timed.steps,
         "seconds": total,
-        "seconds_error": error,
+        "seconds_error": moments(final["simulated_time"].tolist())[1],
         **{f"{share}_share": float(final[f"{share}_share"].mean()) for share in _SHARES},
     }
     return row | ({"target": asdict(timed.until(*target))} if target else {})
