@@ -17,7 +17,7 @@ from basinet.topologies.networks import Network, nanoseconds
 
 __all__ = ["Advice", "Advised", "Changed", "advise"]
 
-_STEPS, _REPLICAS = 150, 16
+_STEPS, _REPLICAS = 120, 16
 """How many steps are simulated if compute times vary, and how often."""
 _CHANGES: Mapping[str, tuple[float, float, float]] = {
     "bandwidth ×½": (0.5, 1, 1),

@@ -45,9 +45,9 @@ class Problem:
         accuracy: The excess risk to reach, relative to that of the start.
     """
 
-    noise: float = 1.0
+    noise: float = 10.0
     heterogeneity: float = 1.0
-    accuracy: float = 0.01
+    accuracy: float = 0.001
 
 
 class Need(NamedTuple):

@@ -43,6 +43,8 @@ def question_of(options: argparse.Namespace) -> Question:
     for option, given in (("--agents", agents), ("--network", network), ("--model-size", held or recorded)):
         if not given:
             raise ExperimentError(f"{option}: a value is needed, or a run that has one (--run)")
+    if agents < 2:
+        raise ExperimentError(f"--agents: got {agents}; there must be at least 2 for graphs to differ")
     if held is not None and held < 1:
         raise ExperimentError(f"--model-size: got {options.model_size}; a model has at least one byte")
     compute = recorded.get("compute") if options.compute is None else component_of(options.compute, "compute")
