@@ -91,9 +91,10 @@ def rounds_to_accuracy(rule: Rule, matrices: Sequence[csr_array], problem: Probl
         variance, bias = _of_modes(rule, W, _RATES) if normal else _of_period(rule, dense, _RATES)
         parts = [weight * part for weight, part in ((problem.noise, variance), (problem.heterogeneity, bias)) if weight]
         steady = np.where(np.isfinite(variance), sum(parts, steady), np.inf)
+    room = np.maximum(0, problem.accuracy - steady - centroid)  # less than 1 - centroid
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = (problem.accuracy - steady - centroid) / (1 - centroid)
-        steps = np.where(left > 0, np.maximum(1, np.ceil(np.log(left) / (2 * np.log1p(-_RATES)) - 1e-9)), np.inf)
+        decay = np.log(room / (1 - centroid)) / (2 * np.log1p(-_RATES))
+    steps = np.where(room > 0, np.maximum(1, np.ceil(decay - 1e-9)), np.inf)
     best = int(np.argmin(steps))
     return Need(float(steps[best]), float(_RATES[best]))
 

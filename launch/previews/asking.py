@@ -40,8 +40,8 @@ def question_of(options: argparse.Namespace) -> Question:
     held = None if options.model_size is None else _read(size, "--model-size", options.model_size)
     agents = options.agents or recorded.get("topology", {}).get("agents")
     network = recorded.get("network") if options.network is None else network_of(options.network)
-    for option, given in (("--agents", agents), ("--network", network), ("--model-size", held or recorded)):
-        if not given:
+    for option, given in (("--agents", agents), ("--network", network), ("--model-size", held if held is not None else recorded or None)):
+        if given is None:
             raise ExperimentError(f"{option}: a value is needed, or a run that has one (--run)")
     if agents < 2:
         raise ExperimentError(f"--agents: got {agents}; there must be at least 2 for graphs to differ")

@@ -8,7 +8,7 @@ from typing import Any
 
 import networkx as nx
 
-from basinet.analysis.advice.advice import Advice, Advised, advise
+from basinet.analysis.advice.advice import Advice, Advised, Changed, advise, what_if
 from basinet.analysis.advice.question import CRITERIA, Criterion
 from basinet.launch.cli.output import DONE, say, write_json
 from basinet.launch.cli.printed_table import write_table
@@ -29,12 +29,13 @@ def execute(options: argparse.Namespace) -> int:
         raise ExperimentError(f"--plot: {options.plot} is not the name of a picture; allowed endings: {', '.join(_ENDINGS)}")
     question = question_of(options)
     advice = advise(question)
+    changed = what_if(question, advice)
     files = {} if options.write is None else _write_graphs(advice, options.write)
     if options.json:
-        write_json(_plain(advice, files))
+        write_json(_plain(advice, changed, files))
     else:
         write_table(*_choices(advice))
-        write_table(*_changes(advice))
+        write_table(*_changes(advice, changed))
         say(f"{question.network.agents} agents, {show_size(advice.size)}, ranked by time {_GOALS[advice.by]}")
     for name, reason in advice.left_out.items():
         say(f"without {name}: {reason}")
@@ -68,9 +69,9 @@ def _needed(one: Advised, goal: Criterion) -> str:
     return f"{_time(one.needs(goal))} ({steps:,.0f})" if math.isfinite(steps) else "never"
 
 
-def _changes(advice: Advice) -> tuple[list[str], list[list[str]]]:
+def _changes(advice: Advice, found: Mapping[str, Changed]) -> tuple[list[str], list[list[str]]]:
     rows = []
-    for what, changed in advice.changed.items():
+    for what, changed in found.items():
         best, *others = changed.needs
         order = f"then {', '.join(others[:2])}" if changed.changes else "as before"
         rows.append([what, best, _time(changed.needs[best]), order])
@@ -100,7 +101,9 @@ def _in_yaml(described: Mapping[str, Any]) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in words.items()) + "}"
 
 
-def _plain(advice: Advice, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _plain(
+    advice: Advice, found: Mapping[str, Changed], files: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return advice as plain values, times in seconds; None for what is infinite."""
     return {
         "ranked_by": advice.by,
@@ -112,7 +115,7 @@ def _plain(advice: Advice, files: Mapping[str, Mapping[str, Any]]) -> dict[str, 
                 "order_changes": changed.changes,
                 "seconds": {name: _seconds(needs) for name, needs in changed.needs.items()},
             }
-            for what, changed in advice.changed.items()
+            for what, changed in found.items()
         },
     }
 
