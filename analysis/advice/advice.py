@@ -119,15 +119,17 @@ def advise(question: Question) -> Advice:
     for maker, make in choices.makers(draws.means).items():
         try:
             one = make()
-            name = one.name or maker
-            twin = next((other for other, before in made.items() if one.same_graph(before)), None)
-            if twin is not None:
-                raise ValueError(f"it is the same graph as {twin}")
             time = round_time(one.choice, question.network, draws, overlap=question.overlap)
-            made[name] = one
-            known.append(Advised(name, one.choice, one.topology, one.neighbours, time, one.steps))
         except (ExperimentError, ValueError) as error:
             left_out[maker] = str(error)
+            continue
+        twin = next((other for other, before in made.items() if one.same_graph(before)), None)
+        if twin is None:
+            name = one.name or maker
+            made[name] = one
+            known.append(Advised(name, one.choice, one.topology, one.neighbours, time, one.steps))
+        else:
+            left_out[maker] = f"it is the same graph as {twin}"
     if not known:
         raise ExperimentError(f"network: no graph fits: {next(iter(left_out.values()))}")
     by: Criterion = question.by
@@ -171,6 +173,7 @@ def _draws(question: Question) -> ComputeDraws:
         times = np.stack([draw(step) for step in range(_STEPS)])
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
-    known = isinstance(law, DrawnLaw)
-    means = np.resize(law.factors, agents) * nanoseconds(law.mean) if known else times.mean(axis=(0, 1))
+    means = times.mean(axis=(0, 1))
+    if isinstance(law, DrawnLaw):
+        means = np.resize(law.factors, agents) * nanoseconds(law.mean)
     return ComputeDraws(times, np.rint(means).astype(np.int64))

@@ -1,8 +1,9 @@
 r"""How many steps a strategy needs on a graph to reach an accuracy, on a quadratic with the best learning rate.
 
 Agent k has J_k(w) = h/2 ‖w − w*‖² + b_kᵀ (w − w*) with Σ_k b_k = 0, drawn at random with the mean square ζ², and
-gradient noise of variance σ²; all agents start at the distance d from w*. With μ for the learning rate times h, ν = σ² /
-(h d)² and z = ζ² / (h d)², the mean excess risk of the agents after n steps, relative to that of the start, is at most
+gradient noise of variance σ²; all agents start at the distance d from w*. With μ for the learning rate times h, with
+ν = σ² / (h d)² and z = ζ² / (h d)², the mean excess risk of the agents after n steps, relative to that of the start, is
+at most
 
 $$
 e_n = (1 - μ)^{2 n} + \left(1 - (1 - μ)^{2 n}\right) \frac{μ ν}{K (2 - μ)} + ν V + z B, \qquad

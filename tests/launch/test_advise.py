@@ -12,6 +12,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 
+DIRECTED = ("fastest_ring", "exponential", "one_peer_exponential")
 GAIA = ["advise", "--agents", "11", "--model-size", "5620215B", "--network", "published,table=gaia"]
 
 
@@ -31,13 +32,13 @@ def test_advice_is_printed_written_and_drawn(capsys):
     assert ring["name"] == "fastest_ring" and ring["seconds_per_step"] == pytest.approx(0.1181 - 0.0254, abs=1e-4)
     assert sum(ring["parts"].values()) == pytest.approx(ring["seconds_per_step"]) and ring["bound"] == "latency"
     assert found["left_out"]["complete"] == "an agent has 10 neighbours" and "without complete: an agent" in shown.err
-    assert [*found["if"]["latency ×2"]["seconds"]][0] == "fastest_ring"
+    assert next(iter(found["if"]["latency ×2"]["seconds"])) == "fastest_ring"
     assert Path("advice.png").read_bytes().startswith(b"\x89PNG")
     for one in found["choices"]:
         if one["topology"] is not None:
             run = {"task": "quadratic", "strategy": "consensus", "steps": 1, "topology": one["topology"]}
             setup = build_setup(Config.parse(run), trial=False)  # graphs as they are named can be trained on
-            assert setup.num_agents == 11 and setup.graph.is_directed() == (one["name"] in ("fastest_ring", "exponential", "one_peer_exponential"))  # fmt: skip
+            assert setup.num_agents == 11 and setup.graph.is_directed() == (one["name"] in DIRECTED)
     line = next(text for text in shown.err.splitlines() if text.startswith("fastest_ring: topology: "))
     assert yaml.safe_load(line.removeprefix("fastest_ring: topology: ")) == ring["topology"]
 
@@ -62,24 +63,27 @@ def test_a_run_says_what_is_not_given(capsys):
     assert "2.2 ms" in ring and "latency 91%" in ring  # twice 1 ms and 100 bytes at 1 MB/s
 
 
+THREE = ["--agents", "3", "--model-size", "1MB", "--network"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--agents", "3"], "--network: a value is needed, or a run that has one (--run)"),
         (["--network", "uniform", "--model-size", "1MB"], "--agents: a value is needed"),
         (["--agents", "3", "--network", "uniform"], "--model-size: a value is needed"),
-        (["--agents", "1", "--network", "uniform", "--model-size", "1MB"], "--agents: got 1; there must be at least 2"),
-        (["--agents", "3", "--network", "uniform", "--model-size", "0 B"], "--model-size: got 0 B; a model has at least"),
-        (["--agents", "3", "--network", "uniform", "--model-size", "100"], "--model-size: got '100'; a size"),
-        (["--agents", "3", "--network", "uniform,latency=3", "--model-size", "1MB"], "network: uniform: got 3"),
-        (["--agents", "3", "--network", "edges", "--model-size", "1MB"], "network: edges describes the links of one graph"),
-        (["--agents", "3", "--network", "uniform,all_reduce=tree", "--model-size", "1MB"], "network.all_reduce: it cannot"),
-        (["--agents", "3", "--network", "latency=3 ms", "--model-size", "1MB"], "network: got latency=3 ms; a name is needed"),
-        (["--agents", "3", "--network", "none.csv", "--model-size", "1MB"], "network: path is 'none.csv', which cannot be"),
-        (["--agents", "3", "--network", "uniform", "--model-size", "1MB", "--plot", "a.txt"], "--plot: a.txt is not the name"),
-        (["--agents", "3", "--network", "uniform", "--model-size", "1MB", "--strategy", "isolated"], "strategy: isolated sends"),
+        ([*THREE, "uniform", "--agents", "1"], "--agents: got 1; there must be at least 2"),
+        ([*THREE, "uniform", "--model-size", "0 B"], "--model-size: got 0 B; a model has at least"),
+        ([*THREE, "uniform", "--model-size", "100"], "--model-size: got '100'; a size"),
+        ([*THREE, "uniform,latency=3"], "network: uniform: got 3"),
+        ([*THREE, "edges"], "network: edges describes the links of one graph"),
+        ([*THREE, "uniform,all_reduce=tree"], "network.all_reduce: it cannot"),
+        ([*THREE, "latency=3 ms"], "network: got latency=3 ms; a name is needed"),
+        ([*THREE, "none.csv"], "network: path is 'none.csv', which cannot be"),
+        ([*THREE, "uniform", "--plot", "a.txt"], "--plot: a.txt is not the name"),
+        ([*THREE, "uniform", "--strategy", "isolated"], "strategy: isolated sends along no graph"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_said_in_a_sentence(words, said, capsys, tmp_path):
     assert main(["advise", *words, "--write", "graphs"]) == 2
     shown = capsys.readouterr()

@@ -26,7 +26,8 @@ _GOALS: Mapping[Criterion, str] = {"accuracy": "to accuracy", "agreement": "to a
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     if options.plot is not None and options.plot.suffix not in _ENDINGS:
-        raise ExperimentError(f"--plot: {options.plot} is not the name of a picture; allowed endings: {', '.join(_ENDINGS)}")
+        allowed = ", ".join(_ENDINGS)
+        raise ExperimentError(f"--plot: {options.plot} is not the name of a picture; allowed endings: {allowed}")
     question = question_of(options)
     advice = advise(question)
     changed = what_if(question, advice)
@@ -101,9 +102,7 @@ def _in_yaml(described: Mapping[str, Any]) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in words.items()) + "}"
 
 
-def _plain(
-    advice: Advice, found: Mapping[str, Changed], files: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _plain(advice: Advice, found: Mapping[str, Changed], files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return advice as plain values, times in seconds; None for what is infinite."""
     return {
         "ranked_by": advice.by,
