@@ -9,15 +9,15 @@ import numpy as np
 from basinet.analysis.advice.candidates import Topology
 from basinet.analysis.advice.choices import Choices, Made
 from basinet.analysis.advice.question import Criterion, Question
-from basinet.analysis.advice.round_times import ComputeDraws, RoundTime, round_time
+from basinet.analysis.advice.round_times import Choice, ComputeDraws, RoundTime, round_time
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.laws import DrawnLaw
 from basinet.sim.experiment.component import ExperimentError
-from basinet.topologies.networks import Network, nanoseconds
+from basinet.topologies.networks import nanoseconds
 
-__all__ = ["Advice", "Advised", "Changed", "advise"]
+__all__ = ["Advice", "Advised", "Changed", "advise", "what_if"]
 
-_STEPS, _REPLICAS = 150, 16
+_STEPS, _REPLICAS = 120, 16
 """How many steps are simulated if compute times vary, and how often."""
 _CHANGES: Mapping[str, tuple[float, float, float]] = {
     "bandwidth ×½": (0.5, 1, 1),
@@ -36,6 +36,7 @@ class Advised:
 
     Attributes:
         name: Its name.
+        choice: What its steps wait for.
         topology: The topology as an experiment describes it, or a graph designed for the network; None for a sum.
         neighbours: Most agents that an agent sends to in a step; None for a sum.
         time: How long a step takes.
@@ -44,6 +45,7 @@ class Advised:
     """
 
     name: str
+    choice: Choice
     topology: Topology | None
     neighbours: int | None
     time: RoundTime
@@ -84,14 +86,14 @@ class Advice:
         size: Bytes of the parameters.
         choices: The choices.
         left_out: Why others are left out, by name.
-        changed: What would be if bandwidth, latency or the spread of compute times were halved or doubled.
+        draws: How long agents compute.
     """
 
     by: Criterion
     size: int
     choices: tuple[Advised, ...]
     left_out: Mapping[str, str]
-    changed: Mapping[str, Changed]
+    draws: ComputeDraws
 
 
 def advise(question: Question) -> Advice:
@@ -111,41 +113,55 @@ def advise(question: Question) -> Advice:
         ExperimentError: The strategy has no graph, or none fits.
     """
     choices, draws = Choices(question), _draws(question)
-    found: dict[str, Made] = {}
+    made: dict[str, Made] = {}
     known: list[Advised] = []
     left_out: dict[str, str] = {}
-
-    def time_of(name: str, network: Network, draws: ComputeDraws) -> RoundTime:
-        return round_time(found[name].choice, network, draws, overlap=question.overlap)
-
-    for name, make in choices.makers(draws.means).items():
+    for maker, make in choices.makers(draws.means).items():
         try:
-            made = make()
-            twin = next((other for other, one in found.items() if made.same_graph(one)), None)
-            if twin is not None:
-                raise ValueError(f"it is the same graph as {twin}")
-            found[made.name or name] = made
-            time = time_of(made.name or name, question.network, draws)
-            known.append(Advised(made.name or name, made.topology, made.neighbours, time, made.steps))
+            one = make()
+            time = round_time(one.choice, question.network, draws, overlap=question.overlap)
         except (ExperimentError, ValueError) as error:
-            left_out[name] = str(error)
+            left_out[maker] = str(error)
+            continue
+        twin = next((other for other, before in made.items() if one.same_graph(before)), None)
+        if twin is None:
+            name = one.name or maker
+            made[name] = one
+            known.append(Advised(name, one.choice, one.topology, one.neighbours, time, one.steps))
+        else:
+            left_out[maker] = f"it is the same graph as {twin}"
     if not known:
         raise ExperimentError(f"network: no graph fits: {next(iter(left_out.values()))}")
     by: Criterion = question.by
-    if by == "accuracy" and not any("accuracy" in advised.steps for advised in known):
+    if by == "accuracy" and not any("accuracy" in one.steps for one in known):
         by = "agreement"
-    ranked = tuple(sorted(known, key=lambda advised: (advised.needs(by), advised.time.step)))
-    changed = {}
+    ranked = tuple(sorted(known, key=lambda one: (one.needs(by), one.time.step)))
+    return Advice(by, choices.size, ranked, left_out, draws)
+
+
+def what_if(question: Question, advice: Advice) -> dict[str, Changed]:
+    """Find out whether other choices would be best if bandwidth, latency or the spread of compute times were others.
+
+    Args:
+        question: What was asked.
+        advice: The advice.
+
+    Returns:
+        What would be, by what is halved or doubled; the spread is left alone if all agents always compute as long.
+    """
+    found = {}
     for what, (bandwidth, latency, power) in _CHANGES.items():
-        other = draws if power == 1 else draws.spread(power)
-        if power != 1 and (other.times == draws.times).all():
+        draws = advice.draws if power == 1 else advice.draws.spread(power)
+        if power != 1 and (draws.times == advice.draws.times).all():
             continue
         network = question.network.scaled(latency=latency, bandwidth=bandwidth)
-        times = {advised.name: time_of(advised.name, network, other).step for advised in ranked}
-        needs = {advised.name: advised.needs(by, times[advised.name]) for advised in ranked}
+        times = {
+            one.name: round_time(one.choice, network, draws, overlap=question.overlap).step for one in advice.choices
+        }
+        needs = {one.name: one.needs(advice.by, times[one.name]) for one in advice.choices}
         order = sorted(needs, key=lambda name: (needs[name], times[name]))
-        changed[what] = Changed({name: needs[name] for name in order}, order != [advised.name for advised in ranked])
-    return Advice(by, choices.size, ranked, left_out, changed)
+        found[what] = Changed({name: needs[name] for name in order}, order != [one.name for one in advice.choices])
+    return found
 
 
 def _draws(question: Question) -> ComputeDraws:
@@ -157,6 +173,7 @@ def _draws(question: Question) -> ComputeDraws:
         times = np.stack([draw(step) for step in range(_STEPS)])
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
-    known = isinstance(law, DrawnLaw)
-    means = np.resize(law.factors, agents) * nanoseconds(law.mean) if known else times.mean(axis=(0, 1))
+    means = times.mean(axis=(0, 1))
+    if isinstance(law, DrawnLaw):
+        means = np.resize(law.factors, agents) * nanoseconds(law.mean)
     return ComputeDraws(times, np.rint(means).astype(np.int64))

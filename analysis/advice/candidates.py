@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import networkx as nx
 import numpy as np
@@ -14,7 +14,7 @@ from basinet.topologies.networks import Network
 
 __all__ = ["Topology", "candidates"]
 
-Topology = Mapping[str, Any] | nx.Graph
+Topology: TypeAlias = Mapping[str, Any] | nx.Graph
 """A topology as an experiment describes it, or a graph."""
 
 _FEW = 4
@@ -67,9 +67,14 @@ def candidates(
 
 
 def _clusters(takes: np.ndarray) -> int | None:
-    """Count the clusters of a network, if `clusters` numbers agents as they are in it.
+    """Count the clusters of a network: agents that reach each other by links faster than others.
 
-    Clusters are agents that reach each other by links faster than the geometric mean of the fastest and the slowest.
+    Args:
+        takes: What messages take [K, K].
+
+    Returns:
+        How many clusters the links make that are faster than the geometric mean of the fastest and the slowest; None if
+        links are much alike, or the graph `clusters` would divide the agents otherwise.
     """
     between = takes[np.isfinite(takes)]
     if not between.size or between.max() < _CLUSTERED * max(1.0, between.min()):

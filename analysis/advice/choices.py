@@ -1,6 +1,6 @@
 """The choices that advice ranks: graphs with the strategy that is asked about, and sums over all agents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -163,7 +163,7 @@ def _fastest(network: Network, size: int) -> str:
     return min(found, key=found.__getitem__)
 
 
-def _parts(network: Network, rounds: list[Round]) -> Delays:
+def _parts(network: Network, rounds: Sequence[Round]) -> Delays:
     """Return what rounds take, and what of that would be the same without bytes."""
     latency = duration(network, [replace(part, size=0) for part in rounds])
     return Delays(np.array(latency), np.array(duration(network, rounds) - latency))

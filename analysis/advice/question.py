@@ -1,7 +1,7 @@
 """What advice is asked for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from basinet.analysis.theory.rounds_to_accuracy import Problem
@@ -36,7 +36,7 @@ class Question:
     law: ComputeLaw | None = None
     size: int | None = None
     most_neighbours: int | None = None
-    problem: Problem = Problem()
+    problem: Problem = field(default_factory=Problem)
     disagreement: float = 0.01
     by: Criterion = "accuracy"
     overlap: bool = True

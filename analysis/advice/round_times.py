@@ -132,9 +132,7 @@ def round_time(choice: Choice, network: Network, draws: ComputeDraws, *, overlap
         ValueError: The network lacks a link that is used.
     """
     sums = choice.collectives(network)
-    found = pace(
-        choice.flow, choice.weights, network=network, compute=draws.means, collectives=sums, overlap=overlap
-    )
+    found = pace(choice.flow, choice.weights, network=network, compute=draws.means, collectives=sums, overlap=overlap)
     step, error = float(found.step), 0.0
     if draws.vary:
         count, replicas, agents = draws.times.shape

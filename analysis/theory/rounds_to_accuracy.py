@@ -1,8 +1,9 @@
 r"""How many steps a strategy needs on a graph to reach an accuracy, on a quadratic with the best learning rate.
 
 Agent k has J_k(w) = h/2 ‖w − w*‖² + b_kᵀ (w − w*) with Σ_k b_k = 0, drawn at random with the mean square ζ², and
-gradient noise of variance σ²; all agents start at the distance d from w*. With μ for the learning rate times h, ν = σ² /
-(h d)² and z = ζ² / (h d)², the mean excess risk of the agents after n steps, relative to that of the start, is at most
+gradient noise of variance σ²; all agents start at the distance d from w*. With μ for the learning rate times h, with
+ν = σ² / (h d)² and z = ζ² / (h d)², the mean excess risk of the agents after n steps, relative to that of the start, is
+at most
 
 $$
 e_n = (1 - μ)^{2 n} + \left(1 - (1 - μ)^{2 n}\right) \frac{μ ν}{K (2 - μ)} + ν V + z B, \qquad
@@ -45,9 +46,9 @@ class Problem:
         accuracy: The excess risk to reach, relative to that of the start.
     """
 
-    noise: float = 1.0
+    noise: float = 10.0
     heterogeneity: float = 1.0
-    accuracy: float = 0.01
+    accuracy: float = 0.001
 
 
 class Need(NamedTuple):
@@ -91,9 +92,10 @@ def rounds_to_accuracy(rule: Rule, matrices: Sequence[csr_array], problem: Probl
         variance, bias = _of_modes(rule, W, _RATES) if normal else _of_period(rule, dense, _RATES)
         parts = [weight * part for weight, part in ((problem.noise, variance), (problem.heterogeneity, bias)) if weight]
         steady = np.where(np.isfinite(variance), sum(parts, steady), np.inf)
+    room = np.maximum(0, problem.accuracy - steady - centroid)  # less than 1 - centroid
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = (problem.accuracy - steady - centroid) / (1 - centroid)
-        steps = np.where(left > 0, np.maximum(1, np.ceil(np.log(left) / (2 * np.log1p(-_RATES)) - 1e-9)), np.inf)
+        decay = np.log(room / (1 - centroid)) / (2 * np.log1p(-_RATES))
+    steps = np.where(room > 0, np.maximum(1, np.ceil(decay - 1e-9)), np.inf)
     best = int(np.argmin(steps))
     return Need(float(steps[best]), float(_RATES[best]))
 

@@ -324,10 +324,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="rank by time to an accuracy of a quadratic (default), to agreement, or of a round",
     )
     advising.add_argument(
-        "--accuracy", type=_fraction, default=0.01, metavar="E", help="loss to reach, relative to the start's (0.01)"
+        "--accuracy", type=_fraction, default=0.001, metavar="E", help="loss to reach, relative to the start's (0.001)"
     )
     advising.add_argument(
-        "--noise", type=_factor, default=1.0, metavar="V", help="variance of a gradient / its square at the start (1)"
+        "--noise", type=_factor, default=10.0, metavar="V", help="variance of a gradient / its square at the start (10)"
     )
     advising.add_argument(
         "--heterogeneity",

@@ -1,8 +1,7 @@
 """The question that words of the command line ask for advice on graphs."""
 
 import argparse
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import networkx as nx
 
@@ -12,11 +11,9 @@ from basinet.launch.previews.component_words import component_of, network_of
 from basinet.launch.results import load_one
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
-from basinet.topologies.networks import Network, size
+from basinet.topologies.networks import size
 
 __all__ = ["question_of"]
-
-T = TypeVar("T")
 
 _TYPICAL = 100_000
 """Most parameters of the model on which a strategy is rehearsed; the sizes of its messages are scaled."""
@@ -37,31 +34,41 @@ def question_of(options: argparse.Namespace) -> Question:
         ExperimentError: An option is missing or wrong.
     """
     recorded = {} if options.run is None else load_one(options.run)[1].config
-    held = None if options.model_size is None else _read(size, "--model-size", options.model_size)
+    try:
+        held = None if options.model_size is None else size(options.model_size)
+    except ValueError as error:
+        raise ExperimentError(f"--model-size: {error}") from None
     agents = options.agents or recorded.get("topology", {}).get("agents")
     network = recorded.get("network") if options.network is None else network_of(options.network)
-    for option, given in (("--agents", agents), ("--network", network), ("--model-size", held or recorded)):
-        if not given:
-            raise ExperimentError(f"{option}: a value is needed, or a run that has one (--run)")
+    needed = {"--agents": agents, "--network": network, "--model-size": held if held is not None else recorded or None}
+    if missing := next((option for option, given in needed.items() if given is None), None):
+        raise ExperimentError(f"{missing}: a value is needed, or a run that has one (--run)")
+    if agents < 2:
+        raise ExperimentError(f"--agents: got {agents}; there must be at least 2 for graphs to differ")
     if held is not None and held < 1:
         raise ExperimentError(f"--model-size: got {options.model_size}; a model has at least one byte")
-    compute = recorded.get("compute") if options.compute is None else component_of(options.compute, "compute")
     run = {key: value for key, value in recorded.items() if key not in _OF_THE_RUN}
     if not recorded:
         dimension = min(_TYPICAL, max(1, (held or 0) // 4))
         run = {"task": {"name": "quadratic", "curvature": 1.0, "dimension": dimension}, "strategy": "diffusion"}
     if options.strategy is not None:
         run["strategy"] = component_of(options.strategy, "strategy")
-    run |= {"steps": 1, "replicas": 1, "analysis": [], "start": None, "runtime": {**run.get("runtime", {}), "name": "inline"}}
-    config = Config.parse({**run, "topology": {"name": "complete", "agents": agents}, "network": _complete(network), "compute": compute})  # fmt: skip
+    run |= {"steps": 1, "replicas": 1, "analysis": [], "start": None}
+    run["runtime"] = {key: value for key, value in run.get("runtime", {}).items() if key == "dtype"}
+    timed = {
+        "topology": {"name": "complete", "agents": agents},
+        "network": _complete(network),
+        "compute": recorded.get("compute") if options.compute is None else component_of(options.compute, "compute"),
+    }
+    config = Config.parse(run | timed)
     assert config.network is not None
     return Question(
         run,
-        _network(config, agents),
+        config.network.component.make(graph=nx.empty_graph(agents)),
         None if config.compute is None else config.compute.make(),
         held,
         most_neighbours=options.max_degree,
-        problem=_read(lambda given: Problem(*given), "", (options.noise, options.heterogeneity, options.accuracy)),
+        problem=Problem(options.noise, options.heterogeneity, options.accuracy),
         disagreement=options.agreement,
         by=options.by,
         overlap=config.network.overlap,
@@ -77,16 +84,3 @@ def _complete(network: Any) -> dict[str, Any]:
     if described.get("all_reduce") not in (None, "ring", {"name": "ring"}):
         raise ExperimentError("network.all_reduce: it cannot be set for advice, which looks for the best one itself")
     return {**described, "complete": True}
-
-
-def _network(config: Config, agents: int) -> Network:
-    assert config.network is not None
-    made: Network = config.network.component.make(graph=nx.empty_graph(agents))
-    return made
-
-
-def _read(read: Callable[[Any], T], option: str, given: Any) -> T:
-    try:
-        return read(given)
-    except ValueError as error:
-        raise ExperimentError(f"{option}: {error}") from None

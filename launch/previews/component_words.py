@@ -46,7 +46,7 @@ def component_of(text: str, key: str) -> dict[str, Any]:
     override(found, words)
     description = found[key]
     if not isinstance(description, Mapping) or "name" not in description:
-        raise ExperimentError(f"{key}: got {text}; a name is needed first, such as uniform,bandwidth=10 Gb/s")
+        raise ExperimentError(f"{key}: got {text}; a name is needed, then settings, as in NAME,key=value")
     return dict(description)
 
 

@@ -148,17 +148,17 @@ def pace(
                 graph.wait(end, others, 0, ago, _LATENCY, agents, agents)
     arcs = graph.arcs(period)
     found = critical_ratio(graph.count, *arcs[:4])
-    _, _, delay, ago, part, out, into = (column[list(found.arcs)] for column in arcs)
-    share = 1 / Fraction(int(ago.sum()))
+    _, _, delays, rounds, parts, senders, receivers = (column[list(found.arcs)] for column in arcs)
+    share = 1 / Fraction(int(rounds.sum()))
 
     def total(chosen: NDArray[np.bool_]) -> Fraction:
-        return share * int(delay[chosen].sum())
+        return share * int(delays[chosen].sum())
 
-    computes = part == _COMPUTE
+    computes, passed = parts == _COMPUTE, np.unique(np.stack([senders, receivers]), axis=1).T.tolist()
     return Pace(
         found.growth,
-        {int(k): total(computes & (out == k)) for k in np.unique(out[computes])},
-        total(part == _LATENCY),
-        total(part == _TRANSFER),
-        {(int(s), int(r)): total((out == s) & (into == r)) for s, r in {*zip(out, into, strict=True)} if s != r},
+        {k: total(computes & (senders == k)) for k in np.unique(senders[computes]).tolist()},
+        total(parts == _LATENCY),
+        total(parts == _TRANSFER),
+        {(k, j): total((senders == k) & (receivers == j)) for k, j in passed if k != j},
     )

@@ -33,8 +33,8 @@ def fastest_ring(network: Network, size: int, compute: ArrayLike = 0) -> nx.DiGr
     Example:
         >>> from basinet.topologies.networks import published
         >>> gaia = published(nx.empty_graph(11), table="gaia", complete=True)
-        >>> [gaia.names[k] for k, _ in nx.find_cycle(fastest_ring(gaia, 5_620_215), 5)]
-        ['Tokyo', 'Oregon', 'California', 'Virginia', 'Sao Paulo', 'Dublin', 'Frankfurt', 'Mumbai', 'Singapore', 'Sydney', 'Seoul']
+        >>> [gaia.names[k] for k, _ in nx.find_cycle(fastest_ring(gaia, 5_620_215), 5)][:4]
+        ['Tokyo', 'Oregon', 'California', 'Virginia']
 
     References:
         O. Marfoq, C. Xu, G. Neglia, R. Vidal: Throughput-optimal topology design for cross-silo federated learning,

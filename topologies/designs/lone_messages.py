@@ -28,12 +28,14 @@ def lone_messages(network: Network, size: int, compute: ArrayLike = 0) -> NDArra
                [3050000.,      inf]])
     """
     out, into, agents = network.senders, network.receivers, network.agents
-    up, down = (np.broadcast_to(np.asarray(port, np.float64), agents) for port in (network.ports.up, network.ports.down))
+    ports = network.ports.up, network.ports.down
+    up, down = (np.broadcast_to(np.asarray(port, np.float64), agents) for port in ports)
     through = np.minimum(np.minimum(up[out], down[into]), network.bandwidth)
     takes = np.full((agents, agents), np.inf)
     before = np.broadcast_to(np.asarray(compute), agents)[out]
     takes[out, into] = before + network.latency + transfer(size, through)
-    return (takes + takes.T) / 2
+    both: NDArray[np.float64] = (takes + takes.T) / 2
+    return both
 
 
 def graph_of(takes: NDArray[np.float64]) -> nx.Graph:

@@ -188,7 +188,8 @@ class Network:
         """
 
         def late(times: Numbers) -> Numbers:
-            return np.rint(times * latency).astype(np.int64)
+            longer: Numbers = np.rint(times * latency).astype(np.int64)
+            return longer
 
         up, down = (np.asarray(port) * bandwidth for port in (self.ports.up, self.ports.down))
         routes = self.routes

@@ -8,8 +8,8 @@ from typing import Any
 
 import networkx as nx
 
-from basinet.analysis.advice.advice import Advice, Advised, advise
-from basinet.analysis.advice.question import Criterion
+from basinet.analysis.advice.advice import Advice, Advised, Changed, advise, what_if
+from basinet.analysis.advice.question import CRITERIA, Criterion
 from basinet.launch.cli.output import DONE, say, write_json
 from basinet.launch.cli.printed_table import write_table
 from basinet.launch.previews.asking import question_of
@@ -26,15 +26,17 @@ _GOALS: Mapping[Criterion, str] = {"accuracy": "to accuracy", "agreement": "to a
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
     if options.plot is not None and options.plot.suffix not in _ENDINGS:
-        raise ExperimentError(f"--plot: {options.plot} is not the name of a picture; allowed endings: {', '.join(_ENDINGS)}")
+        allowed = ", ".join(_ENDINGS)
+        raise ExperimentError(f"--plot: {options.plot} is not the name of a picture; allowed endings: {allowed}")
     question = question_of(options)
     advice = advise(question)
+    changed = what_if(question, advice)
     files = {} if options.write is None else _write_graphs(advice, options.write)
     if options.json:
-        write_json(_plain(advice, files))
+        write_json(_plain(advice, changed, files))
     else:
         write_table(*_choices(advice))
-        write_table(*_changes(advice))
+        write_table(*_changes(advice, changed))
         say(f"{question.network.agents} agents, {show_size(advice.size)}, ranked by time {_GOALS[advice.by]}")
     for name, reason in advice.left_out.items():
         say(f"without {name}: {reason}")
@@ -50,33 +52,31 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _choices(advice: Advice) -> tuple[list[str], list[list[str]]]:
-    goals: list[Criterion] = [goal for goal in ("accuracy", "agreement") if any(goal in one.steps for one in advice.choices)]
-    header = ["", "neighbours", "a step", "bound by", "critical"]
-    header += [part for goal in goals for part in (f"steps {_GOALS[goal]}", f"time {_GOALS[goal]}")]
+    goals = [goal for goal in CRITERIA if any(goal in one.steps for one in advice.choices)]
     rows = []
     for one in advice.choices:
-        error = f" ± {show_time(round(one.time.error))}" if one.time.error else ""
-        share = one.time.parts[one.time.bound] / one.time.step if one.time.step else 0.0
-        row = [one.name, "" if one.neighbours is None else str(one.neighbours), show_time(round(one.time.step)) + error]
-        row += [f"{one.time.bound}, {share:.0%}", one.time.critical]
-        for goal in goals:
-            steps = one.steps.get(goal)
-            row += ["" if steps is None else _count(steps), "" if steps is None else _time(one.needs(goal))]
-        rows.append(row)
-    return header, rows
+        step, error = one.time.step, one.time.error
+        doubt = f" ±{error / step:.0%}" if error > 0.005 * step else ""
+        row = [one.name, "" if one.neighbours is None else str(one.neighbours), show_time(round(step)) + doubt]
+        row += [f"{one.time.bound} {one.time.parts[one.time.bound] / step:.0%}" if step else "", one.time.critical]
+        rows.append(row + [_needed(one, goal) for goal in goals])
+    return ["", "neighbours", "a step", "bound by", "critical", *(f"{_GOALS[goal]} (steps)" for goal in goals)], rows
 
 
-def _changes(advice: Advice) -> tuple[list[str], list[list[str]]]:
+def _needed(one: Advised, goal: Criterion) -> str:
+    steps = one.steps.get(goal)
+    if steps is None:
+        return ""
+    return f"{_time(one.needs(goal))} ({steps:,.0f})" if math.isfinite(steps) else "never"
+
+
+def _changes(advice: Advice, found: Mapping[str, Changed]) -> tuple[list[str], list[list[str]]]:
     rows = []
-    for what, changed in advice.changed.items():
+    for what, changed in found.items():
         best, *others = changed.needs
         order = f"then {', '.join(others[:2])}" if changed.changes else "as before"
         rows.append([what, best, _time(changed.needs[best]), order])
     return ["if there were", "best", f"time {_GOALS[advice.by]}", "order"], rows
-
-
-def _count(steps: float) -> str:
-    return f"{steps:,.0f}" if math.isfinite(steps) else "never"
 
 
 def _time(nanoseconds: float) -> str:
@@ -102,7 +102,7 @@ def _in_yaml(described: Mapping[str, Any]) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in words.items()) + "}"
 
 
-def _plain(advice: Advice, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _plain(advice: Advice, found: Mapping[str, Changed], files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return advice as plain values, times in seconds; None for what is infinite."""
     return {
         "ranked_by": advice.by,
@@ -114,7 +114,7 @@ def _plain(advice: Advice, files: Mapping[str, Mapping[str, Any]]) -> dict[str, 
                 "order_changes": changed.changes,
                 "seconds": {name: _seconds(needs) for name, needs in changed.needs.items()},
             }
-            for what, changed in advice.changed.items()
+            for what, changed in found.items()
         },
     }
 

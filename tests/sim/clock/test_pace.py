@@ -4,6 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
+from basinet.sim.clock.clock import Clock
+from basinet.sim.clock.data_flow import DataFlow, StepFlow
+from basinet.sim.clock.pace import pace
+from basinet.topologies.networks import Delays
 from tests.sim.clock.test_clock import (
     ATC,
     AUG_DGM,
@@ -23,11 +28,6 @@ from tests.sim.clock.test_clock import (
     timed,
     weights_of,
 )
-
-from basinet.sim.clock.clock import Clock
-from basinet.sim.clock.data_flow import DataFlow, StepFlow
-from basinet.sim.clock.pace import pace
-from basinet.topologies.networks import Delays
 
 
 def pace_of(data_flow, latency, compute, per_byte=0, collectives=None, **keys):
