@@ -156,7 +156,8 @@ class Worker:
             distances["clipped_share"] = self._clipped_share(block.oracle.clipping)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         # A resumed clock starts from the first step: times do not depend on the training.
-        ends = None if self.clock is None else self.clock.advance(block.step) / 1e9
+        clock = self.clock if block.events is None else block.events.clock
+        ends = None if clock is None else clock.advance(block.step) / 1e9
         rows = []
         diverged = self._diverged()
         means = self._agents(measured) if self.setup.config.personal else None
@@ -177,7 +178,7 @@ class Worker:
                     "replica": replica,
                     **self._epoch(replica),
                     **({} if ends is None else {"simulated_time": float(ends[replica])}),
-                    "communicated_bytes": block.channel.bytes_sent,
+                    **block.sent(replica),
                     **metrics,
                     **{name: float(distance[replica]) for name, distance in distances.items()},
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),
