@@ -12,8 +12,8 @@ from basinet.sim.experiment.component import ExperimentError
 
 __all__ = ["EventPass"]
 
-_FINISH, _ARRIVE, _COMBINE, _START = range(4)
-"""What happens first at one instant."""
+_FINISH, _ARRIVE = range(2)
+"""What happens first at one instant; then agents combine, then they start."""
 
 Heard = list[list[tuple[int, float]]]
 
@@ -70,13 +70,13 @@ class EventPass:
         self._heap: list[tuple[int, int, int, int, Any]] = []
         self._count = 0
         self._idle_since: list[int | None] = [0] * self.agents
-        self._combines: set[int] = set()
+        self._combines: dict[int, int] = {}
         self._sending: set[int] = set()
         self._wakes: dict[int, int] = {}
         self._cause = 0  # how long the message has travelled that is being answered
         strategy.begin(self)
         for k in range(self.agents):
-            self._push(_START, k)
+            self._start(k)
 
     def _row(self, agent: int) -> Row:
         self._made[agent] += 1
@@ -99,26 +99,40 @@ class EventPass:
             ExperimentError: All agents wait, and nothing is on its way.
         """
         done = sum(self.finished)
-        while done < finished or (self._heap and self._heap[0][0] == self.now):
+        while done < finished:
             if not self._heap:
                 raise ExperimentError(f"strategy: after {done} gradients all agents wait, and no message is on its way")
-            self.now, phase, k, _, what = heappop(self._heap)
-            if phase == _FINISH:
-                done += 1
-                self._finish(k)
-            elif phase == _START:
-                self._start(k)
-            elif phase == _COMBINE:
-                self._combine(k, what)
-            elif what is None:  # a line is free
-                self._sending.add(k)
-            else:
-                self._arrive(k, *what)
-            for sender in sorted(self._sending):
-                self._leave(sender)
-            self._sending.clear()
+            self.now = self._heap[0][0]
+            done += self._instant()
         operations, self._operations = self._operations, []
         return operations
+
+    def _instant(self) -> int:
+        """Let all happen that happens now; return how many gradients are finished."""
+        done, starts = 0, []
+        while True:
+            if self._heap and self._heap[0][0] == self.now:
+                _, phase, k, _, what = heappop(self._heap)
+                if phase == _FINISH:
+                    done += 1
+                    self._finish(k)
+                elif what is None:  # a line is free
+                    self._sending.add(k)
+                else:
+                    self._arrive(k, *what)
+            elif self._combines:
+                k = min(self._combines)
+                if self._combine(k, self._combines.pop(k)):
+                    starts.append(k)
+            else:
+                break
+            if self._sending:
+                for sender in sorted(self._sending):
+                    self._leave(sender)
+                self._sending.clear()
+        for k in starts:
+            self._start(k)
+        return done
 
     def _finish(self, k: int) -> None:
         self.finished[k] += 1
@@ -134,18 +148,18 @@ class EventPass:
 
     def _ask(self, k: int, travelled: int) -> None:
         """Let an agent that does not compute combine at this instant, once."""
-        if self._idle_since[k] is not None and k not in self._combines:
-            self._combines.add(k)
-            self._push(_COMBINE, k, travelled)
+        if self._idle_since[k] is not None:
+            self._combines.setdefault(k, travelled)
 
-    def _combine(self, k: int, travelled: int) -> None:
-        self._combines.discard(k)
+    def _combine(self, k: int, travelled: int) -> bool:
+        """Let an agent combine; return whether it starts."""
         since = self._idle_since[k]
-        if since is not None and self._strategy.combine(k, self):
-            travelled = min(travelled, self.now - since)
-            self.travelled[k] += travelled
-            self.waited[k] += self.now - since - travelled
-            self._push(_START, k)
+        if since is None or not self._strategy.combine(k, self):
+            return False
+        travelled = min(travelled, self.now - since)
+        self.travelled[k] += travelled
+        self.waited[k] += self.now - since - travelled
+        return True
 
     def _start(self, k: int) -> None:
         self._idle_since[k] = None
@@ -180,7 +194,8 @@ class EventPass:
 
     def send(self, sender: int, receiver: int, message: object, *, newest: bool = False) -> None:
         """Send a message; see `Events.send`."""
-        if sender == receiver:
+        if sender == receiver or self._lines.instant:
+            self.sent += message is not None and sender != receiver
             self._push(_ARRIVE, receiver, (sender, self._cause, message))
         elif message is None:
             takes = self._lines.latency(sender, receiver)

@@ -30,6 +30,7 @@ class MessageLines:
         size: Bytes of a message.
 
     Attributes:
+        instant: Whether messages take no time.
         waiting: The messages that wait, by sender and receiver.
 
     Raises:
@@ -38,6 +39,7 @@ class MessageLines:
 
     def __init__(self, network: Network | None, pairs: Iterable[tuple[int, int]], size: int) -> None:
         self._network = network
+        self.instant = network is None
         self._size = size
         self._links: dict[tuple[int, int], int] = {}
         self._together = False
@@ -86,8 +88,7 @@ class MessageLines:
 
     def _takes(self, sender: int, receivers: list[int]) -> list[tuple[int, int]]:
         """Return latency and transfer of messages that leave together."""
-        if self._network is None:
-            return [(0, 0)] * len(receivers)
+        assert self._network is not None
         links = tuple(self._links[sender, receiver] for receiver in receivers)
         if links not in self._delays:
             delays = self._network.delays(np.array(links, dtype=np.int64), self._size)
@@ -96,4 +97,5 @@ class MessageLines:
 
     def latency(self, sender: int, receiver: int) -> int:
         """Return how long an empty message takes, in nanoseconds."""
-        return 0 if self._network is None else int(self._network.latency[self._links[sender, receiver]])
+        assert self._network is not None
+        return int(self._network.latency[self._links[sender, receiver]])

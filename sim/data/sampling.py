@@ -221,6 +221,8 @@ class IndependentSampler(_DataSampler):
     def _begin(self) -> None:
         self.at_once = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
         self.first = -self.at_once
+        self.own_first = torch.full_like(self.keys, -self.at_once)
+        self.own_samples: Tensor | None = None
 
     def rows(self, step: int, size: int) -> Tensor:
         """Draw the samples of a step; see `_DataSampler`."""
@@ -233,8 +235,16 @@ class IndependentSampler(_DataSampler):
 
     def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
         """Draw the samples of some agents; see `_DataSampler`."""
-        keys = draws.fold(self.keys[rows], steps)
-        return self.holdings.find(draws.integers(keys, self.holdings.sizes[rows], (self.batch_size,)), rows)
+        ahead = steps - self.own_first[rows]
+        if self.own_samples is None:
+            self.own_samples = steps.new_zeros(self.at_once, len(self.keys), self.batch_size)
+        if bool(((ahead < 0) | (ahead >= self.at_once)).any()):
+            self.own_first[rows] = steps
+            keys = draws.fold(self.keys[rows], (steps[:, None] + torch.arange(self.at_once, device=steps.device)).T)
+            sizes = self.holdings.sizes[rows].expand(self.at_once, -1)
+            self.own_samples[:, rows] = self.holdings.find(draws.integers(keys, sizes, (self.batch_size,)), rows)
+            ahead = torch.zeros_like(ahead)
+        return self.own_samples[ahead, rows]
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:
         """Draw the samples of several steps, [count, N, size]."""

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms.strategies import Row
+from basinet.sim.agents.events.row_optimizers import RowOptimizers
 from basinet.sim.agents.events.row_store import RowStore
 from basinet.sim.agents.events.some_gradients import SomeGradients
 from basinet.sim.agents.events.waves import Wave, waves
@@ -17,7 +17,7 @@ from basinet.sim.agents.messages import sparse_products
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
 from basinet.sim.clock.event_clock import EventClock
-from basinet.sim.clock.row_operations import Adapt, Gradient, Mix
+from basinet.sim.clock.row_operations import Adapt, Gradient, Mix, Operation
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.setup.setup import Setup
 
@@ -37,7 +37,6 @@ class EventRunner:
 
     Attributes:
         clock: The events.
-        optimizers: The optimizer of each agent.
 
     Raises:
         ExperimentError: This worker has a part of a replica only.
@@ -55,11 +54,10 @@ class EventRunner:
         self._gradients = gradients
         self._replicas = np.unique(placement.row_replicas).tolist()
         self._first = {replica: n * placement.agents for n, replica in enumerate(self._replicas)}
-        keys = setup.optimizer_keys(*placement.index(state.parameters.device))
-        self.optimizers = [
-            setup.local_optimizer(state.part(slice(n, n + 1)), keys[n : n + 1]) for n in range(len(placement.rows))
-        ]
-        if any(optimizer.next_batch_size is not None for optimizer in self.optimizers):
+        self._optimizers = RowOptimizers(
+            setup, state, setup.optimizer_keys(*placement.index(state.parameters.device))
+        )
+        if self._optimizers.asks_for_batches:
             raise ExperimentError(
                 f"optimizer: {setup.config.optimizer.name} asks for batches of its own sizes, at steps of all agents together,"
                 f" and those of {setup.config.strategy.name} each are at their own; allowed are others"
@@ -67,7 +65,7 @@ class EventRunner:
         self.clock = EventClock(setup)
         self._store = RowStore(state.parameters)
         for replica in self._replicas:
-            self._store.put(self.clock.passes[replica].x, state.parameters[self._rows_of(replica)])
+            self._store.new(self.clock.passes[replica].x).copy_(state.parameters[self._rows_of(replica)])
 
     def _rows_of(self, replica: int) -> slice:
         return slice(self._first[replica], self._first[replica] + self._placement.agents)
@@ -80,14 +78,21 @@ class EventRunner:
             rate: The schedule's factor on the learning rate.
         """
         step = self.clock.step
-        operations = self.clock.take()
-        live = {row for replica in self._replicas for row in self.clock.passes[replica].live()}
-        for wave in waves([(replica, operations[replica]) for replica in self._replicas]):
+        found = self.clock.take()
+        operations = [found[replica] for replica in self._replicas]
+        self._make_room([operation for own in operations for operation in own])
+        for wave in waves(zip(self._replicas, operations, strict=True)):
             self._compute(wave, step, rate)
-            self._store.drop(row for row in wave.last if row not in live)
-        self._store.drop([row for row in self._store.rows if row not in live])
         for replica in self._replicas:
-            self._state.parameters[self._rows_of(replica)] = self._store.take(self.clock.passes[replica].parameters())
+            self._store.copy(self.clock.passes[replica].parameters(), self._state.parameters[self._rows_of(replica)])
+
+    def _make_room(self, operations: Sequence[Operation]) -> None:
+        """Make room for the results of a step, whose events have happened already."""
+        if self._store.has_room(len(operations)):
+            return
+        needed = {row for replica in self._replicas for row in self.clock.passes[replica].live()}
+        needed.update(row for operation in operations for row in operation.reads)
+        self._store.keep(needed, len(operations))
 
     def _compute(self, wave: Wave, step: int, rate: float) -> None:
         """Compute the results of a wave."""
@@ -96,43 +101,37 @@ class EventRunner:
         rows = [agents[place] for place in order]
         operations = [wave.operations[place] for place in order]
         if isinstance(operations[0], Gradient):
-            numbers = self._differentiate(cast(list[Gradient], operations), rows, step)
+            self._differentiate(cast(list[Gradient], operations), rows, step)
         elif isinstance(operations[0], Adapt):
-            numbers = self._adapt(cast(list[Adapt], operations), rows, rate)
+            self._adapt(cast(list[Adapt], operations), rows, rate)
         else:
-            numbers = self._mix(cast(list[Mix], operations))
-        self._store.put([operation.result for operation in operations], numbers)
+            self._mix(cast(list[Mix], operations))
 
-    def _differentiate(self, operations: Sequence[Gradient], rows: list[int], step: int) -> Tensor:
-        points, device = self._store.take([operation.point for operation in operations]), self._state.parameters.device
+    def _differentiate(self, operations: Sequence[Gradient], rows: list[int], step: int) -> None:
+        device = self._state.parameters.device
         batches = torch.tensor([operation.step for operation in operations], device=device)
-        return self._gradients.at(points, torch.tensor(rows, device=device), batches, step)
+        self._store.copy([operation.point for operation in operations], self._gradients.points(len(rows)))
+        found = self._gradients.compute(torch.tensor(rows, device=device), batches, step)
+        self._store.new([operation.result for operation in operations]).copy_(found)
 
-    def _adapt(self, operations: Sequence[Adapt], rows: list[int], rate: float) -> Tensor:
-        x, places = self._state.parameters, torch.tensor(rows, device=self._state.parameters.device)
-        x.index_copy_(0, places, self._store.take([operation.x for operation in operations]))
-        gradients = self._store.take([operation.gradient for operation in operations])
-        for row, gradient in zip(rows, gradients.split(1), strict=True):
-            self.optimizers[row].step(gradient, rate)
-        return x.index_select(0, places)
+    def _adapt(self, operations: Sequence[Adapt], rows: list[int], rate: float) -> None:
+        gradients = self._store.read([operation.gradient for operation in operations])
+        x = self._store.new([operation.result for operation in operations], [operation.x for operation in operations])
+        self._optimizers.step(rows, x, gradients, rate)
 
-    def _mix(self, operations: Sequence[Mix]) -> Tensor:
-        own = self._store.take([operation.own for operation in operations])
-        lengths = [len(operation.others) for operation in operations]
-        columns = self._store.places([row for operation in operations for row in operation.others]).long()
-        weights = torch.tensor([weight for operation in operations for weight in operation.weights], dtype=own.dtype)
-        if own.device.type != "cpu":
-            receivers = torch.repeat_interleave(torch.tensor(lengths)).to(own.device)
-            changes = (self._store.numbers[columns] - own[receivers]).mul_(weights.to(own)[:, None])
-            return own.index_add(0, receivers, changes)
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        shape = len(operations), len(self._store.numbers)
-        matrix = csr_array((weights.double().numpy(), columns.numpy(), starts), shape=shape)
-        starts, places, values = sparse_products.pad(matrix)
-        out, ones = torch.empty_like(own), torch.ones(len(own), dtype=own.dtype)
-        entries = starts, places, torch.from_numpy(values).to(own.dtype).numpy()
-        sparse_products.mix(*entries, *(t.numpy() for t in (self._store.numbers, own, ones, out)), False)
-        return out
+    def _mix(self, operations: Sequence[Mix]) -> None:
+        own = self._store.read([operation.own for operation in operations])
+        if own.device.type == "cpu":
+            entries = _padded(operations, self._store)
+            out, ones = self._store.new([o.result for o in operations]), torch.ones(len(own), dtype=own.dtype)
+            sparse_products.mix(*entries, *(t.numpy() for t in (self._store.numbers, own, ones, out)), False)
+            return
+        counts = torch.tensor([len(operation.others) for operation in operations])
+        receivers = torch.repeat_interleave(counts).to(own.device)
+        weights = torch.tensor([weight for operation in operations for weight in operation.weights]).to(own)
+        others = self._store.read([row for operation in operations for row in operation.others])
+        mixed = own.index_add(0, receivers, (others - own[receivers]).mul_(weights[:, None]))
+        self._store.new([operation.result for operation in operations]).copy_(mixed)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what later steps depend on, by agent; the events themselves are found anew.
@@ -145,8 +144,8 @@ class EventRunner:
             tensor = found[name] = torch.zeros_like(self._state.parameters)
             if pairs:
                 places, rows = zip(*pairs, strict=True)
-                tensor[list(places)] = self._store.take(rows)
-        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "needed": found}
+                tensor[list(places)] = self._store.read(rows)
+        return {"optimizers": self._optimizers.state_dict(), "needed": found}
 
     def _live(self) -> dict[str, list[tuple[int, Row]]]:
         """Return the rows of these agents that are needed, by their places among those of an agent."""
@@ -169,9 +168,20 @@ class EventRunner:
         """
         self.clock = EventClock(self._setup)
         self.clock.advance(step)
-        self._store.drop(self._store.rows)
+        self._store.keep((), sum(map(len, self._live().values())))
         for name, pairs in self._live().items():
-            for place, row in pairs:
-                self._store.put([row], state["needed"][name][place : place + 1].to(self._store.numbers))
-        for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(held)
+            places, rows = zip(*pairs, strict=True)
+            self._store.new(rows).copy_(state["needed"][name][list(places)])
+        self._optimizers.load_state_dict(state["optimizers"])
+
+
+def _padded(operations: Sequence[Mix], store: RowStore) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Describe combinations as `sparse_products.pad` does: where they start, their rows' places, and weights."""
+    rows, weights, starts = [], [], [0]
+    for operation in operations:
+        odd = len(operation.others) % 2
+        rows += [*operation.others, *operation.others[:odd]]
+        weights += [*operation.weights, *(0.0,) * odd]
+        starts.append(len(rows))
+    values = torch.tensor(weights, dtype=store.numbers.dtype)
+    return np.array(starts), store.places(rows).numpy(), values.numpy()

@@ -43,11 +43,14 @@ class SomeGradients:
             self._parts[count] = state, engine
         return self._parts[count]
 
-    def at(self, points: Tensor, rows: Tensor, batches: Tensor, step: int) -> Tensor:
-        """Compute the gradients of some agents.
+    def points(self, count: int) -> Tensor:
+        """Return where the points of so many agents are read from, [n, P]."""
+        return self._part(count)[0].parameters
+
+    def compute(self, rows: Tensor, batches: Tensor, step: int) -> Tensor:
+        """Compute the gradients of some agents at `points`.
 
         Args:
-            points: [n, P].
             rows: The agents' rows in the block, int64 [n], all different.
             batches: Numbers of their batches, int64 [n].
             step: The step of the run.
@@ -55,8 +58,7 @@ class SomeGradients:
         Returns:
             [n, P], valid until the next call.
         """
-        state, engine = self._part(len(points))
-        state.parameters.copy_(points)
+        state, engine = self._part(len(rows))
         for name, buffer in self._agents.buffers.items():
             state.buffers[name].copy_(buffer[rows])
         oracle, noise = self._oracle, self._setup.config.gradient_noise

@@ -15,12 +15,10 @@ class Wave(NamedTuple):
     Attributes:
         replicas: The replica of each.
         operations: The operations.
-        last: Rows that nothing reads afterwards.
     """
 
     replicas: list[int]
     operations: list[Operation]
-    last: list[Row]
 
 
 def waves(programs: Iterable[tuple[int, Sequence[Operation]]]) -> list[Wave]:
@@ -51,10 +49,4 @@ def waves(programs: Iterable[tuple[int, Sequence[Operation]]]) -> list[Wave]:
             own, group = groups.setdefault((*place, kind), ([], []))
             own.append(replica)
             group.append(operation)
-    found = [Wave(*groups[place], []) for place in sorted(groups)]
-    seen: set[Row] = set()
-    for wave in reversed(found):
-        rows = dict.fromkeys(row for operation in wave.operations for row in (*operation.reads, operation.result))
-        wave.last.extend(row for row in rows if row not in seen)
-        seen.update(rows)
-    return found
+    return [Wave(*groups[place]) for place in sorted(groups)]
