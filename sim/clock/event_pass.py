@@ -226,11 +226,12 @@ class EventPass:
 
 def _rows_in(held: Any) -> Iterator[Row]:
     """Find the rows in nested lists, tuples and dicts."""
-    if isinstance(held, Row):
-        yield held
-    elif isinstance(held, list | tuple):
-        for part in held:
-            yield from _rows_in(part)
-    elif isinstance(held, dict):
-        for part in held.values():
-            yield from _rows_in(part)
+    parts = [held]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Row):
+            yield part
+        elif isinstance(part, list | tuple):
+            parts.extend(part)
+        elif isinstance(part, dict):
+            parts.extend(part.values())

@@ -184,6 +184,7 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
         network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
         setup = replace(setup, network=network)
     if StrategyTraits.of(setup.strategy()).events:
+        try_mixing(setup)
         EventClock(setup)  # raises what `clock_of` does
         return setup
     rehearsed = _tried(setup, share)[0] if trial else setup

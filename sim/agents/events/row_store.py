@@ -9,7 +9,7 @@ from basinet.algorithms.strategies import Row
 
 __all__ = ["RowStore"]
 
-_ROOM = 2**19
+_ROOM = 2**20
 """Numbers for which there is room anyway, so that rows are seldom moved."""
 
 
