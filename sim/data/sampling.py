@@ -156,6 +156,8 @@ class _DataSampler(ABC):
         """Draw batches of some agents; see `Sampler`."""
         return take(self.data, self.own_rows(rows, steps))
 
+    @abstractmethod
+    @abstractmethod
     def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
         """Draw the samples of some agents, each at a step of its own.
 
@@ -165,11 +167,7 @@ class _DataSampler(ABC):
 
         Returns:
             Indices of the samples, int64 [n, B].
-
-        Raises:
-            TypeError: All agents have to be at the same step.
         """
-        raise TypeError("samples in windows are drawn for all agents at the same step")
 
     def _changes(self, step: int, rows: Tensor) -> Tensor | None:
         """Return the keys of the random changes of samples, int64 [N, B]."""
@@ -331,6 +329,14 @@ class WindowSampler(_DataSampler):
         """Draw the samples of a step; see `_DataSampler`."""
         slots = np.stack([self._slots(agent, step, size) for agent in range(len(self.own))])
         return self.holdings.find(torch.from_numpy(slots).to(self.keys.device))
+
+    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Raise, since such samples are read for all agents at the same step.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("samples in windows are read for all agents at the same step")
 
     def _slots(self, agent: int, step: int, size: int) -> np.ndarray:
         """Draw which of its samples an agent takes."""

@@ -109,8 +109,8 @@ def check_events(setup: Setup) -> None:
         )
     if isinstance(setup.task.train, Stored):
         raise ExperimentError(
-            f"task: {acts}, and the samples of {config.task.component.name} are read for all agents at once; allowed are"
-            " tasks whose data are in memory"
+            f"task: {acts}, and the samples of {config.task.component.name} are read for all agents at once; allowed"
+            " are tasks whose data are in memory"
         )
     if (config.accumulate or 1) > 1:
         raise ExperimentError(f"accumulate: {acts}, and computes each gradient in one part; allowed is 1")

@@ -20,13 +20,13 @@ Count = Annotated[int, Field(ge=1)]
 class AsyncServer(EventDriven):
     """An asynchronous parameter server: agents change the server's model by what their own local steps change.
 
-    Agent k takes x, the server's model z as it reads it, takes `period` local steps x ← adapt(x, g_k(x)), and sends the
-    change Δ_k = x − z(as read). When `buffer` changes have arrived: z ← z + rate · mean Δ. Who has sent a change gets z
-    at once and goes on. With a buffer and a period of 1 and SGD this is asynchronous SGD, z ← z − μ g_k(z as read), with
-    a longer buffer it is FedBuff; with the bound 0, a buffer for all agents and the rate 1 it is local SGD. What is
-    measured is the server's model. The server is at an agent, whose own messages to it take no time.
+    Agent k reads the server's model z, takes `period` local steps from it, x ← adapt(x, g_k(x)), and sends the change
+    Δ_k = x − z, with z as it was read. When `buffer` changes have arrived: z ← z + rate · mean Δ. Who has sent a change
+    gets z at once, and goes on. With a buffer and a period of 1 and SGD, this is asynchronous SGD: z ← z − μ g_k(z as
+    read). With a longer buffer it is FedBuff; with the bound 0, a buffer for all agents and the rate 1, local SGD. What
+    is measured is z. The server is where some agent is, whose own messages to it take no time.
 
-    It minimises Σ_k r_k J_k, with r_k the rate at which agent k sends changes: fast agents count more, unless they wait.
+    It minimises Σ_k r_k J_k, with r_k the rate at which agent k sends changes: fast agents count more unless they wait.
 
     Args:
         buffer: Changes that are added together.
@@ -37,8 +37,8 @@ class AsyncServer(EventDriven):
 
     References:
         J. Nguyen et al.: Federated learning with buffered asynchronous aggregation, AISTATS 2022, arXiv:2106.06639.
-        A. Agarwal, J. Duchi: Distributed delayed stochastic optimization, NIPS 2011, arXiv:1104.5525. Q. Ho et al.: More
-        effective distributed ML via a stale synchronous parallel parameter server, NIPS 2013.
+        A. Agarwal, J. Duchi: Distributed delayed stochastic optimization, NIPS 2011, arXiv:1104.5525. Q. Ho et al.:
+        More effective distributed ML via a stale synchronous parallel parameter server, NIPS 2013 (the bound).
     """
 
     traits: ClassVar[StrategyTraits] = replace(EventDriven.traits, uses_graph=False)
@@ -51,7 +51,7 @@ class AsyncServer(EventDriven):
     def links(self, heard: list[list[tuple[int, float]]]) -> Iterable[tuple[int, int]]:
         """Return the links between the server's place and all others."""
         if self.host >= len(heard):
-            raise ValueError(f"host: got {self.host}, but the last of {len(heard)} agents has the number {len(heard) - 1}")
+            raise ValueError(f"host: got {self.host}; allowed are the numbers of agents, 0 to {len(heard) - 1}")
         others = [k for k in range(len(heard)) if k != self.host]
         return [(k, self.host) for k in others] + [(self.host, k) for k in others]
 
@@ -89,7 +89,7 @@ class AsyncServer(EventDriven):
                 events.send(self.host, other, (memory["model"], memory["version"]))
 
     def _apply(self, events: Events) -> None:
-        """z ← z + rate · mean Δ."""
+        """Z ← z + rate · mean Δ."""
         memory, share = events.memory, self.rate / self.buffer
         changes = [part for read, x in memory["buffer"] for part in ((share, x), (-share, read))]
         memory["model"] = events.mix(self.host, memory["model"], changes)

@@ -87,14 +87,14 @@ class EventDriven(ABC):
         """Return the senders and receivers of what is sent, given whom each agent hears: by default, these."""
         return [(sender, receiver) for receiver, others in enumerate(heard) for sender, _ in others]
 
-    def begin(self, events: Events) -> None:
+    def begin(self, events: Events) -> None:  # noqa: B027
         """Set up what is remembered."""
 
     @abstractmethod
     def finish(self, k: int, events: Events) -> None:
         """Act when an agent has finished a gradient."""
 
-    def arrive(self, k: int, sender: int, message: Any, events: Events) -> None:
+    def arrive(self, k: int, sender: int, message: Any, events: Events) -> None:  # noqa: B027
         """Act when a message arrives at an agent."""
 
     def combine(self, k: int, events: Events) -> bool:

@@ -19,8 +19,8 @@ class WaitFreeDiffusion(EventDriven):
     When agent k has finished its gradient: ψ_k ← adapt(x_k, g_k(x_k)), which it sends; x_k ← Σ_l W[k, l] ψ_l with the
     newest ψ_l that has arrived; and it goes on. While a link is busy, the newest waits for it, and no older one.
 
-    If the columns of W sum to one as well, it minimises the mean of the agents' losses, however fast they are: who steps
-    more often also listens more often. With `bound` 0 it is diffusion.
+    If the columns of W sum to one as well, it minimises the mean of the agents' losses, however fast these are: who
+    steps more often also listens more often. With `bound` 0 it is diffusion.
 
     Args:
         bound: How many gradients an agent may be ahead of its neighbours: it waits until it has heard of that many

@@ -45,8 +45,8 @@ class EventRunner:
     def __init__(self, setup: Setup, placement: Placement, state: StackedState, gradients: SomeGradients) -> None:
         if not placement.whole:
             raise ExperimentError(
-                f"strategy: the agents of {setup.config.strategy.name} act at events, whose numbers one worker computes for"
-                f" a whole replica; allowed are at most {placement.replicas} workers, and as many replicas on each"
+                f"strategy: the agents of {setup.config.strategy.name} act at events, whose numbers one worker computes"
+                f" for a whole replica; allowed are at most {placement.replicas} workers, and as many replicas on each"
             )
         self._setup = setup
         self._placement = placement
@@ -54,13 +54,11 @@ class EventRunner:
         self._gradients = gradients
         self._replicas = np.unique(placement.row_replicas).tolist()
         self._first = {replica: n * placement.agents for n, replica in enumerate(self._replicas)}
-        self._optimizers = RowOptimizers(
-            setup, state, setup.optimizer_keys(*placement.index(state.parameters.device))
-        )
+        self._optimizers = RowOptimizers(setup, state, setup.optimizer_keys(*placement.index(state.parameters.device)))
         if self._optimizers.asks_for_batches:
             raise ExperimentError(
-                f"optimizer: {setup.config.optimizer.name} asks for batches of its own sizes, at steps of all agents together,"
-                f" and those of {setup.config.strategy.name} each are at their own; allowed are others"
+                f"optimizer: {setup.config.optimizer.name} asks for batches of its own sizes at steps of all agents,"
+                f" and {setup.config.strategy.name} has none; allowed are optimizers that take batches as they are"
             )
         self.clock = EventClock(setup)
         self._store = RowStore(state.parameters)

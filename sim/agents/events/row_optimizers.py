@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits
+from basinet.algorithms.optimizers import OptimizerTraits
 from basinet.algorithms.optimizers.torch_optimizers import FUSED, TORCH, stepping
 from basinet.sim.agents.state import StackedState
 from basinet.sim.setup.setup import Setup

@@ -1,4 +1,4 @@
-"""Agents that act at events, with all that a run has: against synchronous steps, and against one operation at a time."""
+"""Agents that act at events, as a run has them: against synchronous steps, and one operation after another."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,12 @@ EQUAL = {"compute": {"name": "constant", "mean": "1 ms"}}
 RANDOM = {"compute": {"name": "exponential", "mean": "1 ms"}}
 AFAR = {"network": {"name": "uniform", "latency": "700 us", "bandwidth": "1 MB/s", "complete": True}}
 POINT = {"task": {"name": "quadratic", "heterogeneity": 0.7}, "model": {"name": "point", "start": 2.0}}
-STRATEGIES = ["wait_free", {"name": "wait_free", "bound": 1}, "ad_psgd", {"name": "async_server", "buffer": 3, "period": 2}]
+STRATEGIES = [
+    "wait_free",
+    {"name": "wait_free", "bound": 1},
+    "ad_psgd",
+    {"name": "async_server", "buffer": 3, "period": 2},
+]
 
 
 def worker_of(setup, engine="stacked"):
@@ -49,9 +54,11 @@ def test_equal_times_without_delays_are_the_synchronous_run(optimizer, engine, m
         worker = worker_of(make_setup(**keys, **EQUAL, strategy=strategy), engine)
         worker.advance(7)
         found, _ = worker.measure()
-        rows.append(({key: row[key] for row in found for key in row if "staleness" not in key}, worker.block.x))
-    assert rows[0][0] == rows[1][0]
-    assert torch.equal(rows[0][1], rows[1][1])
+        rows.append([[row[key] for row in found for key in row if "staleness" not in key], worker.block.x.tolist()])
+    if engine == "stacked":
+        assert rows[0] == rows[1]
+    else:  # a vectorised kernel rounds the last columns of a group differently
+        torch.testing.assert_close(rows[0], rows[1], rtol=1e-12, atol=1e-12)
 
 
 def test_waiting_for_all_changes_is_local_sgd(make_setup):
@@ -126,7 +133,7 @@ def test_a_worker_computes_its_own_replicas(make_setup):
     for _ in range(5):
         part.take(1.0)
     assert torch.equal(state.parameters, whole.block.x[4:])
-    with pytest.raises(ExperimentError, match="^strategy: the agents of wait_free .* at most 2 workers"):
+    with pytest.raises(ExperimentError, match=r"^strategy: the agents of wait_free .* at most 2 workers"):
         runner(Placement.split(2, 4, workers=4, rank=1))
 
 
@@ -158,11 +165,20 @@ def test_agents_draw_the_batches_of_their_own_steps(sampling, make_block):
         ({"compute": None}, "^compute: wait_free acts when gradients are finished, .* give a law, such as"),
         ({"optimizer": {"name": "mezo", "lr": 0.1}}, "^optimizer: wait_free .* and mezo evaluates gradients by itself"),
         ({"accumulate": 2}, "^accumulate: wait_free .* allowed is 1$"),
-        ({"attack": {"name": "sign_flip", "agents": [1]}}, "^attack: sign_flip falsifies .* allowed are label_flip and none$"),
+        (
+            {"attack": {"name": "sign_flip", "agents": [1]}},
+            "^attack: sign_flip falsifies .* allowed are label_flip and none$",
+        ),
         ({"steps": None, "bytes": 10**6}, "^bytes: wait_free .* give steps, epochs or samples$"),
-        ({"strategy": "ad_psgd", "topology": {"name": "ring", "agents": 5}}, "^strategy: ad_psgd needs a bipartite graph"),
-        ({"strategy": {"name": "async_server", "host": 4}}, "^strategy: async_server: host: got 4, but the last of 4"),
-        ({"strategy": "async_server", "network": {"name": "uniform", "latency": "1 ms"}}, "^network: agent 2 sends to 0?"),
+        (
+            {"strategy": "ad_psgd", "topology": {"name": "ring", "agents": 5}},
+            "^strategy: ad_psgd needs a bipartite graph",
+        ),
+        ({"strategy": {"name": "async_server", "host": 4}}, "^strategy: async_server: host: got 4; .* 0 to 3$"),
+        (
+            {"strategy": "async_server", "network": {"name": "uniform", "latency": "1 ms"}},
+            "^network: agent 2 sends to 0?",
+        ),
         ({"topology": {"name": "one_peer_exponential", "agents": 4}}, "^strategy: wait_free needs the same graph"),
         ({"optimizer_state": "mix"}, "^optimizer_state: got mix, but wait_free does not combine"),
     ],

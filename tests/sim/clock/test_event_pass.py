@@ -10,9 +10,9 @@ from basinet.sim.clock.event_clock import EventClock
 from basinet.sim.clock.event_pass import EventPass
 from basinet.sim.clock.message_lines import MessageLines
 from basinet.sim.clock.row_operations import Adapt, Gradient
+from basinet.topologies import metropolis
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import uniform_links
-from basinet.topologies import metropolis
 from tests.sim.clock.test_clock import ATC
 
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}, "trial": False}
@@ -183,7 +183,9 @@ def test_a_server_takes_both_ways_and_holds_those_who_are_ahead():
     events.step(30)
     assert events.travelled[0] == 0  # it is at the server
     for k in (1, 2):
-        assert events.travelled[k] in (2000 * events.finished[k], 2000 * (events.finished[k] - 1)) and not events.waited[k]
+        assert (
+            events.travelled[k] in (2000 * events.finished[k], 2000 * (events.finished[k] - 1)) and not events.waited[k]
+        )
     bounded = events_of(AsyncServer(bound=1), graph, [1000, 2000, 4000], network)
     bounded.step(300)
     assert max(bounded.finished) - min(bounded.finished) <= 2
