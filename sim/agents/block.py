@@ -189,8 +189,9 @@ class Block:
 
     def sent(self, replica: int) -> dict[str, float]:
         """Return the bytes that the agents of a replica have sent, and what else is known of their messages."""
-        found = {"communicated_bytes": self.channel.bytes_sent}
-        return found if self.events is None else self.events.clock.measurements(replica)
+        if self.events is not None:
+            return self.events.clock.measurements(replica)
+        return {"communicated_bytes": self.channel.bytes_sent}
 
     def advance(self, until: int) -> None:
         """Take steps.

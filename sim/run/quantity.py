@@ -81,6 +81,8 @@ QUANTITIES: dict[str, Quantity] = {
     "consensus_distance": Quantity("consensus distance", "consensus distance", "mean squared", compared=False),
     "attackers_distance": Quantity("attackers distance"),
     "clipped_share": Quantity("share of clipped gradients", compared=False),
+    "mean_staleness": Quantity("mean staleness", unit="versions", compared=False),
+    "max_staleness": Quantity("largest staleness", unit="versions", compared=False),
     "communicated_bytes": Quantity("communication", unit="bytes"),
     "escape_step": Quantity("escape step"),
     "step": Quantity("step"),

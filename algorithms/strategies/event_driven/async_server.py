@@ -21,17 +21,19 @@ class AsyncServer(EventDriven):
     """An asynchronous parameter server: agents change the server's model by what their own local steps change.
 
     Agent k reads the server's model z, takes `period` local steps from it, x ← adapt(x, g_k(x)), and sends the change
-    Δ_k = x − z, with z as it was read. When `buffer` changes have arrived: z ← z + rate · mean Δ. Who has sent a change
-    gets z at once, and goes on. With a buffer and a period of 1 and SGD, this is asynchronous SGD: z ← z − μ g_k(z as
-    read). With a longer buffer it is FedBuff; with the bound 0, a buffer for all agents and the rate 1, local SGD. What
-    is measured is z. The server is where some agent is, whose own messages to it take no time.
+    Δ_k = x − z, with z as it was read. When `buffer` changes have arrived: z ← z + (rate / K) Σ Δ. Who has sent a
+    change gets z at once, and goes on. So K changes move z as far as their mean, which is what a step of `centralized`
+    or `local_sgd` does. With a buffer and a period of 1 and SGD this is asynchronous SGD, of the learning rate μ / K at
+    the rate 1; with a longer buffer it is FedBuff, which takes their mean at the rate K / buffer; and with a buffer for
+    K and the bound 0 it is local SGD. What is measured is z. The server is where some agent is, whose own messages to
+    it take no time.
 
     It minimises Σ_k r_k J_k, with r_k the rate at which agent k sends changes: fast agents count more unless they wait.
 
     Args:
-        buffer: Changes that are added together.
+        buffer: How many changes are added at once.
         period: Local steps between a reading and the next.
-        rate: Factor on the mean change.
+        rate: Factor on the changes.
         bound: How many changes an agent may have sent more than the slowest: those ahead wait. None for no bound.
         host: The agent whose place in the network the server has, by its number.
 
@@ -89,8 +91,8 @@ class AsyncServer(EventDriven):
                 events.send(self.host, other, (memory["model"], memory["version"]))
 
     def _apply(self, events: Events) -> None:
-        """Z ← z + rate · mean Δ."""
-        memory, share = events.memory, self.rate / self.buffer
+        """Let the changes count: z ← z + (rate / K) Σ Δ."""
+        memory, share = events.memory, self.rate / events.agents
         changes = [part for read, x in memory["buffer"] for part in ((share, x), (-share, read))]
         memory["model"] = events.mix(self.host, memory["model"], changes)
         memory["version"] += 1

@@ -122,7 +122,8 @@ class EventRunner:
         if own.device.type == "cpu":
             entries = _padded(operations, self._store)
             out, ones = self._store.new([o.result for o in operations]), torch.ones(len(own), dtype=own.dtype)
-            sparse_products.mix(*entries, *(t.numpy() for t in (self._store.numbers, own, ones, out)), False)
+            numbers = self._store.numbers.numpy()
+            sparse_products.mix(*entries, numbers, own.numpy(), ones.numpy(), out.numpy(), False)
             return
         counts = torch.tensor([len(operation.others) for operation in operations])
         receivers = torch.repeat_interleave(counts).to(own.device)

@@ -32,7 +32,7 @@ class RowOptimizers:
         self._together &= not (settings.get("groups") or settings.get("layer_decay"))
         if self._together:
             fused: dict[str, Any] = {"fused": True} if kind in FUSED else {}
-            self._rows = [nn.Parameter(row.detach()) for row in self._x.split(1)]
+            self._rows = [nn.Parameter(row.detach()) for row in _apart(self._x)]
             self._optimizer = setup.optimizer(self._rows, **fused)
             (self._group,) = self._optimizer.param_groups
             self._rate, self._step = self._group["lr"], stepping(self._optimizer)
@@ -55,7 +55,7 @@ class RowOptimizers:
             rate: The schedule's factor on the learning rate.
         """
         if not self._together:
-            for row, place, gradient in zip(rows, x, gradients.split(1), strict=True):
+            for row, place, gradient in zip(rows, x, _apart(gradients), strict=True):
                 self._x[row].copy_(place)
                 self._each[row].step(gradient, rate)
                 place.copy_(self._x[row])
@@ -63,10 +63,10 @@ class RowOptimizers:
         self._group["lr"] = self._rate * rate
         parameters = [self._rows[row] for row in rows]
         begun = [bool(self._optimizer.state.get(parameter)) for parameter in parameters]
-        for parameter, place in zip(parameters, x.split(1), strict=True):
+        for parameter, place in zip(parameters, _apart(x), strict=True):
             parameter.data = place
         for now in {*begun}:  # torch takes those that have no state yet for themselves
-            for parameter, gradient, has in zip(parameters, gradients.split(1), begun, strict=True):
+            for parameter, gradient, has in zip(parameters, _apart(gradients), begun, strict=True):
                 parameter.grad = gradient if has == now else None
             self._step(self._optimizer)
             for parameter in parameters:
@@ -90,6 +90,11 @@ class RowOptimizers:
             return
         for row, held in zip(self._rows, state, strict=True):
             self._optimizer.state[row] = {name: _copied(value, row) for name, value in held.items()}
+
+
+def _apart(rows: Tensor) -> list[Tensor]:
+    """Return rows [n, P] one by one, views [1, P]."""
+    return [rows[n : n + 1] for n in range(len(rows))]
 
 
 def _copied(value: Any, row: Tensor) -> Any:
