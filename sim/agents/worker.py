@@ -181,9 +181,10 @@ class Worker:
             distances["lost_messages"] = torch.from_numpy(lost / sent)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         # A resumed clock starts from the first step: times do not depend on the training.
-        if self.clock is not None:
-            self.clock.advance(block.step)
-        moments = None if self.clock is None else self.clock.moments()
+        clock = self.clock if block.events is None else block.events.clock
+        if clock is not None:
+            clock.advance(block.step)
+        moments = None if clock is None else clock.moments()
         rows = []
         for replica in here:
             if replica not in finite or not math.isfinite(of_replicas[replica]["train_loss"]):
@@ -195,7 +196,7 @@ class Worker:
                     "replica": replica,
                     **self._epoch(replica),
                     **({} if moments is None else moments[replica]),
-                    "communicated_bytes": block.channel.bytes_sent + int(block.channel.bytes_beside[replica]),
+                    **block.sent(replica),
                     **of_replicas[replica],
                     **{name: float(distance[replica]) for name, distance in distances.items()},
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),

@@ -20,7 +20,7 @@ from basinet.topologies.networks import Network
 from basinet.topologies.timing.all_reduces import duration
 from basinet.topologies.timing.exchanges import exchange
 
-__all__ = ["TIMES", "Clock", "Doing", "clock_of"]
+__all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments"]
 
 TIMES = ("simulated_time", "compute_share", "communication_share", "idle_share")
 """What evaluations say of time."""
@@ -177,14 +177,8 @@ class Clock:
         return {"compute": compute, "communication": communication, "idle": 1 - compute - communication}
 
     def moments(self) -> list[dict[str, float]]:
-        """Return what an evaluation after the last step says of time.
-
-        Returns:
-            For each replica, `TIMES`: seconds, and shares once time has passed.
-        """
-        columns = [self.times.max(1) / 1e9, *self.shares().values()]
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        return [{name: x for name, x in zip(TIMES, row, strict=True) if not math.isnan(x)} for row in rows]
+        """Return `moments` after the last step."""
+        return moments(self.times.max(1), self.shares())
 
     def _advance(self) -> None:
         flow = self._flow.at(self.step)
@@ -271,6 +265,21 @@ class Clock:
             if not self._overlap:
                 end = np.maximum(end, left)
         return _Moment(end, ready.network + found.network + (end - found.end))
+
+
+def moments(ends: np.ndarray, shares: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+    """Collect what an evaluation says of time.
+
+    Args:
+        ends: When the last step ended in each replica, in nanoseconds, int64 [R].
+        shares: What the time was spent on, "compute", "communication" and "idle" [R]; NaN before any has passed.
+
+    Returns:
+        For each replica, `TIMES`: seconds, and shares once time has passed.
+    """
+    columns = [ends / 1e9, *(shares[name] for name in ("compute", "communication", "idle"))]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [{name: x for name, x in zip(TIMES, row, strict=True) if not math.isnan(x)} for row in rows]
 
 
 def clock_of(setup: Setup) -> Clock:

@@ -82,6 +82,8 @@ QUANTITIES: dict[str, Quantity] = {
     "attackers_distance": Quantity("attackers distance"),
     "clipped_share": Quantity("share of clipped gradients", compared=False),
     "lost_messages": Quantity("share of lost messages", "lost messages", compared=False),
+    "mean_staleness": Quantity("mean staleness", unit="versions", compared=False),
+    "max_staleness": Quantity("largest staleness", unit="versions", compared=False),
     "communicated_bytes": Quantity("communication", unit="bytes"),
     "simulated_time": Quantity("simulated time", unit="s"),
     "compute_share": Quantity("share of time spent computing", compared=False),

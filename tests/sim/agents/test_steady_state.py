@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from basinet.algorithms.strategies import STRATEGIES
+from tests.stepped import STEPPED
 
 K, M, LR, BATCH = 6, 3, 0.1, 2
 CURVATURE, NOISE = np.array([2.0, 1.0, 0.5]), np.array([1.0, 0.5, 2.0])
@@ -206,7 +207,7 @@ def test_exact_methods_converge_at_the_rate_of_their_iteration_matrix(make_block
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in NOT_PROBED])
+@pytest.mark.parametrize("strategy", [name for name in STEPPED if name not in NOT_PROBED])
 def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
     period = period_of(strategy)
     mean, covariance = steady_state(*probe(make_block, name_of(strategy), period))

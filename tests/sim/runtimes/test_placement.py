@@ -19,6 +19,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 from basinet.sim.tasks import supervised
+from tests.stepped import STEPPED
 from tests.structures import STRUCTURES
 
 SETTINGS = {
@@ -112,7 +113,7 @@ def build():
     setups, refused, shared = {}, {}, Shared()
     pairs = [
         (f"{strategy} {optimizer}", strategy, optimizer, SCHEDULES[(i + j) % len(SCHEDULES)], "none")
-        for i, strategy in enumerate(STRATEGIES)
+        for i, strategy in enumerate(STEPPED)
         for j, optimizer in enumerate(kind[i % len(kind)] for kind in KINDS)
     ]
     attacked = [(name, strategy, "sgd", "constant", attack) for name, (strategy, attack) in ATTACKED.items()]
