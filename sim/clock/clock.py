@@ -296,7 +296,7 @@ def clock_of(setup: Setup) -> Clock:
     """
     assert setup.flow is not None
     config, network, law, part = setup.config, setup.network, setup.config.compute, setup.config.network
-    sizes = {"agents": setup.num_agents, "replicas": config.replicas}
+    sizes: dict[str, Any] = {"agents": setup.num_agents, "replicas": config.replicas}
     try:
         compute = None if law is None else ComputeTimes(law.make(), **sizes, seed=config.seed)
     except (OSError, ValueError) as error:

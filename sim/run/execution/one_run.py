@@ -242,7 +242,7 @@ class _Execution:
             Its reason.
         """
         reason = first_line(error)
-        failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
+        failure: dict[str, Any] = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
         if isinstance(error, RankLostError):
             failure["goes_on"] = True  # by the same command
         try:

@@ -30,6 +30,7 @@ from basinet.sim.run.trajectory import load_trajectory
 from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.topologies.cuts import crossing_rows
 from tests import same_everywhere
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.ray
 
