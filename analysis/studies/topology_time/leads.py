@@ -11,7 +11,7 @@ from basinet.analysis.studies.topology_time.timed_trainings import Timed
 
 __all__ = ["Lead", "leads", "median_to"]
 
-_MOMENTS = 300
+_MOMENTS = 120
 
 
 class Lead(NamedTuple):
@@ -33,8 +33,8 @@ class Lead(NamedTuple):
 def leads(timed: Sequence[Timed]) -> list[Lead]:
     """Find who leads when.
 
-    The lead passes to the topology with the largest mean accuracy as soon as it is shown to be above the one that leads:
-    the paired 95 % interval of their difference lies above 0. The first to lead is the first above its start, likewise.
+    The lead passes to the best of those that are shown to be above the one that leads: the paired 95 % interval of their
+    difference lies above 0. The first to lead is likewise shown to be above its own start.
 
     Args:
         timed: The trainings under the same conditions, with the same replicas.
@@ -47,13 +47,10 @@ def leads(timed: Sequence[Timed]) -> list[Lead]:
     found: list[tuple[Timed, float]] = []
     for moment in np.geomspace(first / 2, last, _MOMENTS).tolist():
         now = {one: one.at(moment) for one in timed}
-        best = max(timed, key=lambda one: np.nanmean(now[one]))
-        if found and best is found[-1][0]:
-            continue
-        before = now[found[-1][0]] if found else best.accuracy[0]
-        if Difference(now[best], before).low > 0:
-            found.append((best, moment))
-    ends = [*(since for _, since in found[1:]), last]
+        above = [one for one in timed if Difference(now[one], now[found[-1][0]] if found else one.accuracy[0]).low > 0]
+        if above:
+            found.append((max(above, key=lambda one: float(np.nanmean(now[one]))), moment))
+    ends = [since for _, since in found[1:]] + [last] * bool(found)
     return [
         Lead(one.topology, since, until, float(np.nanmean(one.at(until))))
         for (one, since), until in zip(found, ends, strict=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -108,9 +109,9 @@ def draw_leads(task: str, timed: Conditions) -> Drawing:
     return Drawing(
         f"leads_{task}",
         f"Which topology leads, {task}",
-        "The lead passes to the topology with the largest mean accuracy once the paired 95 % interval of the difference"
-        " lies above 0; it begins where accuracy is shown to be above that of the start. A training that is over keeps"
-        " its accuracy.",
+        "The lead passes to the best of the topologies that are shown to be above the one that leads: the paired 95 %"
+        " interval of the difference of accuracies lies above 0. It begins where accuracy is shown to be above that of"
+        " the start. A training that is over keeps its accuracy.",
         figure,
         rows,
         table=(
@@ -143,23 +144,24 @@ def draw_targets(task: str, timed: Conditions, target: float) -> Drawing:
             "network": network,
             "law": law,
             "topology": one.topology,
-            **{key: value for key, value in vars(median_to(one, target)).items()},
+            **asdict(median_to(one, target)),
         }
         for (network, law), some in timed.items()
         for one in some
     ]
     topologies = list(dict.fromkeys(row["topology"] for row in rows))
     table = np.array([row["median"] for row in rows]).reshape(len(timed), len(topologies)).T
-    best = np.where(np.isfinite(table), table, np.inf).min(axis=0)
-    ratios = np.where(np.isfinite(table), table / np.where(np.isfinite(best), best, 1), np.nan)
+    best = table.min(axis=0)
+    ratios = np.divide(table, best, out=np.full(table.shape, np.nan), where=np.isfinite(table) & (best > 0))
     figure, (ax,) = grid(1, share_x=False, share_y=False, width=9.0, height=4.2)
+    shades = SHADES.reversed()
     norm = LogNorm(1, max(2.0, float(np.nanmax(ratios, initial=2.0))))
-    image = ax.imshow(ratios, cmap=SHADES.reversed(), norm=norm, aspect="auto")
+    image = ax.imshow(ratios, cmap=shades, norm=norm, aspect="auto")
     for (row, column), seconds in np.ndenumerate(table):
         known = math.isfinite(seconds)
         ax.text(
             column, row, f"{seconds:.3g}" if known else "not\nreached", ha="center", va="center", fontsize="small",
-            color=contrast(SHADES.reversed()(norm(ratios[row, column]))[:3]) if known else GREY,
+            color=contrast(shades(norm(ratios[row, column]))[:3]) if known else GREY,
             fontweight="bold" if seconds == best[column] else "normal",
         )  # fmt: skip
     ax.set_xticks(range(len(timed)), [f"{network}\n{law}" for network, law in timed], rotation=30, ha="right")

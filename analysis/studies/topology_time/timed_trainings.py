@@ -25,10 +25,10 @@ AGENTS = 16
 ALL_REDUCE = "all-reduce"
 
 TASKS: dict[str, dict[str, Any]] = {
-    "perceptron": {"model": {"name": "mlp", "hidden": [24]}, "optimizer.lr": 0.3},
-    "convolutions": {"model": {"name": "cnn", "channels": [8, 16]}, "optimizer.lr": 0.3},
+    "perceptron": {"model": {"name": "mlp", "hidden": [24]}, "optimizer": {"name": "sgd", "lr": 0.3}},
+    "convolutions": {"model": {"name": "cnn", "channels": [8, 16]}, "optimizer": {"name": "sgd", "lr": 0.3}},
 }
-"""Models of the digits."""
+"""Models of the digits, and how they are trained."""
 
 _SUMS: dict[str, Any] = {"complete": True, "all_reduce": "best"}
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -187,14 +187,14 @@ def trained(progress: Progress, folder: Path, *, steps: int, replicas: int) -> I
             "task": {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.1}},
             "topology": {"name": "ring", "agents": AGENTS},
             "strategy": "diffusion",
-            "optimizer": "sgd",
             "batch_size": 16,
             "steps": steps,
             "evaluate_every": max(1, steps // 20),
             "replicas": replicas,
             "analysis": [],
             "trajectory": {"metrics": True},
-            "cases": {name: {**keys, **case} for name, case in _CASES.items()},
+            "cases": _CASES,
+            **keys,
         }
         for topology, run in by_case(carry_out(folder, task, description, part)).items():
             yield Training(task, topology, run)

@@ -11,6 +11,7 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 
 from basinet.analysis.studies.flatness_tradeoff.comparisons import larger
+from basinet.analysis.studies.flatness_tradeoff.trainings import log
 from basinet.analysis.studies.study import Check
 from basinet.analysis.studies.topology_time.timed_trainings import (
     AGENTS,
@@ -30,7 +31,8 @@ from basinet.topologies.mixing_matrix import neighborhoods
 
 __all__ = ["growth_checks", "order_checks", "training_checks", "waiting_checks"]
 
-_STEPS = 1000
+_STEPS = 1680
+"""Half of them are a multiple of all periods of times up to 8 steps."""
 _SIGMA = 0.3
 _NEIGHBOURS = {"ring": 2, "torus": 4, "exponential": 4, "one-peer exponential": 1, "complete": AGENTS - 1, ALL_REDUCE: 2}
 """Models that an agent sends in a step; a sum over all agents counts as one to a server and one back."""
@@ -131,10 +133,10 @@ def waiting_checks(ring: Training, centralized: Training) -> Iterator[Check]:
         "on a directed ring a step takes 2 − 1 / K mean times (exponential without a least time, K = 16)",
         2 - 1 / AGENTS,
         mean(circle, name="exponential"),
-        within=0.03,
+        within=4 / math.sqrt(draws),  # times vary no more than a sum of so many
     )
     consensus = setup_of({**ring.run.config, "strategy": "consensus"})
-    whole, atc, cta = (
+    whole, atc, overlapped = (
         mean(setup, name="lognormal", sigma=_SIGMA) for setup in (centralized.setup, ring.setup, consensus)
     )
     barrier, three = (_largest(_SIGMA, count) for count in (AGENTS, 3))
@@ -147,8 +149,8 @@ def waiting_checks(ring: Training, centralized: Training) -> Iterator[Check]:
         "between them",
         three - spread < atc < barrier,
     )
-    yield Check.near("less time from less waiting alone: diffusion on a ring", 0.17, 1 - atc / whole, within=0.01)
-    yield Check.near("the same of consensus, which sends while it computes", 0.34, 1 - cta / whole, within=0.01)
+    yield Check.near("less time from less waiting alone: diffusion on a ring", 0.17, 1 - atc / whole, within=spread)
+    yield Check.near("the same of consensus, which sends while it computes", 0.34, 1 - overlapped / whole, within=spread)
 
 
 def order_checks(task: str, timed: Mapping[tuple[str, str], Mapping[str, Timed]], target: float) -> Iterator[Check]:
@@ -168,7 +170,8 @@ def order_checks(task: str, timed: Mapping[tuple[str, str], Mapping[str, Timed]]
         ("Europe", "ring", ALL_REDUCE),
     ):
         here = timed[network, "constant"]
-        slow, fast = (np.log(here[name].reached(target)) for name in (second, first))
+        times = [here[name].reached(target) for name in (second, first)]
+        slow, fast = (log(np.where(np.isfinite(some), some, np.nan)) for some in times)
         claim = f"{first} is at the target before {second} (log ratio of times, {network}, constant times, {task})"
         yield larger(claim, slow, fast)
     for network in NETWORKS:
