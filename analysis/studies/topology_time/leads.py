@@ -33,7 +33,7 @@ class Lead(NamedTuple):
 def leads(timed: Sequence[Timed]) -> list[Lead]:
     """Find who leads when.
 
-    The lead passes to the best of those that are shown to be above the one that leads: the paired 95 % interval of their
+    The lead passes to the best of those that are shown to be above the one that leads: the paired 95 % interval of the
     difference lies above 0. The first to lead is likewise shown to be above its own start.
 
     Args:

@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
 from basinet.analysis.drawing.axes import label_log_axes
 from basinet.analysis.drawing.figure import Drawing

@@ -1,4 +1,4 @@
-"""Trainings on several topologies, each of which is timed on several networks and under several laws of compute time."""
+"""Trainings on several topologies, each timed on several networks and under several laws of compute time."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,17 @@ from basinet.sim.run.folder import Run
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["AGENTS", "ALL_REDUCE", "LAWS", "NETWORKS", "TASKS", "Timed", "Training", "compute_of", "setup_of", "trained"]
+__all__ = [
+    "AGENTS",
+    "ALL_REDUCE",
+    "LAWS",
+    "NETWORKS",
+    "TASKS",
+    "Timed",
+    "Training",
+    "setup_of",
+    "trained",
+]
 
 AGENTS = 16
 ALL_REDUCE = "all-reduce"
@@ -50,7 +60,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "Europe": {
         "name": "published",
         "table": "geant",
-        "hosts": "PT ES FR UK NL DE DK SE FI PL CZ AT HU GR IT CH".split(),
+        "hosts": ["PT", "ES", "FR", "UK", "NL", "DE", "DK", "SE", "FI", "PL", "CZ", "AT", "HU", "GR", "IT", "CH"],
         **_SUMS,
     },
 }

@@ -80,8 +80,8 @@ def topology_time(
         about=[
             f"{AGENTS} agents train on the digits, whose classes differ from agent to agent (Dirichlet, α = 0.1), by"
             " diffusion on five graphs, and by all-reduce. These trainings do not depend on what messages and gradients"
-            " take, so that each is carried out once and timed under all conditions. The accuracy is that of the agents'"
-            " own models on the test data, on average.",
+            " take, so that each is carried out once, and timed under all conditions. The accuracy is the mean of that"
+            " of the agents' own models on the test data.",
             "Networks: a data centre (10 Gb/s, 50 μs); two machines with eight agents each, which share 100 Mb/s"
             " between them (100 μs), and have 10 GB/s inside; and sixteen countries of the Géant network, by the model"
             " of Marfoq et al., of which agents with successive numbers are neighbours.",

@@ -34,7 +34,14 @@ __all__ = ["growth_checks", "order_checks", "training_checks", "waiting_checks"]
 _STEPS = 1680
 """Half of them are a multiple of all periods of times up to 8 steps."""
 _SIGMA = 0.3
-_NEIGHBOURS = {"ring": 2, "torus": 4, "exponential": 4, "one-peer exponential": 1, "complete": AGENTS - 1, ALL_REDUCE: 2}
+_NEIGHBOURS = {
+    "ring": 2,
+    "torus": 4,
+    "exponential": 4,
+    "one-peer exponential": 1,
+    "complete": AGENTS - 1,
+    ALL_REDUCE: 2,
+}
 """Models that an agent sends in a step; a sum over all agents counts as one to a server and one back."""
 
 
@@ -150,7 +157,9 @@ def waiting_checks(ring: Training, centralized: Training) -> Iterator[Check]:
         three - spread < atc < barrier,
     )
     yield Check.near("less time from less waiting alone: diffusion on a ring", 0.17, 1 - atc / whole, within=spread)
-    yield Check.near("the same of consensus, which sends while it computes", 0.34, 1 - overlapped / whole, within=spread)
+    yield Check.near(
+        "the same of consensus, which sends while it computes", 0.34, 1 - overlapped / whole, within=spread
+    )
 
 
 def order_checks(task: str, timed: Mapping[tuple[str, str], Mapping[str, Timed]], target: float) -> Iterator[Check]:
