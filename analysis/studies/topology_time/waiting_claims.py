@@ -127,8 +127,10 @@ def waiting_checks(ring: Training, centralized: Training) -> Iterator[Check]:
     share, anew = law["share"], 1 / law["spell"] / (1 - law["share"])
     none = (1 - share) ** AGENTS
     fast = 1 / (1 + (law["slowdown"] - 1) * share)
-    # The chains remember: correlations of what they do add up to at most 1 + 2 Σ (1 − p − r)ⁿ.
-    spread = fast * (law["slowdown"] - 1) * math.sqrt(none * (1 - none) * (2 - anew) / anew / draws)
+    # The chains remember: covariances of whether there is a straggler, over steps.
+    kept = (1 - anew) ** np.arange(1, _STEPS)
+    covariances = ((1 - share) ** 2 + share * (1 - share) * kept) ** AGENTS - none**2
+    spread = fast * (law["slowdown"] - 1) * math.sqrt((none * (1 - none) + 2 * covariances.sum()) / draws)
     yield Check.near(
         "all-reduce waits for stragglers whenever there is one (mean times)",
         fast * (1 + (law["slowdown"] - 1) * (1 - none)),
