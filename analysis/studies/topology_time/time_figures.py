@@ -51,6 +51,7 @@ def draw_curves(task: str, timed: Conditions, target: float) -> Drawing:
                 x, [row["low"] for row in own], [row["high"] for row in own], color=look.color, alpha=0.15, linewidth=0
             )
         ax.axhline(target, color=GREY, linestyle=":", linewidth=1)
+        ax.set_ylim(0, 1)
         ax.set(xscale="log", title=f"{network}, {law}", xlabel="simulated time (s)", ylabel="test accuracy")
         ax.grid(alpha=0.25)
         label_log_axes(ax)
@@ -149,28 +150,28 @@ def draw_targets(task: str, timed: Conditions, target: float) -> Drawing:
         for one in some
     ]
     topologies = list(dict.fromkeys(row["topology"] for row in rows))
-    table = np.array([row["median"] for row in rows]).reshape(len(timed), len(topologies)).T
-    best = table.min(axis=0)
+    table = np.array([row["median"] for row in rows]).reshape(len(timed), len(topologies))
+    best = table.min(axis=1, keepdims=True)
     ratios = np.divide(table, best, out=np.full(table.shape, np.nan), where=np.isfinite(table) & (best > 0))
-    figure, (ax,) = grid(1, share_x=False, share_y=False, width=9.0, height=4.2)
+    figure, (ax,) = grid(1, share_x=False, share_y=False, width=9.0, height=0.5 * len(timed) + 0.8)
     shades = SHADES.reversed()
     norm = LogNorm(1, max(2.0, float(np.nanmax(ratios, initial=2.0))))
     image = ax.imshow(ratios, cmap=shades, norm=norm, aspect="auto")
     for (row, column), seconds in np.ndenumerate(table):
         known = math.isfinite(seconds)
         ax.text(
-            column, row, f"{seconds:.3g}" if known else "not\nreached", ha="center", va="center", fontsize="small",
+            column, row, f"{seconds:.3g}" if known else "not reached", ha="center", va="center", fontsize="small",
             color=contrast(shades(norm(ratios[row, column]))[:3]) if known else GREY,
-            fontweight="bold" if seconds == best[column] else "normal",
+            fontweight="bold" if seconds == best[row, 0] else "normal",
         )  # fmt: skip
-    ax.set_xticks(range(len(timed)), [f"{network}\n{law}" for network, law in timed], rotation=30, ha="right")
-    ax.set_yticks(range(len(topologies)), topologies)
+    ax.set_xticks(range(len(topologies)), [name.replace(" ", "\n") for name in topologies])
+    ax.set_yticks(range(len(timed)), [f"{network}, {law}" for network, law in timed])
     figure.colorbar(image, ax=ax, label="multiple of the fastest")
     return Drawing(
         f"targets_{task}",
         f"Seconds to the target, {task}",
         f"Median over the replicas of the simulated seconds to a mean accuracy of {target:.3f} of the agents' own"
-        " models; colours compare the topologies of a column. Bold: the fastest.",
+        " models; colours compare the topologies of a row. Bold: the fastest.",
         figure,
         rows,
     )

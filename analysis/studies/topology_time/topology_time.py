@@ -42,7 +42,7 @@ def topology_time(
     progress: Progress,
     folder: Path,
     *,
-    steps: Annotated[int, Field(ge=2, le=10**6)] = 200,
+    steps: Annotated[int, Field(ge=2, le=10**6)] = 300,
     replicas: Annotated[Count, Field(ge=2)] = 5,
 ) -> Findings:
     """Which topology is the fastest in seconds, on networks and laws of compute time, against steps and the theory.
