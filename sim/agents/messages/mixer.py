@@ -199,8 +199,8 @@ class Mixer:
         sums: np.ndarray = self._sums[p.row_agents]
         if not self.differences or outage.added is outage.missing:
             return sums
-        more: np.ndarray = (outage.added - outage.missing)[p.row_replicas, p.row_agents]
-        return sums + more
+        without: np.ndarray = sums + (outage.added - outage.missing)[p.row_replicas, p.row_agents]
+        return without
 
     def without(self, outage: Outage) -> "Mixer":
         """Return the product in which some messages do not arrive; what travels between workers is the same.
