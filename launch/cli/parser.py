@@ -140,7 +140,8 @@ def make_parser() -> argparse.ArgumentParser:
     status = command(
         "status",
         "show which runs run, wait, are dead or done, their time left, and what their workers use; exit status: 0 all"
-        " done, 1 some failed, 3 a process is at work, 4 some are dead or interrupted or have lost a rank, and go on by the command shown",
+        " done, 1 some failed, 3 a process is at work, 4 some are dead or interrupted or have lost a rank, and go on by"
+        " the command shown",
         table=True,
     )
     _add_folder_of_runs(status)
