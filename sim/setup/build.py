@@ -17,6 +17,7 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.clock.clock import clock_of
+from basinet.sim.clock.pass_cost import law_of
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.evaluation.asked_metrics import with_metrics
@@ -183,7 +184,8 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
         setup = replace(setup, network=network)
     rehearsed = _tried(setup, share)[0] if trial else setup
     flow = share("flow", (*rehearsed.tried, setup.push != ()), lambda: data_flow(rehearsed))
-    setup = replace(setup, flow=flow)
+    law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))
+    setup = replace(setup, flow=flow, compute=law)
     clock_of(setup)  # raises if links are missing, or the law is not one for so many agents
     return setup
 
