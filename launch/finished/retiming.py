@@ -16,6 +16,7 @@ from basinet.analysis.statistics.quantities import quantity_of
 from basinet.analysis.statistics.run_labels import describe, setting
 from basinet.launch.finished.finished_models import setup_of
 from basinet.sim.clock.clock import TIMES, clock_of
+from basinet.sim.clock.pass_cost import law_of
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
@@ -149,6 +150,7 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
         texts = {key: describe(setting(given, key)) for key in axes}
         described = {key: value for key, value in parsed.describe().items() if key in given}
         parts = replace(setup, config=config, network=network, flow=flow)
+        parts = replace(parts, compute=law_of(parts, run.status.get("pass_seconds")))
         yield Retimed(run, parts, described, texts, "-".join([run.name, *axes.values()]))
 
 

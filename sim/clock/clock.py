@@ -295,10 +295,10 @@ def clock_of(setup: Setup) -> Clock:
         ExperimentError: The network lacks a link, or the law of compute times is not one for so many agents.
     """
     assert setup.flow is not None
-    config, network, law, part = setup.config, setup.network, setup.config.compute, setup.config.network
+    config, network, law, part = setup.config, setup.network, setup.compute, setup.config.network
     sizes: dict[str, Any] = {"agents": setup.num_agents, "replicas": config.replicas}
     try:
-        compute = None if law is None else ComputeTimes(law.make(), **sizes, seed=config.seed)
+        compute = None if law is None else ComputeTimes(law, **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
     asked: dict[str, Any] = {**sizes, "network": network, "compute": compute}

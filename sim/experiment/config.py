@@ -156,7 +156,12 @@ KINDS: dict[str, Kind] = {
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
     "compute": Kind(
-        "compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law", files=("path",)
+        "compute",
+        LAWS,
+        ("flops", "seconds"),
+        lambda given: isinstance(given, ComputeLaw),
+        noun="compute law",
+        files=("path",),
     ),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
