@@ -82,6 +82,26 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--replicas", type=int, metavar="N", help="use the first N replicas (default all)")
 
+    timing = command("time", "simulated times of runs on other networks, without training", table=True)
+    timing.add_argument("folder", type=Path, metavar="RUN", help="folder of a run or of an experiment")
+    timing.add_argument(
+        "words",
+        nargs="*",
+        metavar="key=value",
+        help="keys below network and compute, in place of the run's, such as network.bandwidth=1Gb/s,10Gb/s",
+    )
+    timing.add_argument("--target", metavar="metric=value", help="time to reach this value, too")
+    timing.add_argument(
+        "--write", type=Path, metavar="DIR", help="write finished runs with these times as an experiment to compare"
+    )
+    timing.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="who computes, sends and waits when: a figure (.png, .pdf, .svg), or a trace for Perfetto (.json)",
+    )
+    timing.add_argument("--rounds", default="1:5", metavar="A:B", help="steps of the timeline, from 1 (default 1:5)")
+
     compare = command(
         "compare", "compare finished runs: means, tests, effort to a target, relations, figures", table=True
     )

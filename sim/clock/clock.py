@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -19,7 +19,16 @@ from basinet.topologies.networks import Network
 from basinet.topologies.timing.all_reduces import duration
 from basinet.topologies.timing.exchanges import exchange
 
-__all__ = ["Clock", "clock_of"]
+__all__ = ["TIMES", "Clock", "Doing", "clock_of"]
+
+TIMES = ("simulated_time", "compute_share", "communication_share", "idle_share")
+"""What evaluations say of time."""
+
+Doing = Literal["compute", "send", "communication", "idle"]
+"""Computing; sending, beside other things; waiting for the network; and waiting for slower agents."""
+
+
+Observer = Callable[[Doing, int, np.ndarray, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -114,8 +123,8 @@ class Clock:
         self._busy = np.zeros((len(numbers), replicas), np.int64)
         self._free = np.zeros(shape, np.int64)
         self._computed, self._exposed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._times = np.zeros(shape, np.int64)
-        self._last = _Moment(self._times, self._times)
+        self._result = self._last = _Moment(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        self._observe: Observer | None = None
 
     def _route(self, weights: csr_array, numbers: np.ndarray) -> _Route:
         pairs, agents = _pairs(weights)
@@ -126,20 +135,27 @@ class Clock:
     @property
     def times(self) -> np.ndarray:
         """When each agent's parameters were there after the last step, in nanoseconds, int64 [R, K]."""
-        return self._times.T
+        return self._result.time.T
 
-    def advance(self, until: int) -> np.ndarray:
+    def advance(self, until: int, observe: Observer | None = None) -> np.ndarray:
         """Take steps.
 
         Args:
             until: The step to stop at.
+            observe: Told what agents do: "compute", "send", "communication" (waiting for the network) or "idle"
+                (waiting for slower agents); in which step, from 1; and when each begins and ends, int64 [K, R]. At
+                last, it is told what they wait for up to the end of the step.
 
         Returns:
             When all agents of each replica have its result, in nanoseconds, int64 [R].
         """
+        self._observe = observe
         while self.step < until:
             self._advance()
-        latest: np.ndarray = self._times.max(0)
+        if observe is not None:
+            self._waits(self._result, self.step)
+        self._observe = None
+        latest: np.ndarray = self.times.max(1)
         return latest
 
     def shares(self) -> dict[str, np.ndarray]:
@@ -158,13 +174,11 @@ class Clock:
         """Return what an evaluation after the last step says of time.
 
         Returns:
-            For each replica, "simulated_time" in seconds and, once time has passed, the shares, such as
-            "compute_share".
+            For each replica, `TIMES`: seconds, and shares once time has passed.
         """
-        columns = {"simulated_time": self._times.max(0) / 1e9}
-        columns |= {f"{name}_share": share for name, share in self.shares().items()}
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        return [{name: x for name, x in zip(columns, row, strict=True) if not math.isnan(x)} for row in rows]
+        columns = [self.times.max(1) / 1e9, *self.shares().values()]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [{name: x for name, x in zip(TIMES, row, strict=True) if not math.isnan(x)} for row in rows]
 
     def _advance(self) -> None:
         flow = self._flow.at(self.step)
@@ -180,7 +194,7 @@ class Clock:
             else:
                 ends.append(self._exchanges(ready, str(event.edges), event.size))
             self._last = ends[-1]
-        self._times = self._ready(flow.result, ends).time
+        self._result = self._ready(flow.result, ends)
         self._past.append(ends)
         self.step += 1
 
@@ -195,15 +209,29 @@ class Clock:
         takes = np.zeros_like(self._free) if self._compute is None else self._compute(self.step).T
         if share != 1:
             takes = np.rint(takes * share).astype(np.int64)
+        self._exposed += self._waits(ready, self.step + 1)
         start = np.maximum(ready.time, self._free)
-        self._exposed += np.minimum(start - self._free, ready.network)
         self._computed += takes
         self._free = start + takes
+        if self._observe is not None:
+            self._observe("compute", self.step + 1, start, self._free)
         return _Moment(self._free, np.zeros_like(self._free))
+
+    def _waits(self, ready: _Moment, step: int) -> np.ndarray:
+        """Return how long agents wait for the network since they last computed, which is after others were late."""
+        start = np.maximum(ready.time, self._free)
+        exposed: np.ndarray = np.minimum(start - self._free, ready.network)
+        if self._observe is not None:
+            self._observe("idle", step, self._free, start - exposed)
+            self._observe("communication", step, start - exposed, start)
+        return exposed
 
     def _collects(self, ready: _Moment, size: int) -> _Moment:
         takes = self._sums[size]
-        return _Moment(np.broadcast_to(ready.time.max(0) + takes, ready.time.shape), ready.network + takes)
+        start = np.broadcast_to(ready.time.max(0), ready.time.shape)
+        if self._observe is not None:
+            self._observe("send", self.step + 1, start, start + takes)
+        return _Moment(start + takes, ready.network + takes)
 
     def _exchanges(self, ready: _Moment, kind: str, size: int) -> _Moment:
         routes = self._routes[kind]
@@ -220,9 +248,13 @@ class Clock:
             busy = self._busy
         found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer)
         end = found.end
-        if not self._overlap:
-            end = end.copy()
-            np.maximum.at(end, route.senders, busy[route.edges])
+        if not self._overlap or self._observe is not None:
+            left = ready.time.copy()
+            np.maximum.at(left, route.senders, busy[route.edges])
+            if self._observe is not None:
+                self._observe("send", self.step + 1, ready.time, left)
+            if not self._overlap:
+                end = np.maximum(end, left)
         return _Moment(end, ready.network + found.network + (end - found.end))
 
 
@@ -245,12 +277,12 @@ def clock_of(setup: Setup) -> Clock:
         compute = None if law is None else ComputeTimes(law.make(), **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
-    asked: dict[str, Any] = {"network": network, "compute": compute}
+    asked: dict[str, Any] = {**sizes, "network": network, "compute": compute}
     if network is not None and part is not None:
         asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
     try:
-        return Clock(setup.flow, weights, **sizes, **asked)
+        return Clock(setup.flow, weights, **asked)
     except ExperimentError:
         raise
     except ValueError as error:

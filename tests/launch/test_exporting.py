@@ -13,7 +13,7 @@ from PIL import Image
 import basinet
 from basinet.analysis.drawing.data_checks import NoDataError
 from basinet.analysis.plots.compared.compared_figures import KINDS, OF_RUNS
-from basinet.analysis.plots.graph_film import agents_over_time
+from basinet.analysis.plots.network.graph_film import agents_over_time
 from basinet.launch.cli import main
 from basinet.launch.exporting.logged_afterwards import log_again
 from basinet.launch.exporting.plot_kinds import plot_kinds
