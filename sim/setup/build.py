@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from basinet.algorithms import draws
-from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies import EventDriven, StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.clock.clock import clock_of
@@ -138,7 +138,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         attackers=attackers,
         push=push,
     )
-    if traits.events:
+    if isinstance(strategy, EventDriven):
         check_events(setup)
     if config.bytes is not None:
         setup = _until_sent(setup, share, trial=trial)
@@ -183,7 +183,7 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
     if component is not None:
         network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
         setup = replace(setup, network=network)
-    if StrategyTraits.of(setup.strategy()).events:
+    if isinstance(setup.strategy(), EventDriven):
         try_mixing(setup)
         EventClock(setup)  # raises what `clock_of` does
         return setup

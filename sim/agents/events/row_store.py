@@ -7,7 +7,10 @@ from torch import Tensor
 
 from basinet.algorithms.strategies import Row
 
-__all__ = ["RowStore"]
+__all__ = ["EVENT_ROWS", "RowStore"]
+
+EVENT_ROWS = 8
+"""Rows that an agent takes, about: those in use, those that a step makes, a gradient, and the point where it is."""
 
 _ROOM = 2**20
 """Numbers for which there is room anyway, so that rows are seldom moved."""
