@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from basinet.algorithms import draws
-from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies import EventDriven, StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.clock.clock import clock_of
@@ -141,7 +141,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         push=push,
         faults=make_faults(config, strategy, sequence),
     )
-    if traits.events:
+    if isinstance(strategy, EventDriven):
         check_events(setup)
     if config.bytes is not None:
         setup = _until_sent(setup, share, trial=trial)
@@ -187,7 +187,7 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
         component = part.component
         network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
         setup = replace(setup, network=network)
-    events = StrategyTraits.of(setup.strategy()).events
+    events = isinstance(setup.strategy(), EventDriven)
     rehearsed = _tried(setup, share)[0] if trial and not events else setup
     law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))
     setup = replace(setup, compute=law)

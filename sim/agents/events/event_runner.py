@@ -39,7 +39,7 @@ class EventRunner:
         clock: The events.
 
     Raises:
-        ExperimentError: This worker has a part of a replica only.
+        ExperimentError: This worker has a part of a replica only, or the optimizer asks for batches of its own sizes.
     """
 
     def __init__(self, setup: Setup, placement: Placement, state: StackedState, gradients: SomeGradients) -> None:
@@ -127,10 +127,10 @@ class EventRunner:
             return
         counts = torch.tensor([len(operation.others) for operation in operations])
         receivers = torch.repeat_interleave(counts).to(own.device)
-        weights = torch.tensor([weight for operation in operations for weight in operation.weights]).to(own)
-        others = self._store.read([row for operation in operations for row in operation.others])
-        mixed = own.index_add(0, receivers, (others - own[receivers]).mul_(weights[:, None]))
-        self._store.new([operation.result for operation in operations]).copy_(mixed)
+        weights = own.new_tensor([weight for operation in operations for weight in operation.weights])
+        others = self._store.numbers[self._store.places([row for o in operations for row in o.others])]
+        changes = (others - own[receivers]).mul_(weights[:, None])
+        self._store.new([o.result for o in operations]).copy_(own.index_add(0, receivers, changes))
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what later steps depend on, by agent; the events themselves are found anew.
@@ -167,10 +167,12 @@ class EventRunner:
         """
         self.clock = EventClock(self._setup)
         self.clock.advance(step)
-        self._store.keep((), sum(map(len, self._live().values())))
-        for name, pairs in self._live().items():
-            places, rows = zip(*pairs, strict=True)
-            self._store.new(rows).copy_(state["needed"][name][list(places)])
+        live = self._live()
+        self._store.keep((), sum(map(len, live.values())))
+        for name, pairs in live.items():
+            if pairs:
+                places, rows = zip(*pairs, strict=True)
+                self._store.new(rows).copy_(state["needed"][name][list(places)])
         self._optimizers.load_state_dict(state["optimizers"])
 
 

@@ -12,6 +12,7 @@ from basinet.sim.agents.worker import Worker
 from basinet.sim.clock.event_clock import EventClock
 from basinet.sim.clock.row_operations import Adapt, Gradient
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.checkpoints.tensor_files import TensorFile, read_tensor_file
 
 EQUAL = {"compute": {"name": "constant", "mean": "1 ms"}}
 RANDOM = {"compute": {"name": "exponential", "mean": "1 ms"}}
@@ -103,14 +104,16 @@ def test_waves_give_the_numbers_of_one_operation_after_another(strategy, make_se
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
-def test_a_resumed_run_is_the_unbroken_one(strategy, make_setup):
+def test_a_resumed_run_is_the_unbroken_one(strategy, make_setup, tmp_path):
     """With messages on their way, gradients begun, and optimizers that have taken different numbers of steps."""
     keys = {"model": {"name": "mlp", "hidden": [4], "norm": "batch"}, "strategy": strategy, **RANDOM, **AFAR}
     setup = make_setup(**keys, optimizer={"name": "adam", "lr": 0.01}, trial=False)
     whole, first, second = (worker_of(setup) for _ in range(3))
     whole.advance(9)
     first.advance(4)
-    second.load(first.state())
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(b"".join(TensorFile(first.state())))
+    second.load(read_tensor_file(file))
     second.advance(9)
     assert torch.equal(whole.block.x, second.block.x)
     assert whole.measure() == second.measure()
@@ -164,6 +167,7 @@ def test_agents_draw_the_batches_of_their_own_steps(sampling, make_block):
     [
         ({"compute": None}, "^compute: wait_free acts when gradients are finished, .* give a law, such as"),
         ({"optimizer": {"name": "mezo", "lr": 0.1}}, "^optimizer: wait_free .* and mezo evaluates gradients by itself"),
+        ({"runtime": {"name": "ray", "actors": 3}}, r"^runtime.actors: got 3, .* allowed are divisors of 2$"),
         ({"accumulate": 2}, "^accumulate: wait_free .* allowed is 1$"),
         (
             {"attack": {"name": "sign_flip", "agents": [1]}},
