@@ -249,7 +249,7 @@ class Channel:
 
     def _error(self, kind: str, x: Tensor, step: int, *, truly: bool = False) -> Tensor | None:
         """Compute by how much the mix of rows [N, ...] is changed: by attackers, noise and what arrives late."""
-        number, errors = self._number(step), []
+        number, errors = self._number(step), list[Tensor | None]()
         if self._attackers is not None and not truly:
             neighbors = self.links.neighbors(kind, step)
             errors.append(self._attackers.error(neighbors, self.products.flat(x), step, self.piece))
@@ -258,8 +258,8 @@ class Channel:
         if kind in self.links.columns and self.links.outages.of_links:
             parts = f"{kind} {number}", self.links.all_neighbors(kind, step), self.links.outages.at(kind, step)
             errors.append(self.running_sums.deliver(*parts, self.products.flat(x), self.piece))
-        errors = [error for error in errors if error is not None]
-        return sum(errors[1:], errors[0]).view(x.shape) if errors else None
+        found = [error for error in errors if error is not None]
+        return sum(found[1:], found[0]).view(x.shape) if found else None
 
     def _number(self, step: int) -> int:
         """Number the next message of a step."""

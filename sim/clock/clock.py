@@ -256,10 +256,10 @@ def clock_of(setup: Setup) -> Clock:
         raise ExperimentError(f"compute: {error}") from None
     collective = None if network is None else partial(ring_time, network)
     weights = {"graph": setup.sequence, "reverse": setup.push}
-    absent = Outages(setup.faults, weights, **sizes, seed=config.seed).absent
+    outages = Outages(setup.faults, weights, agents=setup.num_agents, replicas=config.replicas, seed=config.seed)
     try:
         return Clock(
-            setup.flow, weights, **sizes, network=network, compute=compute, collective=collective, absent=absent
+            setup.flow, weights, **sizes, network=network, compute=compute, collective=collective, absent=outages.absent
         )
     except ValueError as error:
         raise ExperimentError(f"network: {error}") from None

@@ -95,7 +95,8 @@ class Outages:
         """
         if not self._of_agents:
             return None
-        return np.logical_or.reduce([absences(step).numpy() for _, absences in self._of_agents])
+        found: NDArray[np.bool_] = np.logical_or.reduce([absences(step).numpy() for _, absences in self._of_agents])
+        return found
 
     def welcomed(self, step: int) -> NDArray[np.bool_] | None:
         """Find who returns with a step, to go on from the parameters of its neighbours.

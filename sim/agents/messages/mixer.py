@@ -162,7 +162,7 @@ class Mixer:
             self._split_weights()
 
     def _parts(self, values: np.ndarray) -> tuple[csr_array, csr_array]:
-        """Sort values of the off-diagonal entries of I ⊗ W, in this worker's rows, by whether the column is here, too."""
+        """Sort values of the off-diagonal entries of I ⊗ W by whether their column lives here, as their row does."""
         p = self.placement
         entries = self._others.tocoo()
         row, column = in_replicas(entries.row, p), in_replicas(entries.col, p)
@@ -197,9 +197,9 @@ class Mixer:
         """Return the row sums of this worker's rows."""
         p = self.placement
         sums: np.ndarray = self._sums[p.row_agents]
-        if not self.differences or outage.added is outage.missing:
-            return sums
-        return sums + (outage.added - outage.missing)[p.row_replicas, p.row_agents]
+        if self.differences and outage.added is not outage.missing:
+            sums = sums + (outage.added - outage.missing)[p.row_replicas, p.row_agents]
+        return sums
 
     def without(self, outage: Outage) -> "Mixer":
         """Return the product in which some messages do not arrive; what travels between workers is the same.
