@@ -249,7 +249,8 @@ class Channel:
 
     def _error(self, kind: str, x: Tensor, step: int, *, truly: bool = False) -> Tensor | None:
         """Compute by how much the mix of rows [N, ...] is changed: by attackers, noise and what arrives late."""
-        number, errors = self._number(step), list[Tensor | None]()
+        number = self._number(step)
+        errors: list[Tensor | None] = []
         if self._attackers is not None and not truly:
             neighbors = self.links.neighbors(kind, step)
             errors.append(self._attackers.error(neighbors, self.products.flat(x), step, self.piece))

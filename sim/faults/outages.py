@@ -95,8 +95,8 @@ class Outages:
         """
         if not self._of_agents:
             return None
-        found: NDArray[np.bool_] = np.logical_or.reduce([absences(step).numpy() for _, absences in self._of_agents])
-        return found
+        away: NDArray[np.bool_] = np.logical_or.reduce([absences(step).numpy() for _, absences in self._of_agents])
+        return away
 
     def welcomed(self, step: int) -> NDArray[np.bool_] | None:
         """Find who returns with a step, to go on from the parameters of its neighbours.

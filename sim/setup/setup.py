@@ -170,12 +170,13 @@ class Setup:
         Returns:
             A placement, of the first worker.
         """
-        matrices, partitioner = self.exchanges, self.config.runtime.partitioner
+        matrices, runtime = self.exchanges, self.config.runtime
 
         def split(sizes: list[int], machines: list[int]) -> np.ndarray:
-            return arrange(matrices, sizes, machines, partitioner)
+            return arrange(matrices, sizes, machines, runtime.partitioner)
 
-        return Placement.of_groups(self.config.replicas, self.num_agents, groups, split if matrices else None)
+        shares = runtime.shares if len(groups) > 1 else None
+        return Placement.of_groups(self.config.replicas, self.num_agents, groups, split if matrices else None, shares)
 
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
         """Allocate the state of some agents, in the types of the run.

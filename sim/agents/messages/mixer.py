@@ -162,7 +162,7 @@ class Mixer:
             self._split_weights()
 
     def _parts(self, values: np.ndarray) -> tuple[csr_array, csr_array]:
-        """Sort values of the off-diagonal entries of I ⊗ W by whether their column lives here, as their row does."""
+        """Sort values of the off-diagonal entries of I ⊗ W, in this worker's rows, by whether their column is here."""
         p = self.placement
         entries = self._others.tocoo()
         row, column = in_replicas(entries.row, p), in_replicas(entries.col, p)

@@ -161,6 +161,10 @@ def test_every_strategy_declares_what_it_tolerates():
             {"strategy": "gradient_tracking", "faults": {"name": "link_loss", "probability": 0.1, "symmetric": False}},
             "^faults: link_loss .* but gradient_tracking needs symmetric: true to keep the agents' sum$",
         ),
+        (
+            {"strategy": "wait_free", "compute": {"name": "constant", "mean": "1 s"}},
+            "^faults: .* wait_free has no such",
+        ),
         ({"faults": "link_loss"}, "^faults.probability: link_loss needs the setting 'probability'$"),
         ({"faults": {"name": "link_loss", "probability": 1.2}}, "^faults.probability: .*1.2"),
         ({"faults": Unsure()}, "^faults: .*Unsure must return a bool tensor of the shape of its keys"),
