@@ -142,7 +142,7 @@ KINDS: dict[str, Kind] = {
     ),
     "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",)),
     "all_reduce": Kind("network.all_reduce", COLLECTIVES, ("network", "size"), noun="all-reduce"),
-    "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault"),
+    "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault", files=("path",)),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
