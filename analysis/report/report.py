@@ -56,6 +56,12 @@ _FLATNESS = ("hessian_trace", "hessian_top_eigenvalue")
 _TERMS = (
     (("consensus_distance",), "Consensus distance", "Mean squared distance of the agents from the centroid."),
     (
+        ("lost_messages",),
+        "Lost messages",
+        "The share of all messages sent so far that did not arrive. Agents that are absent send none, and are left out "
+        "of the centroid.",
+    ),
+    (
         _FLATNESS,
         "Hessian trace and largest eigenvalue",
         "Of the Hessian of the training loss, at the centroid. Smaller is flatter. Errors of estimates are in the "

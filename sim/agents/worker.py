@@ -176,9 +176,15 @@ class Worker:
             of_replicas = dict(enumerate(self._means(of_agents)))
         if block.oracle.clipping is not None and block.oracle.clipping.computed:
             distances["clipped_share"] = self._clipped_share(block.oracle.clipping)
+        if block.channel.messages[0].all():
+            sent, lost = block.channel.messages
+            distances["lost_messages"] = torch.from_numpy(lost / sent)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         # A resumed clock starts from the first step: times do not depend on the training.
-        ends = None if self.clock is None else self.clock.advance(block.step) / 1e9
+        clock = self.clock if block.events is None else block.events.clock
+        if clock is not None:
+            clock.advance(block.step)
+        moments = None if clock is None else clock.moments()
         rows = []
         for replica in here:
             if replica not in finite or not math.isfinite(of_replicas[replica]["train_loss"]):
@@ -189,8 +195,8 @@ class Worker:
                     "step": block.step,
                     "replica": replica,
                     **self._epoch(replica),
-                    **({} if ends is None else {"simulated_time": float(ends[replica])}),
-                    "communicated_bytes": block.channel.bytes_sent,
+                    **({} if moments is None else moments[replica]),
+                    **block.sent(replica),
                     **of_replicas[replica],
                     **{name: float(distance[replica]) for name, distance in distances.items()},
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),

@@ -30,7 +30,7 @@ def blaming(setup: Setup, workers: int = 1) -> Iterator[None]:
         Nothing.
 
     Raises:
-        WorkStopped: The code was stopped.
+        WorkStopped: The original one.
         Exception: The original exception, or an ExperimentError that it is the cause of.
     """
     try:

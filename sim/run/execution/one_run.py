@@ -242,10 +242,11 @@ class _Execution:
             Its reason.
         """
         reason = first_line(error)
-        failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
-        again = {"goes_on": True} if isinstance(error, RankLostError) else {}  # by the same command
+        failure: dict[str, Any] = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
+        if isinstance(error, RankLostError):
+            failure["goes_on"] = True  # by the same command
         try:
-            self.folder.write_status(**self._status() | failure | again)
+            self.folder.write_status(**self._status() | failure)
         except ExperimentError as gone:  # the folder was removed
             reason = first_line(gone)
         except OSError as unwritten:  # if the disk is full, this may fail, too

@@ -561,11 +561,8 @@ def test_a_run_without_measurements(tmp_path):
         ({"analysis_samples": None, "analysis_mode": "training"}, "over all samples in training mode."),
     ],
 )
-def test_what_was_measured_and_how_is_told(tmp_path, settings, data):
+def test_what_was_measured_and_how_is_told(tmp_path, without_figures, settings, data):
     write_run(tmp_path / "one", config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1)
-    keep_only(tmp_path / "one", "train_loss")
-    (tmp_path / "one" / "topology.csv").unlink()  # one figure less
-    (tmp_path / "one" / "partition.csv").write_text("replica,agent,label,samples\n0,0,0,5\n0,1,0,7\n")
     rows = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
     named = {name: asdict(MEASURES[name].quantities[name]) for name in ("gauss_newton_trace", "gradient_noise_trace")}
     rows = [row | dict.fromkeys(named, 1.0) for row in rows]
@@ -581,6 +578,15 @@ def test_what_was_measured_and_how_is_told(tmp_path, settings, data):
     assert terms["Loss"] == "That of Pairs." and terms["Analysis"] == f"Of the training loss, {data}"
     assert terms["Gradient noise"] == "Tr Σ, Σ the covariance of the per-sample gradients."
     assert MEASURES["gauss_newton_trace"].quantities["gauss_newton_trace"].about in terms["Gauss-Newton trace"]
+
+
+def test_samples_of_one_label_are_told_without_it(tmp_path):
+    folder = tmp_path / "one"
+    write_run(folder, config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1, last=50)
+    keep_only(folder)
+    (folder / "topology.csv").unlink()
+    (folder / "partition.csv").write_text("replica,agent,label,samples\n0,0,0,5\n0,1,0,7\n")
+    text = write_report(folder).read_text()
     assert "Samples at each agent, in replica 0." in text and "of each label" not in text
 
 

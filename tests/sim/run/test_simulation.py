@@ -30,7 +30,10 @@ from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup import build as building
 from basinet.sim.setup import setup as making
 from basinet.sim.setup.build import build_setup
+from basinet.sim.setup.sharing import Shared
 from basinet.sim.setup.trial import try_parts
+
+pytestmark = pytest.mark.usefixtures("shared_parts")
 
 BASE = {
     "task": "digits",
@@ -301,6 +304,7 @@ def test_only_what_is_left_to_do_is_tried_again(tmp_path, monkeypatch):
         return [run.metrics for run in load_runs(tmp_path)]
 
     monkeypatch.setattr("basinet.sim.setup.build.try_parts", trial)
+    monkeypatch.setattr("basinet.sim.run.simulation.Shared", Shared)
     first = run()
     assert trials == ["diffusion", "consensus"]
     assert run() == first and trials == []
@@ -782,6 +786,7 @@ def test_an_interruption_waits_for_no_evaluation_which_is_made_up_for(where, ste
 
 
 def test_a_grid_sizes_each_of_its_models_once_and_builds_none_for_runs_that_are_finished(tmp_path, monkeypatch):
+    monkeypatch.setattr("basinet.sim.run.simulation.Shared", Shared)
     sized, built = [], []
     size, instantiate = building.parameters_of, making.instantiate
     monkeypatch.setattr(building, "parameters_of", lambda *given: (sized.append(1), size(*given))[1])

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,7 +29,7 @@ from basinet.sim.run.simulation import Interrupted, prepare, simulate
 from basinet.sim.runtimes.ranks import Ranks
 from basinet.sim.runtimes.team import RankLostError
 from basinet.sim.runtimes.torchrun import together
-from tests.processes import Processes
+from tests.processes import Processes, free_port
 
 BASE = {
     "task": {"name": "digits", "partition": "dirichlet"},
@@ -154,10 +153,7 @@ def script():
 
 def start_ranks(processes, *words, size=2, target=main):
     """Start ranks without torchrun, so that the status of each can be seen."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    world = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    world = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": 1}
     world |= {"TORCHELASTIC_RUN_ID": "none"}
     given = (words,) if words else ()
     return [processes.start(target, *given, RANK=rank, LOCAL_RANK=rank, **world) for rank in range(size)]
@@ -353,10 +349,7 @@ def test_ranks_whose_launcher_is_killed_stop_with_a_checkpoint_and_leave_no_fold
 
 
 def test_errors_of_the_leader_come_as_they_are(monkeypatch):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
         monkeypatch.setenv(name, str(value))
 
     class Performer:
