@@ -154,11 +154,15 @@ def make_parser() -> argparse.ArgumentParser:
 
     report = command("report", "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
+    report.add_argument(
+        "--svg", action="store_true", help="draw figures as SVG, too, and show these; later reports do the same"
+    )
 
     status = command(
         "status",
         "show which runs run, wait, are dead or done, their time left, and what their workers use; exit status: 0 all"
-        " done, 1 some failed, 3 a process is at work, 4 some are dead or interrupted, and go on by the command shown",
+        " done, 1 some failed, 3 a process is at work, 4 some are dead or interrupted or have lost a rank, and go on by"
+        " the command shown",
         table=True,
     )
     _add_folder_of_runs(status)
