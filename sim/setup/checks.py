@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from basinet.algorithms.optimizers import OptimizerTraits
-from basinet.sim.agents.placement import Placement
 from basinet.sim.data.rows import Stored, length
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
@@ -101,13 +100,6 @@ def check_events(setup: Setup) -> None:
         raise ExperimentError(
             f"compute: {acts}, and needs to know how long they take; give a law, such as"
             " {name: exponential, mean: 20 ms}"
-        )
-    placement = Placement.of_groups(config.replicas, setup.num_agents, [None] * max(1, config.runtime.actors))
-    owners = placement.owner.reshape(config.replicas, -1)
-    if (owners != owners[:, :1]).any():
-        raise ExperimentError(
-            f"runtime.actors: got {config.runtime.actors}, but the numbers of {name} are computed by one actor for a"
-            f" whole replica, and as many replicas on each; allowed are divisors of {config.replicas}"
         )
     optimizer = OptimizerTraits.of(config.optimizer.target)
     if optimizer.evaluates or optimizer.derivative_free:
