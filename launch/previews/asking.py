@@ -79,7 +79,7 @@ def question_of(options: argparse.Namespace) -> Question:
 def _complete(network: Any) -> dict[str, Any]:
     """Let a network link all pairs."""
     described: dict[str, Any] = {"name": network} if isinstance(network, str) else dict(network)
-    if described["name"] == "edges":
+    if described.get("name") == "edges":
         raise ExperimentError("network: edges describes the links of one graph, but advice is about a choice of graphs")
     if described.get("all_reduce") not in (None, "ring", {"name": "ring"}):
         raise ExperimentError("network.all_reduce: it cannot be set for advice, which looks for the best one itself")

@@ -140,7 +140,9 @@ KINDS: dict[str, Kind] = {
         ("graph",),
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
-    "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",)),
+    "network": Kind(
+        "network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",), usual="uniform"
+    ),
     "all_reduce": Kind("network.all_reduce", COLLECTIVES, ("network", "size"), noun="all-reduce"),
     "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault", files=("path",)),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
