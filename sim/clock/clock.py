@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
+from basinet.sim.clock.participation import taking_part
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
@@ -82,6 +83,8 @@ class Clock:
             for no time.
         collective: What a collective takes in nanoseconds, given the bytes of a row; None for no time.
         overlap: Whether agents compute while they send and wait.
+        active: Which agents take part in a step, given its number: bool [R, K]; None for all. The others neither
+            compute nor exchange messages.
         agents: K.
         replicas: R.
 
@@ -103,11 +106,12 @@ class Clock:
         compute: Callable[[int], np.ndarray] | None = None,
         collective: Callable[[int], int] | None = None,
         overlap: bool = True,
+        active: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self._flow = flow
         self._network = network
         self._compute = compute
-        self._overlap = overlap
+        self._overlap, self._active = overlap, active
         events = {event for step in flow.first + flow.cycle for event in step.events}
         sums = {event.size for event in events if event.kind == "collective"}
         self._sums = {size: 0 if collective is None else collective(size) for size in sums}
@@ -207,6 +211,8 @@ class Clock:
 
     def _computes(self, ready: _Moment, share: float) -> _Moment:
         takes = np.zeros_like(self._free) if self._compute is None else self._compute(self.step).T
+        if (active := self._present()) is not None:
+            takes = takes * active
         if share != 1:
             takes = np.rint(takes * share).astype(np.int64)
         self._exposed += self._waits(ready, self.step + 1)
@@ -216,6 +222,10 @@ class Clock:
         if self._observe is not None:
             self._observe("compute", self.step + 1, start, self._free)
         return _Moment(self._free, np.zeros_like(self._free))
+
+    def _present(self) -> np.ndarray | None:
+        """Return which agents take part in this step, bool [K, R]; None for all."""
+        return None if self._active is None else np.ascontiguousarray(self._active(self.step).T)
 
     def _waits(self, ready: _Moment, step: int) -> np.ndarray:
         """Return how long agents wait for the network since they last computed, which is after others were late."""
@@ -246,7 +256,8 @@ class Clock:
                 self._delays[kind, phase, size] = delays.latency, delays.transfer
             latency, transfer = self._delays[kind, phase, size]
             busy = self._busy
-        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer)
+        active = self._present()
+        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer, active)
         end = found.end
         if not self._overlap or self._observe is not None:
             left = ready.time.copy()
@@ -277,7 +288,7 @@ def clock_of(setup: Setup) -> Clock:
         compute = None if law is None else ComputeTimes(law, **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
-    asked: dict[str, Any] = {**sizes, "network": network, "compute": compute}
+    asked: dict[str, Any] = {**sizes, "network": network, "compute": compute, "active": taking_part(setup)}
     if network is not None and part is not None:
         asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}

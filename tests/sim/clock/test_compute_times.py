@@ -239,7 +239,7 @@ def test_mistakes_are_told_in_a_sentence(given, message):
 
 
 def test_operations_of_the_model_take_their_time(make_setup):
-    """A batch of 5: products [5, 64] [64, 6] and [5, 6] [6, 10], for each weight's gradient, and for the inner input."""
+    """A batch of 5: products [5, 64] [64, 6] and [5, 6] [6, 10], for each weight's gradient, and inside."""
     law = {"name": "flops", "rate": "1 MFLOP/s", "utilisation": 0.5, "factors": [1, 3]}
     setup = make_setup(compute=law, trial=False)
     operations = 2 * 5 * (2 * (64 * 6 + 6 * 10) + 6 * 10)
