@@ -102,6 +102,15 @@ def test_idle_agents_neither_compute_nor_exchange_messages(make_setup):
     assert measured(always, 5) == measured(diffusion, 5)
 
 
+def test_graphs_that_alternate_need_the_links_that_they_use(make_setup):
+    graphs = {"name": "one_peer_exponential", "agents": 8}
+    setup = make_setup(
+        **POINT, topology=graphs, network=SLOW, compute={"name": "constant", "mean": "20 ms"}, trial=False
+    )
+    assert len(setup.network.senders) == 8 * 3
+    assert measured(setup, 4)[0] == pytest.approx([4 * (25e-3 + 8e-6 * setup.num_parameters)] * 2, rel=1e-12)
+
+
 def test_times_do_not_change_the_training(make_setup):
     plain, timed = (make_setup(**POINT, trial=True, **keys) for keys in ({}, {"network": SLOW, "compute": RANDOM}))
     rows = []
