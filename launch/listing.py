@@ -38,6 +38,7 @@ _KINDS: dict[str, Kind] = {
     "attacks": KINDS["attack"],
     "networks": KINDS["network"],
     "all_reduces": KINDS["all_reduce"],
+    "faults": KINDS["faults"],
     "optimizers": KINDS["optimizer"],
     "schedules": KINDS["schedule"],
     "averagings": KINDS["averaging"],

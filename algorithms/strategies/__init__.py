@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from basinet.algorithms.strategies.corrected.variance_reduction import GTHSGD, GTSARAH
     from basinet.algorithms.strategies.directed.push_pull import PushPull
     from basinet.algorithms.strategies.directed.push_sum import PushDIGing, PushSum
+    from basinet.algorithms.strategies.event_driven.ad_psgd import ADPSGD
+    from basinet.algorithms.strategies.event_driven.async_server import AsyncServer
+    from basinet.algorithms.strategies.event_driven.events import EventDriven, Events, Row
+    from basinet.algorithms.strategies.event_driven.wait_free import WaitFreeDiffusion
     from basinet.algorithms.strategies.intermittent.asynchronous import AsynchronousDiffusion
     from basinet.algorithms.strategies.intermittent.periodic import GossipPGA, LocalSGD, SlowMo
     from basinet.algorithms.strategies.variants.momentum import DecentLaM, QuasiGlobalMomentum
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from basinet.algorithms.strategies.variants.sam import SAM
 
 __all__ = [
+    "ADPSGD",
     "BEER",
     "D2",
     "DCD",
@@ -46,6 +51,7 @@ __all__ = [
     "NIDS",
     "SAM",
     "STRATEGIES",
+    "AsyncServer",
     "AsynchronousDiffusion",
     "Block",
     "Centralized",
@@ -54,6 +60,8 @@ __all__ = [
     "DecentLaM",
     "DeepSqueeze",
     "Diffusion",
+    "EventDriven",
+    "Events",
     "ExactDiffusion",
     "Extra",
     "GossipPGA",
@@ -68,12 +76,14 @@ __all__ = [
     "QuasiGlobalMomentum",
     "RelaySGD",
     "Robust",
+    "Row",
     "SlowMo",
     "Strategy",
     "StrategyTraits",
     "SubspaceCentralized",
     "SubspaceConsensus",
     "SubspaceDiffusion",
+    "WaitFreeDiffusion",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -112,6 +122,14 @@ __getattr__, __dir__ = lazy(
             "PushDIGing",
             "PushSum",
         ),
+        "basinet.algorithms.strategies.event_driven.ad_psgd": ("ADPSGD",),
+        "basinet.algorithms.strategies.event_driven.async_server": ("AsyncServer",),
+        "basinet.algorithms.strategies.event_driven.events": (
+            "EventDriven",
+            "Events",
+            "Row",
+        ),
+        "basinet.algorithms.strategies.event_driven.wait_free": ("WaitFreeDiffusion",),
         "basinet.algorithms.strategies.intermittent.asynchronous": ("AsynchronousDiffusion",),
         "basinet.algorithms.strategies.intermittent.periodic": (
             "GossipPGA",

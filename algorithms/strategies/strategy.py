@@ -127,6 +127,9 @@ class Block(Protocol):
         It is their mean; a weighted one if unequal numbers of labels count in the batches.
         """
 
+    def happen(self) -> None:
+        """Let the events of a step happen, of a strategy that is a `basinet.algorithms.strategies.EventDriven`."""
+
 
 class Strategy(Protocol):
     """How agents use gradients and neighbours.

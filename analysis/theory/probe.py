@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.analysis.theory.parts import RiskParts
 from basinet.analysis.theory.recursion import Quadratics, Recursion
 from basinet.sim.agents.block import Block
@@ -75,6 +76,10 @@ class _NoData:
         """Return an empty batch."""
         return ()
 
+    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+        """Return an empty batch."""
+        return ()
+
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Raise: a gradient over all data has no noise."""
         raise ExperimentError("strategy: it takes gradients over all of an agent's data, which theory does not cover")
@@ -110,6 +115,8 @@ class _Probe:
                 "runtime": RuntimePart(device="cpu", dtype="float64", engine="loop", threads=1),
             }
         )
+        if StrategyTraits.of(setup.strategy()).events:
+            raise ExperimentError("strategy: its agents act at events of their own, which theory does not cover")
         made = task.make(seed=0, num_agents=setup.num_agents)
         model = point.make(num_outputs=columns)
         nobody = np.zeros((replicas, setup.num_agents), dtype=bool)

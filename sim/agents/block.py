@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from basinet.algorithms.strategies import Strategy
+from basinet.algorithms.strategies import EventDriven, Strategy
+from basinet.sim.agents.attendance import Attendance
 from basinet.sim.agents.averages import Averages
 from basinet.sim.agents.channel import Channel
 from basinet.sim.agents.escape import EscapeWatch
+from basinet.sim.agents.events.event_runner import EventRunner
+from basinet.sim.agents.events.some_gradients import SomeGradients
 from basinet.sim.agents.messages.neighbors import Neighbors
 from basinet.sim.agents.oracle import Oracle
 from basinet.sim.agents.placement import Placement
@@ -49,8 +52,10 @@ class Block:
         state: Parameters, gradients and buffers.
         oracle: Computes the agents' gradients.
         channel: Carries all messages between the agents.
+        attendance: Which agents take part in each step.
         escape: Records which replicas have escaped; None if not asked for.
         averages: The averages of the parameters over the steps; None if not asked for.
+        events: Runs the agents of an event-driven strategy; None for others.
         evaluations: Values of each metric at the evaluations so far, if the schedule needs them: means over the
             replicas, negated where larger ones are better.
     """
@@ -73,8 +78,13 @@ class Block:
         self.optimizer = setup.local_optimizer(self.state, setup.optimizer_keys(*placement.index(device)))
         self.oracle = Oracle(setup, placement, self.template, self.task, self.state, self.optimizer, engine, threads)
         self.channel = Channel(setup, placement, self.state, self.optimizer, self.oracle.threads)
+        self.attendance = Attendance(setup, placement, self.channel)
         self.strategy = setup.strategy()
         self._strategy_settings = _fingerprint(self.strategy)
+        self.events: EventRunner | None = None
+        if isinstance(self.strategy, EventDriven):
+            some = SomeGradients(setup, self.oracle, self.template, self.task, self.state)
+            self.events = EventRunner(setup, placement, self.state, some)
         # Mixed rows are written over the gradients once these are used up, otherwise into a tensor of their own.
         self._gradients_used_up = True
         self._scratch: list[Tensor] = []
@@ -117,6 +127,8 @@ class Block:
         if self.oracle.scaling is not None:
             sound = ~self.oracle.scaling.overflowed
             active = sound if active is None else active & sound
+        if (present := self.attendance.present) is not None:
+            active = present if active is None else active & present
         self.optimizer.step(gradients, self._rate(), active)
         self._gradients_used_up |= gradients is self.state.gradients
 
@@ -173,6 +185,19 @@ class Block:
         if self.oracle.scaling is not None:  # copies of one model skip a step together
             self.oracle.scaling.overflowed.copy_(self.channel.replicas.any(self.oracle.scaling.overflowed))
 
+    def happen(self) -> None:
+        """Let the events of a step happen; see `EventRunner.take`."""
+        assert self.events is not None
+        self.events.take(self._rate())
+        if self.oracle.clipping is not None:
+            self.oracle.clipping.computed += 1
+
+    def sent(self, replica: int) -> dict[str, float]:
+        """Return the bytes that the agents of a replica have sent, and what else is known of their messages."""
+        if self.events is not None:
+            return self.events.clock.measurements(replica)
+        return {"communicated_bytes": self.channel.bytes_sent + int(self.channel.bytes_beside[replica])}
+
     def advance(self, until: int) -> None:
         """Take steps.
 
@@ -180,7 +205,8 @@ class Block:
             until: The step to stop at.
         """
         while self.step < until:
-            self.strategy.step(self)
+            with self.attendance.of_step(self):
+                self.strategy.step(self)
             if self.oracle.scaling is not None:
                 self.oracle.scaling.update()
             if self.averages is not None:
@@ -221,11 +247,14 @@ class Block:
             Nested plain values; under "rows", tensors and lists whose leading axis is the agents'.
         """
         optimizer, oracle = self.optimizer.state_dict(), self.oracle.state_dict()
+        events = {} if self.events is None else {"events": self.events.state_dict()}
         averages = {} if self.averages is None or self.averages.mean is None else {"averages": self.averages.mean}
-        weights = self.setup.honest_weights[self.placement.row_replicas, self.placement.row_agents]
+        weights = self.attendance.weights[self.placement.row_replicas, self.placement.row_agents]
         return {
             "step": self.step,
             "bytes_sent": self.channel.bytes_sent,
+            "bytes_beside": self.channel.bytes_beside.tolist(),
+            "messages": self.channel.messages.tolist(),
             "engine": self.oracle.engine.name,
             "layout": self._layout,
             "optimizer": optimizer["shared"],
@@ -238,9 +267,11 @@ class Block:
                 "centroid_weights": torch.from_numpy(weights),
                 "buffers": self.state.buffers,
                 "memory": self.memory,
+                "late": self.channel.running_sums.late,
                 "optimizer": optimizer["rows"],
                 **oracle["rows"],
                 **averages,
+                **events,
             },
         }
 
@@ -252,15 +283,22 @@ class Block:
         """
         self.step = state["step"]
         self.channel.bytes_sent = state["bytes_sent"]
+        self.channel.bytes_beside[:] = state.get("bytes_beside", 0)  # not in checkpoints of an earlier version
+        self.channel.messages[:] = state.get("messages", 0)
+        self.attendance.weigh(max(0, self.step - 1))
         rows = state["rows"]
         self.x.copy_(rows["parameters"])
         for name, buffer in self.state.buffers.items():
             buffer.copy_(rows["buffers"][name])
         self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
+        late = rows.get("late", {})
+        self.channel.running_sums.late = {name: value.to(self.x.device, copy=True) for name, value in late.items()}
         self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
         self.oracle.load_state_dict(state)
         known = state.get("evaluations", {})  # not in checkpoints of an earlier version
         self.evaluations = {name: list(values) for name, values in known.items()}
+        if self.events is not None:
+            self.events.load_state_dict(rows["events"], self.step)
         if self.averages is not None:
             held = rows.get("averages")
             self.averages.mean = None if held is None else held.to(self.x.device, copy=True)

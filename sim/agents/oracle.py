@@ -109,11 +109,11 @@ class Oracle:
         attacks = torch.from_numpy(setup.attackers).to(agents.device)[replicas, agents]
         return SpoiltSampler(sampler, attacks, task)
 
-    def keys(self, purpose: str, step: int) -> Tensor:
-        """Return one key per agent for the random draws of a step and purpose, int64 [N]."""
+    def keys(self, purpose: str, step: int | Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return one key per agent for the random draws of a step, or one for each, and purpose, int64 [n]."""
         if purpose not in self._purposes:
             self._purposes[purpose] = draws.agent_keys(self._setup.config.seed, purpose, *self._rows)
-        return draws.fold(self._purposes[purpose], step)
+        return draws.fold(self._purposes[purpose][rows], step)
 
     def _pass(self, batch: Batch, keys: Tensor) -> Tensor:
         """Run the engine on a batch, in parts if asked for; return the losses [N]."""

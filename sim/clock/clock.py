@@ -12,15 +12,16 @@ from scipy.sparse import csr_array
 
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
-from basinet.sim.clock.participation import taking_part
+from basinet.sim.clock.participation import absent
 from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.faults.outages import Outages
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
 from basinet.topologies.timing.all_reduces import duration
 from basinet.topologies.timing.exchanges import exchange
 
-__all__ = ["TIMES", "Clock", "Doing", "clock_of"]
+__all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments"]
 
 TIMES = ("simulated_time", "compute_share", "communication_share", "idle_share")
 """What evaluations say of time."""
@@ -83,8 +84,8 @@ class Clock:
             for no time.
         collective: What a collective takes in nanoseconds, given the bytes of a row; None for no time.
         overlap: Whether agents compute while they send and wait.
-        active: Which agents take part in a step, given its number: bool [R, K]; None for all. The others neither
-            compute nor exchange messages.
+        absent: Which agents are absent in a step, given its number, bool [R, K] or None: they neither compute nor send
+            or hear anything.
         agents: K.
         replicas: R.
 
@@ -106,12 +107,14 @@ class Clock:
         compute: Callable[[int], np.ndarray] | None = None,
         collective: Callable[[int], int] | None = None,
         overlap: bool = True,
-        active: Callable[[int], np.ndarray] | None = None,
+        absent: Callable[[int], np.ndarray | None] = lambda step: None,
     ) -> None:
         self._flow = flow
         self._network = network
         self._compute = compute
-        self._overlap, self._active = overlap, active
+        self._overlap = overlap
+        self._absent = absent
+        self._away: np.ndarray | None = None
         events = {event for step in flow.first + flow.cycle for event in step.events}
         sums = {event.size for event in events if event.kind == "collective"}
         self._sums = {size: 0 if collective is None else collective(size) for size in sums}
@@ -175,17 +178,13 @@ class Clock:
         return {"compute": compute, "communication": communication, "idle": 1 - compute - communication}
 
     def moments(self) -> list[dict[str, float]]:
-        """Return what an evaluation after the last step says of time.
-
-        Returns:
-            For each replica, `TIMES`: seconds, and shares once time has passed.
-        """
-        columns = [self.times.max(1) / 1e9, *self.shares().values()]
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        return [{name: x for name, x in zip(TIMES, row, strict=True) if not math.isnan(x)} for row in rows]
+        """Return `moments` after the last step."""
+        return moments(self.times.max(1), self.shares())
 
     def _advance(self) -> None:
         flow = self._flow.at(self.step)
+        absent = self._absent(self.step)
+        self._away = None if absent is None else absent.T
         ends: list[_Moment] = []
         for event in flow.events:
             ready = self._ready(event.waits, ends)
@@ -211,25 +210,27 @@ class Clock:
 
     def _computes(self, ready: _Moment, share: float) -> _Moment:
         takes = np.zeros_like(self._free) if self._compute is None else self._compute(self.step).T
-        if (active := self._present()) is not None:
-            takes = takes * active
         if share != 1:
             takes = np.rint(takes * share).astype(np.int64)
         self._exposed += self._waits(ready, self.step + 1)
-        start = np.maximum(ready.time, self._free)
+        start = self._start(ready)
+        if self._away is not None:
+            takes = np.where(self._away, 0, takes)
         self._computed += takes
         self._free = start + takes
         if self._observe is not None:
             self._observe("compute", self.step + 1, start, self._free)
-        return _Moment(self._free, np.zeros_like(self._free))
+        end = self._free if self._away is None else np.where(self._away, np.maximum(ready.time, start), self._free)
+        return _Moment(end, np.zeros_like(end))
 
-    def _present(self) -> np.ndarray | None:
-        """Return which agents take part in this step, bool [K, R]; None for all."""
-        return None if self._active is None else np.ascontiguousarray(self._active(self.step).T)
+    def _start(self, ready: _Moment) -> np.ndarray:
+        """Find when agents begin to compute what is ready; an absent one does not wait."""
+        start: np.ndarray = np.maximum(ready.time, self._free)
+        return start if self._away is None else np.where(self._away, self._free, start)
 
     def _waits(self, ready: _Moment, step: int) -> np.ndarray:
         """Return how long agents wait for the network since they last computed, which is after others were late."""
-        start = np.maximum(ready.time, self._free)
+        start = self._start(ready)
         exposed: np.ndarray = np.minimum(start - self._free, ready.network)
         if self._observe is not None:
             self._observe("idle", step, self._free, start - exposed)
@@ -256,8 +257,7 @@ class Clock:
                 self._delays[kind, phase, size] = delays.latency, delays.transfer
             latency, transfer = self._delays[kind, phase, size]
             busy = self._busy
-        active = self._present()
-        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer, active)
+        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer, self._away)
         end = found.end
         if not self._overlap or self._observe is not None:
             left = ready.time.copy()
@@ -267,6 +267,21 @@ class Clock:
             if not self._overlap:
                 end = np.maximum(end, left)
         return _Moment(end, ready.network + found.network + (end - found.end))
+
+
+def moments(ends: np.ndarray, shares: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+    """Collect what an evaluation says of time.
+
+    Args:
+        ends: When the last step ended in each replica, in nanoseconds, int64 [R].
+        shares: What the time was spent on, "compute", "communication" and "idle" [R]; NaN before any has passed.
+
+    Returns:
+        For each replica, `TIMES`: seconds, and shares once time has passed.
+    """
+    columns = [ends / 1e9, *(shares[name] for name in ("compute", "communication", "idle"))]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [{name: x for name, x in zip(TIMES, row, strict=True) if not math.isnan(x)} for row in rows]
 
 
 def clock_of(setup: Setup) -> Clock:
@@ -283,15 +298,16 @@ def clock_of(setup: Setup) -> Clock:
     """
     assert setup.flow is not None
     config, network, law, part = setup.config, setup.network, setup.compute, setup.config.network
-    sizes = {"agents": setup.num_agents, "replicas": config.replicas}
+    sizes: dict[str, Any] = {"agents": setup.num_agents, "replicas": config.replicas}
     try:
         compute = None if law is None else ComputeTimes(law, **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
-    asked: dict[str, Any] = {**sizes, "network": network, "compute": compute, "active": taking_part(setup)}
+    asked: dict[str, Any] = {**sizes, "network": network, "compute": compute}
     if network is not None and part is not None:
         asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
+    asked["absent"] = absent(setup, Outages(setup.faults, weights, **sizes, seed=config.seed))
     try:
         return Clock(setup.flow, weights, **asked)
     except ExperimentError:

@@ -48,6 +48,17 @@ class Sampler(Protocol):
             Tensors [N, B, ...].
         """
 
+    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+        """Draw batches of some agents, each of a step of its own.
+
+        Args:
+            rows: Which agents, int64 [n].
+            steps: The steps, int64 [n].
+
+        Returns:
+            Tensors [n, B, ...], those of `batch` at these steps.
+        """
+
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Iterate once over all of the agents' data.
 
@@ -77,9 +88,9 @@ class _Holdings:
         self.sizes_on_host = np.array([len(h) for h in holdings])
         self.sizes = torch.from_numpy(self.sizes_on_host).to(device)
 
-    def find(self, slots: Tensor) -> Tensor:
-        """Return the samples in each agent's slots [..., N, B]."""
-        return self.indices[self.offsets[:, None] + slots]
+    def find(self, slots: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return the samples in agents' slots [..., n, B]."""
+        return self.indices[self.offsets[rows, None] + slots]
 
 
 class _DataSampler(ABC):
@@ -141,6 +152,23 @@ class _DataSampler(ABC):
             batch = take(self.data, rows, self._changes(step, rows))
         return self.data.at_step(batch, step) if isinstance(self.data, Stored) else batch
 
+    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+        """Draw batches of some agents; see `Sampler`."""
+        return take(self.data, self.own_rows(rows, steps))
+
+    @abstractmethod
+    @abstractmethod
+    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Draw the samples of some agents, each at a step of its own.
+
+        Args:
+            rows: Which agents, int64 [n].
+            steps: The steps, int64 [n].
+
+        Returns:
+            Indices of the samples, int64 [n, B].
+        """
+
     def _changes(self, step: int, rows: Tensor) -> Tensor | None:
         """Return the keys of the random changes of samples, int64 [N, B]."""
         if self.changes is None:
@@ -191,6 +219,8 @@ class IndependentSampler(_DataSampler):
     def _begin(self) -> None:
         self.at_once = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
         self.first = -self.at_once
+        self.own_first = torch.full_like(self.keys, -self.at_once)
+        self.own_samples: Tensor | None = None
 
     def rows(self, step: int, size: int) -> Tensor:
         """Draw the samples of a step; see `_DataSampler`."""
@@ -200,6 +230,19 @@ class IndependentSampler(_DataSampler):
             self.samples = self._draw(step, self.at_once, size)
             self.first = step
         return self.samples[step - self.first]
+
+    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Draw the samples of some agents; see `_DataSampler`."""
+        ahead = steps - self.own_first[rows]
+        if self.own_samples is None:
+            self.own_samples = steps.new_zeros(self.at_once, len(self.keys), self.batch_size)
+        if bool(((ahead < 0) | (ahead >= self.at_once)).any()):
+            self.own_first[rows] = steps
+            keys = draws.fold(self.keys[rows], (steps[:, None] + torch.arange(self.at_once, device=steps.device)).T)
+            sizes = self.holdings.sizes[rows].expand(self.at_once, -1)
+            self.own_samples[:, rows] = self.holdings.find(draws.integers(keys, sizes, (self.batch_size,)), rows)
+            ahead = torch.zeros_like(ahead)
+        return self.own_samples[ahead, rows]
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:
         """Draw the samples of several steps, [count, N, size]."""
@@ -229,12 +272,21 @@ class EpochSampler(_DataSampler):
         """Draw the samples of a step; see `_DataSampler`."""
         if size - 1 > (self.span - 1) * int(self.holdings.sizes_on_host.min()):
             self._reach(size)
-        self._order(step * self.batch_size // self.holdings.sizes_on_host)
-        sizes = self.holdings.sizes[:, None]
-        position = step * self.batch_size + torch.arange(size, device=self.keys.device)
-        epoch = position // sizes
-        place = (epoch - epoch[:, :1]) * self.length + position % sizes
-        return self.holdings.find(self.orders.gather(1, place))
+        return self._in_order(slice(None), step * self.batch_size, size)
+
+    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Draw the samples of some agents; see `_DataSampler`."""
+        return self._in_order(rows, steps * self.batch_size, self.batch_size)
+
+    def _in_order(self, rows: Tensor | slice, position: int | Tensor, size: int) -> Tensor:
+        """Take so many samples of some agents, int64 [n, size], from a position in their orders on."""
+        sizes = self.holdings.sizes[rows, None]
+        places = torch.as_tensor(position, device=sizes.device)[..., None] + torch.arange(size, device=sizes.device)
+        epoch, slot = places // sizes, places % sizes
+        first = self.first.copy()
+        first[rows if isinstance(rows, slice) else rows.cpu().numpy()] = epoch[:, 0].cpu().numpy()
+        self._order(first)
+        return self.holdings.find(self.orders[rows].gather(1, (epoch - epoch[:, :1]) * self.length + slot), rows)
 
     def _order(self, first: np.ndarray) -> None:
         """Draw the orders of the epochs that a batch touches, for the agents that enter a new epoch."""
@@ -277,6 +329,14 @@ class WindowSampler(_DataSampler):
         """Draw the samples of a step; see `_DataSampler`."""
         slots = np.stack([self._slots(agent, step, size) for agent in range(len(self.own))])
         return self.holdings.find(torch.from_numpy(slots).to(self.keys.device))
+
+    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Raise, since such samples are read for all agents at the same step.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("samples in windows are read for all agents at the same step")
 
     def _slots(self, agent: int, step: int, size: int) -> np.ndarray:
         """Draw which of its samples an agent takes."""
@@ -323,6 +383,10 @@ class StreamSampler:
     def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw the batches of a step; see `Sampler`."""
         return self.draw(draws.fold(self.keys, step), self.agents, size or self.batch_size, self.dtype)
+
+    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+        """Draw batches of some agents; see `Sampler`."""
+        return self.draw(draws.fold(self.keys[rows], steps), self.agents[rows], self.batch_size, self.dtype)
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Raise, since there is no end to generated samples.

@@ -27,14 +27,18 @@ class SpoiltSampler:
         self.task = task
         self.num_classes = max(2, task.num_outputs)
 
-    def _spoil(self, batch: Batch) -> Batch:
+    def _spoil(self, batch: Batch, rows: Tensor | slice = slice(None)) -> Batch:
         targets = self.task.targets(batch)
-        attacks = self.attacks.view(-1, *(1 for _ in targets.shape[1:])) & (targets != IGNORED)
+        attacks = self.attacks[rows].view(-1, *(1 for _ in targets.shape[1:])) & (targets != IGNORED)
         return self.task.with_targets(batch, torch.where(attacks, self.num_classes - 1 - targets, targets))
 
     def batch(self, step: int, size: int | None = None) -> Batch:
         """Draw the batches of a step; see `Sampler`."""
         return self._spoil(self.sampler.batch(step, size))
+
+    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+        """Draw batches of some agents; see `Sampler`."""
+        return self._spoil(self.sampler.some(rows, steps), rows)
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Iterate once over all of the agents' data; see `Sampler`."""

@@ -3,7 +3,7 @@
 import inspect
 from collections import ChainMap
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import networkx as nx
 import numpy as np
@@ -40,6 +40,7 @@ from basinet.sim.experiment.optimizer_groups import LayerDecay, groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
 from basinet.sim.experiment.training import ClippingPart, StopPart, ValidationPart
+from basinet.sim.faults import FAULTS, Fault
 from basinet.sim.loggers import LOGGERS, is_logger
 from basinet.sim.models import MODELS
 from basinet.sim.models.adapters import ADAPTERS
@@ -141,6 +142,7 @@ KINDS: dict[str, Kind] = {
     ),
     "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",)),
     "all_reduce": Kind("network.all_reduce", COLLECTIVES, ("network", "size"), noun="all-reduce"),
+    "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault"),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
@@ -391,6 +393,9 @@ class RuntimePart(_Part):
         partitioner: How the agents of a replica are split among workers: "auto" so that few rows travel between them,
             by a search within seconds; "metis" by METIS, which is better on large irregular graphs and needs the
             package pymetis; "none" in the graph's order. It makes no difference to the results.
+        shares: How many agents each of several workers hosts in relation to the others, in the order of their numbers,
+            such as `[2, 1]` if the first one is twice as fast; None for all alike. It makes no difference to the
+            results.
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
@@ -401,6 +406,9 @@ class RuntimePart(_Part):
         prefetch: Steps that each of these processes reads ahead; up to 16 if their batches are small.
     """
 
+    LISTS: ClassVar[tuple[str, ...]] = ("shares",)
+    """Keys whose values are lists themselves rather than axes of a grid."""
+
     name: Annotated[str, AfterValidator(_runtime)] = "inline"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
@@ -408,6 +416,7 @@ class RuntimePart(_Part):
     engine: EngineName = "auto"
     threads: PositiveInt | None = None
     partitioner: Partitioner = "auto"
+    shares: Annotated[list[PositiveFloat], Field(min_length=1)] | None = None
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
@@ -441,6 +450,7 @@ class Config(_Part):
             (`all_reduce`), and whether they compute while they send (`overlap`). With it or `compute`, each evaluation
             has a simulated time, in which messages take none without a network.
         compute: Law of the time that an agent takes for the gradient of a batch in simulated time; None for no time.
+        faults: What goes wrong in the simulated network, such as messages that are lost; None for nothing.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
         optimizer: The local part of the algorithm.
@@ -512,6 +522,7 @@ class Config(_Part):
     topology: Annotated[TopologyPart, _unpack("topology")]
     network: Annotated[NetworkPart | None, _unpack("network")] = None
     compute: Annotated[Component | None, _component("compute")] = None
+    faults: Annotated[tuple[InstanceOf[Component], ...] | None, _components("faults")] = None
     strategy: Annotated[Component, _component("strategy")]
     attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
     optimizer: Annotated[Component, _component("optimizer")] = Field(
@@ -636,7 +647,8 @@ class Config(_Part):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
                 value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart | ValidationPart))
-                value = {name: held for name, held in value.items() if name != "env" or held is not None}
+                sparse = {"env", "shares"}  # which earlier versions did not have
+                value = {name: held for name, held in value.items() if name not in sparse or held is not None}
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [

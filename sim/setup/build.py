@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -17,6 +18,7 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.clock.clock import clock_of
+from basinet.sim.clock.event_clock import EventClock
 from basinet.sim.clock.pass_cost import law_of
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.data.rows import Stored, length, take
@@ -24,8 +26,9 @@ from basinet.sim.evaluation.asked_metrics import with_metrics
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.experiment.mistakes import count_of, staying, user_code
+from basinet.sim.faults.making import make_faults
 from basinet.sim.models.modules import check_module, copy_model, materialize, move_model
-from basinet.sim.setup.checks import check_batch, check_partition, check_runtime, check_size
+from basinet.sim.setup.checks import check_batch, check_events, check_partition, check_runtime, check_size
 from basinet.sim.setup.room import check_trajectory, parameters_of
 from basinet.sim.setup.setup import Setup, mean_weights
 from basinet.sim.setup.sharing import Shared
@@ -137,7 +140,10 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         attack=attack,
         attackers=attackers,
         push=push,
+        faults=make_faults(config, strategy, sequence),
     )
+    if traits.events:
+        check_events(setup)
     if config.bytes is not None:
         setup = _until_sent(setup, share, trial=trial)
     if config.network is not None or config.compute is not None:
@@ -182,9 +188,15 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
         component = part.component
         network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
         setup = replace(setup, network=network)
+    if StrategyTraits.of(setup.strategy()).events:
+        law = share("law", (*setup.tried, setup.config.compute), partial(law_of, setup))
+        setup = replace(setup, compute=law)
+        try_mixing(setup)
+        EventClock(setup)  # raises what `clock_of` does
+        return setup
     rehearsed = _tried(setup, share)[0] if trial else setup
     flow = share("flow", (*rehearsed.tried, setup.push != ()), lambda: data_flow(rehearsed))
-    law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))
+    law = share("law", (*rehearsed.tried, setup.config.compute), partial(law_of, rehearsed))
     setup = replace(setup, flow=flow, compute=law)
     clock_of(setup)  # raises if links are missing, or the law is not one for so many agents
     return setup

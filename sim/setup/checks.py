@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from basinet.sim.data.rows import length
+from basinet.algorithms.optimizers import OptimizerTraits
+from basinet.sim.data.rows import Stored, length
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.setup.room import batch_bytes, check_memory
+from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
 
-__all__ = ["check_batch", "check_partition", "check_runtime", "check_size"]
+__all__ = ["check_batch", "check_events", "check_partition", "check_runtime", "check_size"]
 
 
 def check_runtime(config: Config, num_agents: int) -> None:
@@ -80,6 +82,50 @@ def check_batch(config: Config, task: Task) -> None:
         raise ExperimentError(
             f"batch_size: got {config.batch_size}, but the task has {samples} training samples; allowed are at most as"
             " many"
+        )
+
+
+def check_events(setup: Setup) -> None:
+    """Check that all times are known, and that each agent's gradients need nothing of the others'.
+
+    Args:
+        setup: The parts of a run whose strategy is event-driven.
+
+    Raises:
+        ExperimentError: They are not, or do.
+    """
+    config, name = setup.config, setup.config.strategy.name
+    acts = f"{name} acts when gradients are finished, each agent at its own time"
+    if config.compute is None:
+        raise ExperimentError(
+            f"compute: {acts}, and needs to know how long they take; give a law, such as"
+            " {name: exponential, mean: 20 ms}"
+        )
+    optimizer = OptimizerTraits.of(config.optimizer.target)
+    if optimizer.evaluates or optimizer.derivative_free:
+        raise ExperimentError(
+            f"optimizer: {acts}, and {config.optimizer.name} evaluates gradients by itself; allowed are optimizers that"
+            " step with one gradient"
+        )
+    if isinstance(setup.task.train, Stored):
+        raise ExperimentError(
+            f"task: {acts}, and the samples of {config.task.component.name} are read for all agents at once; allowed"
+            " are tasks whose data are in memory"
+        )
+    if (config.accumulate or 1) > 1:
+        raise ExperimentError(f"accumulate: {acts}, and computes each gradient in one part; allowed is 1")
+    if config.runtime.autocast == "float16":
+        raise ExperimentError(
+            f"runtime.autocast: {acts}, without the scaling of losses that float16 needs; allowed are bfloat16 and none"
+        )
+    if setup.attack.lies:
+        raise ExperimentError(
+            f"attack: {config.attack.name} falsifies messages that all agents send at once, and {acts}; allowed are"
+            " label_flip and none"
+        )
+    if config.bytes is not None:
+        raise ExperimentError(
+            f"bytes: {acts}, so that what it sends in a step is not known in advance; give steps, epochs or samples"
         )
 
 

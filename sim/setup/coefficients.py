@@ -89,6 +89,9 @@ class _DryRunBlock:
     def full_gradients(self) -> Tensor:
         raise ValueError(_NONE)
 
+    def happen(self) -> None:
+        raise ValueError(_NONE)
+
     def keys(self, purpose: str) -> Tensor:
         return torch.arange(2)
 

@@ -14,6 +14,7 @@ from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from tests.benchmarks.harness import Row
 from tests.benchmarks.steps import images
+from tests.stepped import STEPPED
 
 KEYS: dict[str, Any] = {
     "task": {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.3}},
@@ -44,7 +45,7 @@ VERBS = ("gradients", "full_gradients", "adapt", "combine", "push", "exchange", 
 
 def rows() -> Iterator[Row]:
     """Run every strategy on every topology that it can use; and measure what it costs beside a convolutional net."""
-    for strategy in STRATEGIES:
+    for strategy in STEPPED:
         able = []
         for name, topology in TOPOLOGIES.items():
             row = Row("strategies", f"{strategy}, {name}", base=BASE)

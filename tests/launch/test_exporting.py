@@ -23,6 +23,7 @@ from basinet.sim.experiment.experiment import parse_loggers
 from basinet.sim.run.listeners import Feeds
 from basinet.sim.run.records import load_config
 from basinet.sim.run.trajectory import load_trajectory
+from tests.reports import least_effort, without_reports
 
 BASE = {
     "task": {"name": "digits", "train_size": 32},
@@ -41,16 +42,14 @@ MEASURED = {"analysis": ["average_sharpness"], "analysis_points": ["centroid", "
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Two runs whose agents are recorded."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
+    with without_reports(), least_effort():
         return basinet.run(**BASE | RECORDING | MEASURED, out=tmp_path_factory.mktemp("runs"), quiet=True)
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """A run that records nothing of its agents."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
+    with without_reports():
         keys = BASE | {"strategy": "isolated", "analysis": [], "optimizer": "sgd"}
         return basinet.run(**keys, out=tmp_path_factory.mktemp("plain"), quiet=True)
 

@@ -176,6 +176,33 @@ class Network:
         """
         return replace(self, bandwidth=np.minimum(self.bandwidth, bandwidth))
 
+    def scaled(self, *, latency: float = 1.0, bandwidth: float = 1.0) -> "Network":
+        """Return the network with other latencies and bandwidths, those of ports and shared lines included.
+
+        Args:
+            latency: Factor of all latencies.
+            bandwidth: Factor of all bandwidths.
+
+        Returns:
+            The network.
+        """
+
+        def late(times: Numbers) -> Numbers:
+            longer: Numbers = np.rint(times * latency).astype(np.int64)
+            return longer
+
+        up, down = (np.asarray(port) * bandwidth for port in (self.ports.up, self.ports.down))
+        routes = self.routes
+        if routes is not None:
+            routes = replace(routes, latency=late(routes.latency), capacity=routes.capacity * bandwidth)
+        return replace(
+            self,
+            latency=late(self.latency),
+            bandwidth=self.bandwidth * bandwidth,
+            ports=replace(self.ports, up=up, down=down),
+            routes=routes,
+        )
+
     def links_of(self, W: csr_array) -> Numbers:
         """Return the links over which a mixing matrix makes agents send.
 

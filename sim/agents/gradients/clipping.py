@@ -31,21 +31,22 @@ class Clipping:
         self.clipped = torch.zeros(num_agents, dtype=torch.int64, device=device)
         self.computed = 0
 
-    def clip(self, gradients: Tensor) -> None:
-        """Clip each agent's gradient in place.
+    def clip(self, gradients: Tensor, rows: Tensor | slice = slice(None)) -> None:
+        """Clip agents' gradients in place.
 
         Args:
-            gradients: [N, P].
+            gradients: [n, P].
+            rows: Whose they are; by default all agents'.
         """
         norm, value = self._asked.norm, self._asked.value
         if norm is not None:
             factors = norm / (torch.linalg.vector_norm(gradients, dim=1) + _LEAST)
             gradients.mul_(factors.clamp(max=1)[:, None])
-            self.clipped += factors < 1
+            self.clipped[rows] += factors < 1
         if value is not None:
-            self.clipped += torch.linalg.vector_norm(gradients, math.inf, dim=1) > value
+            self.clipped[rows] += torch.linalg.vector_norm(gradients, math.inf, dim=1) > value
             gradients.clamp_(-value, value)
-        self.computed += 1
+        self.computed += isinstance(rows, slice)
 
     def reset(self) -> None:
         """Count anew."""

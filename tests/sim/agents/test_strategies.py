@@ -6,12 +6,13 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.messages.mixer import Mixer
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import Quadratic
+from tests.stepped import STEPPED
 
 STEPS = 100
 K, M, LR = 6, 3, 0.2
@@ -490,7 +491,7 @@ def test_corrections_do_not_drift_in_single_precision(make_block, strategy):
     assert (block.x - settled).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("strategy", [*STRATEGIES, "sam-centralized"])
+@pytest.mark.parametrize("strategy", [*STEPPED, "sam-centralized"])
 def test_a_strategy_says_whether_it_uses_the_graph(make_setup, strategy):
     """Two trees, for which all strategies work; with lazy Metropolis weights all agents count the same."""
     name, _, network = strategy.partition("-")

@@ -4,12 +4,13 @@ import pytest
 import torch
 import yaml
 
-from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.messages.edges import KINDS_OF_EDGES
 from basinet.sim.clock.data_flow import Event, StepFlow
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.setup.spending import rows_in_steps
+from tests.stepped import STEPPED
 
 P = 8 * 310
 """Bytes of the parameters of the small model below."""
@@ -149,7 +150,7 @@ def without_sizes(flow):
 
 
 def test_the_table_has_every_strategy():
-    assert {words.split()[0] for words in BY_HAND} == set(STRATEGIES)
+    assert {words.split()[0] for words in BY_HAND} == set(STEPPED)
 
 
 @pytest.mark.parametrize("words", BY_HAND)

@@ -75,7 +75,7 @@ def test_runs_on_other_graphs_of_a_network_are_not_taken_over(make_setup):
 
 
 def test_idle_agents_neither_compute_nor_exchange_messages(make_setup):
-    """S_k ← S_k + C_k, then the latest message, of full size, of active neighbours; for active agents alone."""
+    """S_k ← S_k + C_k, then the latest message, of full size, of active neighbours; idle ones are as late."""
     keys = {**POINT, "network": SLOW, "compute": RANDOM, "trial": False}
     setup = make_setup(**keys, strategy={"name": "asynchronous", "activity": 0.5})
     size = 8 * setup.num_parameters
@@ -91,9 +91,8 @@ def test_idle_agents_neither_compute_nor_exchange_messages(make_setup):
         s = left.copy()
         for k in range(4):
             for neighbour in ((k - 1) % 4, (k + 1) % 4):
-                both = active[:, k] & active[:, neighbour]
-                arrived = left[:, neighbour] + 5_000_000 + 1_000 * size
-                s[:, k] = np.where(both, np.maximum(s[:, k], arrived), s[:, k])
+                arrived = left[:, neighbour] + active[:, k] * (5_000_000 + 1_000 * size)
+                s[:, k] = np.where(active[:, neighbour], np.maximum(s[:, k], arrived), s[:, k])
         assert [row["simulated_time"] for row in worker.measure()[0]] == (s.max(1) / 1e9).tolist()
     assert 0 < np.mean(moved) < 1
     always, diffusion = (

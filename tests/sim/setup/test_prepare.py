@@ -6,8 +6,8 @@ import torch
 from torch import optim
 
 from basinet.algorithms.optimizers import OptimizerTraits
-from basinet.algorithms.strategies import STRATEGIES
 from basinet.sim.experiment.component import ExperimentError
+from tests.stepped import STEPPED
 
 K, M, B, LR = 4, 3, 4, 0.2
 
@@ -234,7 +234,7 @@ def test_a_point_that_overflows_is_noticed(quadratic_block):
 COMPUTING = ("beer", "gradient_tracking", "gt_hsgd", "gt_sarah", "push_diging", "push_pull", "sam")
 
 
-@pytest.mark.parametrize("strategy", [name for name in sorted(STRATEGIES) if not name.startswith("subspace_")])
+@pytest.mark.parametrize("strategy", [name for name in STEPPED if not name.startswith("subspace_")])
 @pytest.mark.parametrize("kind", [Coordinate, Own])
 def test_strategies_that_compute_with_gradients_are_refused(make_setup, strategy, kind):
     topology = {"name": "path" if strategy == "relay" else "complete", "agents": K, "policy": "lazy"}

@@ -1,0 +1,188 @@
+"""Agents that act at events, as a run has them: against synchronous steps, and one operation after another."""
+
+import numpy as np
+import pytest
+import torch
+
+from basinet.sim.agents.events.event_runner import EventRunner
+from basinet.sim.agents.events.some_gradients import SomeGradients
+from basinet.sim.agents.oracle import Oracle
+from basinet.sim.agents.placement import Placement
+from basinet.sim.agents.worker import Worker
+from basinet.sim.clock.event_clock import EventClock
+from basinet.sim.clock.row_operations import Adapt, Gradient
+from basinet.sim.experiment.component import ExperimentError
+
+EQUAL = {"compute": {"name": "constant", "mean": "1 ms"}}
+RANDOM = {"compute": {"name": "exponential", "mean": "1 ms"}}
+AFAR = {"network": {"name": "uniform", "latency": "700 us", "bandwidth": "1 MB/s", "complete": True}}
+POINT = {"task": {"name": "quadratic", "heterogeneity": 0.7}, "model": {"name": "point", "start": 2.0}}
+STRATEGIES = [
+    "wait_free",
+    {"name": "wait_free", "bound": 1},
+    "ad_psgd",
+    {"name": "async_server", "buffer": 3, "period": 2},
+]
+
+
+def worker_of(setup, engine="stacked"):
+    return Worker(setup, Placement.split(setup.config.replicas, setup.num_agents), engine)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "engine"),
+    [
+        ({"name": "sgd", "lr": 0.1, "momentum": 0.9}, "stacked"),
+        ({"name": "adam", "lr": 0.01}, "stacked"),
+        ({"name": "adam", "lr": 0.01, "groups": [{"match": "1.*", "lr": 0.1}]}, "loop"),
+    ],
+)
+def test_equal_times_without_delays_are_the_synchronous_run(optimizer, engine, make_setup):
+    """Bit for bit, with running statistics, noise, clipping, a schedule and shuffled data."""
+    keys = {
+        "model": {"name": "mlp", "hidden": [6], "norm": "batch", "dropout": 0.2},
+        "topology": {"name": "ring", "agents": 16},
+        "optimizer": optimizer,
+        "schedule": "cosine",
+        "sampling": "epochs",
+        "gradient_noise": {"size": 0.01},
+        "clipping": {"norm": 1.0},
+        "trial": False,
+    }
+    rows = []
+    for strategy in ("diffusion", "wait_free"):
+        worker = worker_of(make_setup(**keys, **EQUAL, strategy=strategy), engine)
+        worker.advance(7)
+        found, _ = worker.measure()
+        rows.append([[row[key] for row in found for key in row if "staleness" not in key], worker.block.x.tolist()])
+    if engine == "stacked":
+        assert rows[0] == rows[1]
+    else:  # a vectorised kernel rounds the last columns of a group differently
+        torch.testing.assert_close(rows[0], rows[1], rtol=1e-12, atol=1e-12)
+
+
+def test_waiting_for_all_changes_is_local_sgd(make_setup):
+    keys = {**POINT, "trial": False, "topology": {"name": "ring", "agents": 4}}
+    server = {"name": "async_server", "buffer": 4, "bound": 0, "period": 3}
+    found = []
+    for strategy in ({"name": "local_sgd", "period": 3}, server):
+        worker = worker_of(make_setup(**keys, **RANDOM, strategy=strategy))
+        worker.advance(9)
+        found.append(worker.block.x)
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_waves_give_the_numbers_of_one_operation_after_another(strategy, make_setup):
+    """Quadratic losses with data of their own, SGD with momentum by hand."""
+    keys = {**POINT, "topology": {"name": "ring", "agents": 6}, "strategy": strategy, **RANDOM, **AFAR}
+    setup = make_setup(**keys, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.5}, trial=False)
+    worker = worker_of(setup)
+    worker.advance(12)
+    task, sampler, clock = worker.block.task, worker.block.oracle.sampler, EventClock(setup)
+    h, minimum = task.hessian.numpy(), task.minimum.numpy()
+    known, momentum = {}, np.zeros((2, 6, h.shape[0]))
+    for own in clock.passes:
+        known |= dict.fromkeys(own.x, np.full(h.shape[0], 2.0))
+    for _ in range(12):
+        for r, operations in enumerate(clock.take()):
+            for operation in operations:
+                k, x = operation.result.agent, [known[row] for row in operation.reads]
+                if isinstance(operation, Gradient):
+                    shift = sampler.batch(operation.step)[1].numpy().mean(1)[6 * r + k]
+                    found = (x[0] - minimum) @ h + shift
+                elif isinstance(operation, Adapt):
+                    momentum[r, k] = 0.5 * momentum[r, k] + x[1]
+                    found = x[0] - 0.1 * momentum[r, k]
+                else:
+                    found = x[0] + sum(w * (other - x[0]) for w, other in zip(operation.weights, x[1:], strict=True))
+                known[operation.result] = found
+    expected = [known[row] for own in clock.passes for row in own.parameters()]
+    np.testing.assert_allclose(worker.block.x.numpy(), np.array(expected), rtol=1e-11, atol=1e-12)
+    assert min(min(own.finished) for own in clock.passes) < 12 < max(max(own.finished) for own in clock.passes)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_a_resumed_run_is_the_unbroken_one(strategy, make_setup):
+    """With messages on their way, gradients begun, and optimizers that have taken different numbers of steps."""
+    keys = {"model": {"name": "mlp", "hidden": [4], "norm": "batch"}, "strategy": strategy, **RANDOM, **AFAR}
+    setup = make_setup(**keys, optimizer={"name": "adam", "lr": 0.01}, trial=False)
+    whole, first, second = (worker_of(setup) for _ in range(3))
+    whole.advance(9)
+    first.advance(4)
+    second.load(first.state())
+    second.advance(9)
+    assert torch.equal(whole.block.x, second.block.x)
+    assert whole.measure() == second.measure()
+    assert all(torch.equal(b, second.block.state.buffers[name]) for name, b in whole.block.state.buffers.items())
+
+
+def test_a_worker_computes_its_own_replicas(make_setup):
+    setup = make_setup(**POINT, strategy="wait_free", **RANDOM, trial=False)
+    whole = worker_of(setup)
+    whole.advance(5)
+
+    def runner(placement):
+        state = setup.state(whole.block.template, len(placement.rows), torch.device("cpu"))
+        state.parameters.fill_(2.0)
+        optimizer = setup.local_optimizer(state, setup.optimizer_keys(*placement.index("cpu")))
+        parts = setup, placement, whole.block.template, whole.block.task, state, optimizer, "stacked", 1
+        return EventRunner(setup, placement, state, SomeGradients(setup, Oracle(*parts), *parts[2:5])), state
+
+    part, state = runner(Placement.split(2, 4, workers=2, rank=1))
+    for _ in range(5):
+        part.take(1.0)
+    assert torch.equal(state.parameters, whole.block.x[4:])
+    with pytest.raises(ExperimentError, match=r"^strategy: the agents of wait_free .* at most 2 workers"):
+        runner(Placement.split(2, 4, workers=4, rank=1))
+
+
+def test_evaluations_record_what_was_sent_and_how_old_it_was(make_setup):
+    worker = worker_of(make_setup(**POINT, strategy="wait_free", **RANDOM, **AFAR, trial=False))
+    worker.advance(20)
+    rows, _ = worker.measure()
+    size = 8 * worker.setup.num_parameters
+    for row, own in zip(rows, worker.block.events.clock.passes, strict=True):
+        assert row["communicated_bytes"] == own.sent * size == 2 * sum(own.finished) * size
+        assert 0 < row["mean_staleness"] < row["max_staleness"]
+        assert row["simulated_time"] == own.now / 1e9
+
+
+@pytest.mark.parametrize("sampling", ["independent", "epochs"])
+def test_agents_draw_the_batches_of_their_own_steps(sampling, make_block):
+    sampler = make_block(sampling=sampling).oracle.sampler
+    rows = torch.tensor([6, 0, 3])
+    for steps in ([0, 0, 0], [3, 200, 70], [4, 201, 71], [2, 500, 70]):
+        found = sampler.some(rows, torch.tensor(steps))
+        for n, (row, step) in enumerate(zip(rows.tolist(), steps, strict=True)):
+            for some, every in zip(found, sampler.batch(step), strict=True):
+                assert torch.equal(some[n], every[row])
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"compute": None}, "^compute: wait_free acts when gradients are finished, .* give a law, such as"),
+        ({"optimizer": {"name": "mezo", "lr": 0.1}}, "^optimizer: wait_free .* and mezo evaluates gradients by itself"),
+        ({"accumulate": 2}, "^accumulate: wait_free .* allowed is 1$"),
+        (
+            {"attack": {"name": "sign_flip", "agents": [1]}},
+            "^attack: sign_flip falsifies .* allowed are label_flip and none$",
+        ),
+        ({"steps": None, "bytes": 10**6}, "^bytes: wait_free .* give steps, epochs or samples$"),
+        (
+            {"strategy": "ad_psgd", "topology": {"name": "ring", "agents": 5}},
+            "^strategy: ad_psgd needs a bipartite graph",
+        ),
+        ({"strategy": {"name": "async_server", "host": 4}}, "^strategy: async_server: host: got 4; .* 0 to 3$"),
+        (
+            {"strategy": "async_server", "network": {"name": "uniform", "latency": "1 ms"}},
+            "^network: agent 2 sends to 0?",
+        ),
+        ({"topology": {"name": "one_peer_exponential", "agents": 4}}, "^strategy: wait_free needs the same graph"),
+        ({"optimizer_state": "mix"}, "^optimizer_state: got mix, but wait_free does not combine"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(keys, sentence, make_setup):
+    with pytest.raises(ExperimentError, match=sentence):
+        make_setup(**{**POINT, "strategy": "wait_free", **RANDOM, **keys})
