@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from basinet.algorithms.strategies import StrategyTraits
 from basinet.analysis.compare.targets import Reached, median_of
 from basinet.analysis.statistics.quantities import quantity_of
 from basinet.analysis.statistics.run_labels import describe, setting
@@ -19,7 +20,7 @@ from basinet.sim.clock.clock import TIMES, clock_of
 from basinet.sim.clock.pass_cost import law_of
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.grids.grid import expand
 from basinet.sim.experiment.words import override
@@ -138,6 +139,12 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
         raise ExperimentError(
             f"network: {run.path} has neither network nor compute; give some, such as compute.name=constant"
             " compute.mean='20 ms'"
+        )
+    strategy = KINDS["strategy"].parse(run.config["strategy"])
+    if StrategyTraits.of(strategy.make()).events:
+        raise ExperimentError(
+            f"strategy: agents of {strategy.name} act at events, so that {run.path} would have trained otherwise in"
+            " other times; carry it out anew"
         )
     untimed = replace(run, config={key: value for key, value in run.config.items() if key not in _KEYS})
     setup = setup_of(untimed, None)

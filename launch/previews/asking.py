@@ -62,6 +62,11 @@ def question_of(options: argparse.Namespace) -> Question:
     }
     config = Config.parse(run | timed)
     assert config.network is not None
+    if config.compute is not None and (config.compute.takes("flops") or config.compute.takes("seconds")):
+        raise ExperimentError(
+            f"--compute: {config.compute.name} follows from a model, which advice does not have; give another law, such"
+            " as {name: lognormal, mean: 20 ms}"
+        )
     return Question(
         run,
         config.network.component.make(graph=nx.empty_graph(agents)),

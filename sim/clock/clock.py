@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
+from basinet.sim.clock.participation import absent
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.faults.outages import Outages
 from basinet.sim.setup.setup import Setup
@@ -219,7 +220,8 @@ class Clock:
         self._free = start + takes
         if self._observe is not None:
             self._observe("compute", self.step + 1, start, self._free)
-        return _Moment(self._free, np.zeros_like(self._free))
+        end = self._free if self._away is None else np.where(self._away, np.maximum(ready.time, start), self._free)
+        return _Moment(end, np.zeros_like(end))
 
     def _start(self, ready: _Moment) -> np.ndarray:
         """Find when agents begin to compute what is ready; an absent one does not wait."""
@@ -305,7 +307,7 @@ def clock_of(setup: Setup) -> Clock:
     if network is not None and part is not None:
         asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
-    asked["absent"] = Outages(setup.faults, weights, **sizes, seed=config.seed).absent
+    asked["absent"] = absent(setup, Outages(setup.faults, weights, **sizes, seed=config.seed))
     try:
         return Clock(setup.flow, weights, **asked)
     except ExperimentError:
