@@ -43,7 +43,6 @@ class Channel:
         threads: Number of threads that share a product.
 
     Attributes:
-        wire: Carries what travels between workers.
         products: The products with W; those inside its `together` travel together.
         replicas: Sums, means and distances over the agents of each replica.
         bytes_sent: Bytes sent so far by all agents of a replica together.
@@ -58,11 +57,11 @@ class Channel:
         self._state = state
         self._optimizer = optimizer
         self._personal = Personal(first_names(config.personal, state.names), state.shapes)
-        self.wire = Wire()
+        self._wire = Wire()
         if placement.workers > 1:
-            self.wire.open()
-        self.products = Products(state, self._personal, self.wire)
-        self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters, self.wire)
+            self._wire.open()
+        self.products = Products(state, self._personal, self._wire)
+        self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters, self._wire)
         self._attackers: Attackers | None = None
         if setup.attack.lies:
             self._attackers = Attackers(setup.attack, setup.attackers, placement, config.seed)
@@ -79,21 +78,26 @@ class Channel:
         self._mixers = plans(lambda weights: Mixer(weights, placement, like, pool))
         # For second moments and variances, which must not become negative.
         self._positive_mixers = plans(lambda weights: Mixer(weights, placement, like, pool, differences=False))
-        self._neighbors = plans(lambda weights: Neighbors(weights, placement, like, self.wire))
+        self._neighbors = plans(lambda weights: Neighbors(weights, placement, like, self._wire))
         self._num_messages = num_messages(setup)
         self.bytes_sent = 0
         self.row_bytes = dict.fromkeys(KINDS_OF_EDGES, 0)
         self.piece = 2**20
 
     @property
+    def wire(self) -> Wire:
+        """What carries rows to other workers."""
+        return self._wire
+
+    @property
     def wire_bytes(self) -> int:
         """Bytes that this worker has really sent to others."""
-        return self.wire.bytes_sent
+        return self._wire.bytes_sent
 
     @property
     def waiting_seconds(self) -> float:
         """Seconds for which this worker has waited for messages of others."""
-        return self.wire.waiting_seconds
+        return self._wire.waiting_seconds
 
     def _send(self, kind: str, step: int, size: int) -> None:
         """Count a row of `size` bytes along each edge of a step."""
