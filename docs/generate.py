@@ -1,5 +1,6 @@
 """Pages made from the code: commands, keys of an experiment, what it can name, studies, and the reference by room."""
 
+import ast
 import importlib
 import inspect
 import io
@@ -10,12 +11,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
-
-from sphinx.pycode import ModuleAnalyzer
 
 import basinet
 from basinet.algorithms.compressors import COMPRESSORS
@@ -198,9 +199,22 @@ def _directive(module: ModuleType, name: str) -> str:
         return f".. auto{kind}:: {path}\n   :members:\n   :show-inheritance:\n\n"
     if _is_made(thing):
         return f".. autofunction:: {path}\n\n"
-    if ("", name) in ModuleAnalyzer.for_module(module.__name__).find_attr_docs():
+    if name in _described_values(module):
         return f".. autodata:: {path}\n   :no-value:\n\n"
     return f".. py:data:: {path}\n\n"  # autodoc would show the documentation of its type
+
+
+@cache
+def _described_values(module: ModuleType) -> set[str]:
+    """Find the values of a module that are followed by their documentation."""
+    found: set[str] = set()
+    for statement, after in pairwise(ast.parse(inspect.getsource(module)).body):
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            if isinstance(statement, ast.Assign):
+                found |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
+            elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                found.add(statement.target.id)
+    return found
 
 
 def _heading(text: str, line: str) -> str:

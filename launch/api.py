@@ -24,8 +24,8 @@ from basinet.sim.run.interruptions import stopping
 from basinet.sim.run.listeners import Feeds, Listeners, OnEvaluate, check_loggers, close_ready
 from basinet.sim.run.lock import locked
 from basinet.sim.run.simulation import RunFailed, prepare, simulate
-from basinet.sim.runtimes.ranks import RankLostError
 from basinet.sim.runtimes.runtime import Runtime, runtimes_of
+from basinet.sim.runtimes.team import RankLostError
 
 __all__ = ["run"]
 

@@ -37,6 +37,8 @@ _KINDS: dict[str, Kind] = {
     "strategies": KINDS["strategy"],
     "attacks": KINDS["attack"],
     "networks": KINDS["network"],
+    "all_reduces": KINDS["all_reduce"],
+    "faults": KINDS["faults"],
     "optimizers": KINDS["optimizer"],
     "schedules": KINDS["schedule"],
     "averagings": KINDS["averaging"],

@@ -124,12 +124,12 @@ class Results:
         Args:
             run: The run, or its name.
             file: The file, .gif, or .mp4 with `basinet[vision]`.
-            **options: As for `basinet.analysis.plots.graph_film.film_graph`, such as `colour` and `replica`.
+            **options: As for `basinet.analysis.plots.network.graph_film.film_graph`, such as `colour` and `replica`.
 
         Returns:
             The number of pictures.
         """
-        from basinet.analysis.plots.graph_film import film_graph
+        from basinet.analysis.plots.network.graph_film import film_graph
 
         return film_graph(_found(self, run, _KEYS), file, **options)
 

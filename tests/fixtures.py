@@ -10,15 +10,18 @@ import pytest
 import torch
 from hypothesis import settings
 
+from basinet.sim import engines
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
+from basinet.sim.setup.sharing import Shared
 from tests.processes import Processes
-from tests.reports import without_reports
+from tests.reports import least_effort, without_reports
 
 torch.set_num_threads(1)
+engines._TRIAL_SECONDS = 0.0  # which engine is the fastest is no test's matter
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
 
@@ -71,6 +74,13 @@ def no_reports():
         yield
 
 
+@pytest.fixture
+def least_measured():
+    """Measure runs with the least effort where the values are not the matter."""
+    with least_effort():
+        yield
+
+
 @pytest.fixture(scope="module")
 def ray_folder():
     """What Ray writes goes with the tests; its sockets need a short path."""
@@ -81,11 +91,25 @@ def ray_folder():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """What the runs of a module's tests are made of: each part once for all that agree in what it depends on."""
+    return Shared()
+
+
+@pytest.fixture(scope="module")
+def shared_parts(shared):
+    """Let the experiments of a module's tests share their parts and trials, as the runs of a grid do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("basinet.sim.run.simulation.Shared", lambda: shared)
+        yield
+
+
 @pytest.fixture
 def make_setup():
     """Build the parts of a small run in float64; without a trial where it is not the matter whether they fit."""
 
-    def make(*, trial: bool = True, **keys: Any) -> Setup:
+    def make(*, trial: bool = True, shared: Shared | None = None, **keys: Any) -> Setup:
         base = {
             "task": "digits",
             "model": {"name": "mlp", "hidden": [6]},
@@ -96,7 +120,7 @@ def make_setup():
             "replicas": 2,
             "runtime": {"dtype": "float64", "device": "cpu"},
         }
-        return build_setup(Config.parse(base | keys), trial=trial)
+        return build_setup(Config.parse(base | keys), shared, trial=trial)
 
     return make
 

@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +17,14 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     ["torch._dynamo", "sklearn.datasets", "basinet.launch.cli", "basinet.launch.api", "basinet.sim.runtimes.torchrun"]
 )
+
+
+def free_port() -> int:
+    """Find a port of this machine at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _enter(target: Callable[..., Any], words: tuple[Any, ...], environment: dict[str, str], said: Path) -> None:
@@ -61,12 +70,12 @@ class Processes:
         assert not any(process.is_alive() for process in chosen), ("hangs", said)
         return [process.exitcode for process in chosen], said
 
-    def wait_until(self, happened: Callable[[], bool]) -> None:
-        """Wait for what processes will do, while all of them live."""
+    def wait_until(self, happened: Callable[[], bool], *, alive: bool = True) -> None:
+        """Wait for what processes will do, while all of them live, or for what happens once they have ended."""
         deadline = time.monotonic() + HANGS
         while not happened():
             assert time.monotonic() < deadline, "it never happens"
-            dead = [process for process in self._all if not process.is_alive()]
+            dead = alive and [process for process in self._all if not process.is_alive()]
             assert not dead, self.end(dead)
             time.sleep(0.05)
 

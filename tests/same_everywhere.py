@@ -8,7 +8,6 @@ and with three actors.
 import hashlib
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import threading
@@ -22,7 +21,7 @@ from basinet.sim.models.mlp import MLP
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.runtimes.torchrun import together
-from tests.processes import Processes
+from tests.processes import Processes, free_port
 
 BASE: dict[str, Any] = {
     "task": {"name": "digits", "train_size": 200, "partition": {"name": "dirichlet", "alpha": 0.5}},
@@ -104,10 +103,7 @@ def on_ranks(folder: Path, cases: list[str], steps: int) -> None:
 @contextmanager
 def ranks(processes: Processes, *words: Any, size: int = 2) -> Iterator[None]:
     """Execute runs on ranks, beside what is done within this context."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    world = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    world = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     for rank in range(size):
         processes.start(on_ranks, *words, RANK=rank, LOCAL_RANK=rank, **world)
     yield

@@ -47,23 +47,6 @@ def test_the_rooms_with_headline_names_import_neither_torch_nor_matplotlib():
     assert found.stdout == "set()\n"
 
 
-def test_what_draws_tabulates_and_compiles_is_not_imported_before_the_first_step(tmp_path):
-    late = {"matplotlib", "numba", "pandas", "ray", "scipy.special", "scipy.stats", "sklearn", "torch._dynamo"}
-    late |= {"basinet.analysis.compare", "basinet.analysis.report.report", "basinet.launch.tuning.search"}
-    late |= {"basinet.sim.tasks.language.language_model", "basinet.sim.tasks.vision.videos.video_quality"}
-    late |= {"basinet.sim.models.attention.transformer", "basinet.algorithms.strategies.compressed.choco"}
-    keys = ["cases=null", "topology.agents=3", "strategy=diffusion", "steps=1", "replicas=1", "--quiet"]
-    code = (
-        "import sys\n"
-        "from basinet.launch import api\n"
-        "from basinet.launch.cli import main\n"
-        f"api.simulate = lambda *_, **__: sys.exit(str({late!r} & {{*sys.modules}}))\n"
-        f"main({['run', *keys, '--out', str(tmp_path / 'out')]!r})\n"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.stderr == "set()\n"
-
-
 @pytest.fixture
 def classifier():
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """The house: imports go downward only, and nothing imports the bare folder names."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,18 @@ FLOORS = ("topologies", "algorithms", "sim", "analysis", "launch")
 MOST = 16
 """About a dozen."""
 
+KINDS = (ast.Import, ast.ImportFrom, ast.Constant)
+
+
+@cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    """The imports and constants of a file, all that the rules look at."""
+    return [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, KINDS)]
+
 
 def imports_of(file: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -53,7 +62,7 @@ def test_no_text_names_a_room_above(room):
     """What rooms above plug in, the package names."""
     above = tuple(f"basinet.{name}" for name in FLOORS[FLOORS.index(room) + 1 :])
     for file in (ROOT / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes_of(file):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not any(name in node.value for name in above), f"{file}, line {node.lineno}"
 
@@ -66,7 +75,7 @@ def test_ray_is_known_to_the_runtime_alone(room):
 
 def test_the_simulator_names_no_measure_or_metric_and_not_the_room_above():
     for file in (ROOT / "sim").rglob("*.py"):
-        texts = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
+        texts = {node.value for node in nodes_of(file) if isinstance(node, ast.Constant)}
         assert not texts & ({*MEASURES, *METRICS} - {"plcc"}), file  # which is the name of a loss, too
         assert not any(isinstance(text, str) and "basinet.analysis" in text for text in texts), file
 

@@ -36,6 +36,9 @@ SMALL = {
     "steps": 4,
     "replicas": 1,
 }
+pytestmark = pytest.mark.usefixtures("shared_parts")
+
+WHOLE = ("README.md", "docs/own/own_task.md", "docs/studies/which_topology.md")
 every_page = pytest.mark.parametrize("page", sorted(PAGES))
 
 
@@ -47,10 +50,28 @@ def pages_with(language):
     return pytest.mark.parametrize("page", [page for page in sorted(PAGES) if blocks(page, language)])
 
 
+def shortened(keys):
+    return keys | {"steps": min(keys["steps"], 20)} if "steps" in keys else keys
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def videos(kept, tmp_path):
+    """Let pages share the videos that they make."""
+    (tmp_path / "cache").symlink_to(kept)
+
+
 @pytest.mark.slow
 @pages_with("python")
-def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys, no_reports):
+def test_the_python_of_a_page_runs(page, tmp_path, videos, monkeypatch, capsys, no_reports, least_measured):
+    """Those whose numbers are looked at take all of their steps."""
     monkeypatch.chdir(tmp_path)
+    if page not in WHOLE:
+        monkeypatch.setattr("basinet.launch.api.make_experiment", lambda keys: make_experiment(shortened(keys)))
     scope = {"__name__": "page"}
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), scope)
@@ -76,7 +97,7 @@ def test_the_experiments_of_a_page_are_valid(page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in sorted(PAGES) if blocks(page, "bash") and "several_m" not in page])
-def test_the_commands_of_a_page_work(page, tmp_path, monkeypatch, capsys, no_reports):
+def test_the_commands_of_a_page_work(page, tmp_path, videos, monkeypatch, capsys, no_reports, least_measured):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(BaseServer, "serve_forever", lambda server: None)
     own = next((found for block in blocks(page, "yaml") if "task" in (found := yaml.safe_load(block))), BASE)

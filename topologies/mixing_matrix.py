@@ -27,13 +27,13 @@ def edges_of(W: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArra
         W: Mixing matrix [K, K].
 
     Returns:
-        Receivers k, senders l and weights W[k, l], without those of an agent's own row, in the order of W.
+        Receivers k, senders l and weights W[k, l], without those of an agent's own row, by receivers, then senders.
 
     Example:
         >>> [values.tolist() for values in edges_of(csr_array([[0.5, 0.5], [0.0, 1.0]]))]
         [[0], [1], [0.5]]
     """
-    entries = W.tocoo()
+    entries = (W if W.has_sorted_indices else W.sorted_indices()).tocoo()
     sent = (entries.row != entries.col) & (entries.data != 0)
     return entries.row[sent].astype(np.int64), entries.col[sent].astype(np.int64), entries.data[sent]
 

@@ -6,6 +6,7 @@ from typing import Literal, Self, get_args
 __all__ = ["StrategyTraits"]
 
 Weights = Literal["rows", "columns", "both"]
+Losses = Literal["any", "symmetric", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,11 @@ class StrategyTraits:
         uses_graph: It calls `combine` or another verb that communicates along edges; otherwise the graph changes only
             the agents' weights π in the centroid, and measures that use W. A class that inherits its traits uses the
             graph, unless it declares its own.
+        tolerates: Which messages may be lost: "any"; in both directions of a link at once, "symmetric", as where a sum
+            over the agents has to be kept; or "none", as where neighbours keep copies that would differ for ever.
 
     Raises:
-        ValueError: `weights` is none of these.
+        ValueError: `weights` or `tolerates` is none of these.
     """
 
     weights: Weights = "rows"
@@ -41,10 +44,12 @@ class StrategyTraits:
     shares_subspaces: bool = False
     averages: bool = False
     uses_graph: bool = True
+    tolerates: Losses = "any"
 
     def __post_init__(self) -> None:
-        if self.weights not in get_args(Weights):
-            raise ValueError(f"weights must be one of {', '.join(get_args(Weights))}, got {self.weights!r}")
+        for name, allowed in (("weights", Weights), ("tolerates", Losses)):
+            if (given := getattr(self, name)) not in get_args(allowed):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {given!r}")
 
     @classmethod
     def of(cls, strategy: object) -> Self:

@@ -12,7 +12,7 @@ from basinet.analysis.compare.frame import Frame
 from basinet.analysis.statistics.survival import kaplan_meier
 from basinet.sim.experiment.component import ExperimentError, nearest
 
-__all__ = ["Reached", "parse_target", "reached"]
+__all__ = ["Reached", "median_of", "parse_target", "reached"]
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,22 @@ def reached(frame: Frame, groups: Sequence[Group], metric: str, value: float) ->
     for group in groups:
         efforts = {effort: [column[row] for row in group.rows] for effort, column in times.items()}
         events = [happened[row] for row in group.rows]
-        found.append({e: _median(column, events) for e, column in efforts.items() if not any(map(math.isnan, column))})
+        found.append(
+            {e: median_of(column, events) for e, column in efforts.items() if not any(map(math.isnan, column))}
+        )
     return found
 
 
-def _median(times: Sequence[float], happened: Sequence[bool]) -> Reached:
+def median_of(times: Sequence[float], happened: Sequence[bool]) -> Reached:
+    """Estimate the median effort of replicas.
+
+    Args:
+        times: What each had spent when it reached the target, or last.
+        happened: Whether it reached it.
+
+    Returns:
+        The estimate.
+    """
     curve = kaplan_meier(times, happened)
     lower, upper = curve.median_interval
     return Reached(curve.median, lower, upper, sum(happened), len(happened))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from basinet.analysis.plots.density import plot_density, plot_spectra
     from basinet.analysis.plots.forecasts import plot_forecasts
     from basinet.analysis.plots.loss_landscape import plot_barriers, plot_slices, plot_solutions, plot_surface
+    from basinet.analysis.plots.network.timeline_chart import plot_timeline
+    from basinet.analysis.plots.network.topology import plot_spectrum, plot_topology
     from basinet.analysis.plots.partition import plot_partition
     from basinet.analysis.plots.predicted_risk import plot_prediction
     from basinet.analysis.plots.replica_marks import plot_stability, plot_tail_index
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
         plot_scatter,
     )
     from basinet.analysis.plots.survival_curves import plot_survival
-    from basinet.analysis.plots.topology import plot_spectrum, plot_topology
     from basinet.analysis.plots.trajectory_plane import plot_trajectories
     from basinet.analysis.plots.vision.phase_recognition import plot_confusion, plot_phases
     from basinet.analysis.plots.vision.reconstructions import plot_reconstructions
@@ -64,6 +65,7 @@ __all__ = [
     "plot_surface",
     "plot_survival",
     "plot_tail_index",
+    "plot_timeline",
     "plot_topology",
     "plot_trajectories",
     "plot_trend",
@@ -97,7 +99,8 @@ __getattr__, __dir__ = lazy(
             "plot_scatter",
         ),
         "basinet.analysis.plots.survival_curves": ("plot_survival",),
-        "basinet.analysis.plots.topology": ("plot_spectrum", "plot_topology"),
+        "basinet.analysis.plots.network.timeline_chart": ("plot_timeline",),
+        "basinet.analysis.plots.network.topology": ("plot_spectrum", "plot_topology"),
         "basinet.analysis.plots.trajectory_plane": ("plot_trajectories",),
     },
 )

@@ -77,6 +77,7 @@ def _drawings(runs: Sequence[Run]) -> list[Drawing]:
         _iso_accuracy(runs, flatness, quality),
         _curves(runs, "train_loss"),
         *(_curves(runs, name) for name in dict.fromkeys((quality, *metric_quantities(runs)))),
+        _curves(runs, quality, "simulated_time"),
         *(_curves(runs, name) for name in ("hessian_trace", "hessian_top_eigenvalue") if _is_curve(runs, name)),
         _consensus(runs),
         _spectra(runs),
@@ -210,18 +211,18 @@ def _agents(runs: Sequence[Run], metric: str) -> Drawing | None:
     return Drawing("agents", "Spread over the agents", caption, figure, rows, extremes(rows, metric, metric))
 
 
-def _curves(runs: Sequence[Run], metric: str) -> Drawing | None:
-    choice = choose(runs, lambda chosen: curve_rows(chosen, metric))
+def _curves(runs: Sequence[Run], metric: str, x: str = "step") -> Drawing | None:
+    choice = choose(runs, lambda chosen: curve_rows(chosen, metric, x=x))
     rows = choice.rows
     if not rows:
         return None
     trivial = baselines(choice.runs, metric)
     scale = choose_scale(metric, [row["mean"] for row in rows] + [*trivial.values()])
-    figure = choice.draw(choice.runs, plot_curves, share_x=False, metric=metric, yscale=scale)
+    figure = choice.draw(choice.runs, plot_curves, share_x=False, metric=metric, x=x, yscale=scale)
     limits = any("stability_limit" in row for run in runs for row in run.metrics)
     extra = " Dotted: the largest curvature at which the strategy is stable." if limits and "top_eig" in metric else ""
     extra += " Thin grey lines: trivial baselines." if trivial else ""
-    return _over_steps(choice, metric, metric, figure, extra)
+    return _over(choice, metric, metric if x == "step" else f"{metric}_over_{x}", figure, extra, x)
 
 
 def _consensus(runs: Sequence[Run]) -> Drawing | None:
@@ -230,7 +231,7 @@ def _consensus(runs: Sequence[Run]) -> Drawing | None:
         return None
     extra = " Zeros, which a logarithmic axis cannot show, are left out."
     figure = choice.draw(choice.runs, plot_consensus, share_x=False)
-    return _over_steps(choice, "consensus_distance", "consensus", figure, extra)
+    return _over(choice, "consensus_distance", "consensus", figure, extra)
 
 
 def _tail_index(runs: Sequence[Run]) -> Drawing | None:
@@ -250,12 +251,13 @@ def _tail_index(runs: Sequence[Run]) -> Drawing | None:
     return Drawing("tail_index", "Tail index of the gradient noise", caption, figure, rows, finding)
 
 
-def _over_steps(choice: Choice, metric: str, name: str, figure: Figure, extra: str) -> Drawing:
+def _over(choice: Choice, metric: str, name: str, figure: Figure, extra: str, x: str = "step") -> Drawing:
+    over = "the steps" if x == "step" else axis_label(x)
     caption = (
-        f"{axis_label(metric)} over the steps. Lines: mean over the replicas that did not diverge "
+        f"{axis_label(metric)} over {over}. Lines: mean over the replicas that did not diverge "
         f"({replicas_a_run([row['n'] for row in choice.rows])}); bands: ± one standard error.{extra}"
     )
-    title = f"{short_name(metric)} over the steps"
+    title = f"{short_name(metric)} over {'the steps' if x == 'step' else short_name(x)}"
     caption = capital(caption) + choice.notes
     last = {row["label"]: row for row in choice.rows}
     finding = extremes(list(last.values()), metric, "mean").replace(" is ", " at the end is ", 1)

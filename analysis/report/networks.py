@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from basinet.analysis.drawing.choice import MOST_PANELS
 from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.drawing.panels import grid
+from basinet.analysis.plots.network.topology import load_weights, plot_topology, usual_layout
 from basinet.analysis.plots.partition import dealt_by, load_partition, plot_partition
-from basinet.analysis.plots.topology import load_weights, plot_topology, usual_layout
 from basinet.analysis.statistics.run_labels import describe, strategy_label
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import Row

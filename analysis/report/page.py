@@ -1,8 +1,11 @@
 """Self-contained HTML pages: the frame that reports share, tables, and figures with their data."""
 
+import base64
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -19,9 +22,19 @@ from basinet.analysis.drawing.figure import Drawing
 from basinet.analysis.statistics.summary import write_csv
 from basinet.sim.run.files import write_atomically
 
-__all__ = ["figure_html", "folded_html", "list_html", "table_html", "text_html", "write_page"]
+__all__ = [
+    "as_svg",
+    "figure_html",
+    "folded_html",
+    "list_html",
+    "table_html",
+    "text_html",
+    "with_svg",
+    "write_page",
+]
 
 _FRAME = Path(__file__).with_name("page_template.html")
+_DPI = 130
 _SHRUNK = 15.0  # points of a figure per rem where it is drawn smallest: 10 points are 11 pixels; small screens scroll
 _ALMOST = {"#000000": "#010101", "#ffffff": "#fefefe"}
 _OF_THE_PAGE = {"#000000": "currentColor", "#ffffff": "var(--page)"}
@@ -45,15 +58,45 @@ def write_page(page: Path, template: Path, parts: Mapping[str, str]) -> Path:
     return page
 
 
+_SVG: ContextVar[bool] = ContextVar("svg", default=False)
+
+
+@contextmanager
+def with_svg() -> Iterator[None]:
+    """Draw figures as SVG, too, within this context.
+
+    Yields:
+        Nothing.
+    """
+    token = _SVG.set(True)
+    try:
+        yield
+    finally:
+        _SVG.reset(token)
+
+
+def as_svg(folder: Path, name: str) -> bool:
+    """Return whether a figure is drawn as SVG, too: if it is asked for, or has been before.
+
+    Args:
+        folder: Folder of the files.
+        name: Name of the figure.
+
+    Returns:
+        Whether it is.
+    """
+    return _SVG.get() or (folder / f"{name}.svg").exists()
+
+
 def figure_html(drawing: Drawing, folder: Path) -> str:
-    """Write a figure as PNG and SVG with its data as CSV, and return it as HTML.
+    """Write a figure as PNG, and as SVG if `as_svg`, with its data as CSV; return it as HTML.
 
     Args:
         drawing: The figure; it is laid out in the process.
         folder: Folder of the files.
 
     Returns:
-        HTML with the picture inline; its black and white follow the colours of the page.
+        HTML with the picture inline. Black and white of an SVG follow the colours of the page.
     """
     write_csv(drawing.rows, folder / f"{drawing.name}.csv")
     figure = drawing.figure
@@ -61,18 +104,17 @@ def figure_html(drawing: Drawing, folder: Path) -> str:
     if layout is not None:  # once for both files: layout takes longer than drawing
         layout.execute(figure)
         figure.set_layout_engine("none")
-    png, svg = io.BytesIO(), io.BytesIO()
+    description, png = _describe(drawing), io.BytesIO()
     # `savefig` would draw each of them twice, first for the layout.
-    figure.set_dpi(130)
+    figure.set_dpi(_DPI)
     FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
-    _mark_colors(figure)
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    # No time stamp, for reproducible files; ids must be unique among the figures of a page.
-    with matplotlib.rc_context({"svg.hashsalt": f"basinet {drawing.name}"}):
-        FigureCanvasSVG(figure).print_svg(svg, metadata=nothing)  # type: ignore[no-untyped-call]
     write_atomically(folder / f"{drawing.name}.png", png.getvalue())
-    write_atomically(folder / f"{drawing.name}.svg", svg.getvalue())
-    picture = _inline(svg.getvalue().decode(), _describe(drawing))
+    if as_svg(folder, drawing.name):
+        svg = _svg(figure, f"basinet {drawing.name}")
+        write_atomically(folder / f"{drawing.name}.svg", svg)
+        picture = _inline(svg.decode(), description)
+    else:
+        picture = _image(png.getvalue(), figure, description)
     table = ""
     if drawing.table is not None:
         headings, rows = drawing.table
@@ -83,6 +125,25 @@ def figure_html(drawing: Drawing, folder: Path) -> str:
         f'<figure><div class="scroll">{picture}</div>\n'
         f"<figcaption>{text_html(drawing.caption)}</figcaption></figure>\n{table}</section>"
     )
+
+
+def _image(png: bytes, figure: Figure, description: str) -> str:
+    """Embed a PNG file, as large as an SVG would be."""
+    width, height = (72 * float(size) for size in figure.get_size_inches())
+    data = base64.b64encode(png).decode()
+    return (
+        f'<img alt="{escape(description)}" style="width: {width:g}pt; aspect-ratio: {width:g} / {height:g}; '
+        f'--least: {width / _SHRUNK:.3g}rem" src="data:image/png;base64,{data}">'
+    )
+
+
+def _svg(figure: Figure, salt: str) -> bytes:
+    """Draw a figure as SVG, without a time stamp, for reproducible files; ids are unique among those of a page."""
+    _mark_colors(figure)
+    file, nothing = io.BytesIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": salt}):
+        FigureCanvasSVG(figure).print_svg(file, metadata=nothing)  # type: ignore[no-untyped-call]
+    return file.getvalue()
 
 
 def _mark_colors(figure: Figure) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,16 @@ import matplotlib
 from basinet.analysis.drawing.style import axis_label
 from basinet.analysis.report.captions import capital
 from basinet.analysis.report.gallery import gallery
-from basinet.analysis.report.page import figure_html, folded_html, list_html, table_html, text_html, write_page
+from basinet.analysis.report.page import (
+    as_svg,
+    figure_html,
+    folded_html,
+    list_html,
+    table_html,
+    text_html,
+    with_svg,
+    write_page,
+)
 from basinet.analysis.report.tuning_section import tuning_html
 from basinet.analysis.statistics.incidents import excuses, incidents
 from basinet.analysis.statistics.paired import PairedDifference, paired_differences
@@ -46,6 +56,12 @@ _FLATNESS = ("hessian_trace", "hessian_top_eigenvalue")
 _TERMS = (
     (("consensus_distance",), "Consensus distance", "Mean squared distance of the agents from the centroid."),
     (
+        ("lost_messages",),
+        "Lost messages",
+        "The share of all messages sent so far that did not arrive. Agents that are absent send none, and are left out "
+        "of the centroid.",
+    ),
+    (
         _FLATNESS,
         "Hessian trace and largest eigenvalue",
         "Of the Hessian of the training loss, at the centroid. Smaller is flatter. Errors of estimates are in the "
@@ -61,22 +77,25 @@ _TERMS = (
 """Explanations of terms, shown if one of their metrics was measured."""
 
 
-def write_report(folder: str | Path) -> Path:
+def write_report(folder: str | Path, *, svg: bool = False) -> Path:
     """Write the report of an experiment, whether finished, unfinished or still running.
 
     Args:
         folder: The folder that `basinet run` wrote, or that of a single run. It receives `summary.csv`,
-            `points.csv` if agents were measured, `figures/NAME.png`, `.svg` and `.csv`, and the self-contained
+            `points.csv` if agents were measured, `figures/NAME.png` and `.csv`, and the self-contained
             `report.html`. Figures are redrawn only if their sources have changed.
+        svg: Whether to write `figures/NAME.svg`, too, and show these, which are sharp at any size and follow the
+            colours of the page; later reports then do the same.
 
     Returns:
         The page.
     """
     folder = Path(folder)
-    if stages := stages_of(folder):
-        return _write_stages(folder, stages)
-    with taking_turns(folder):
-        return _write(folder)
+    with with_svg() if svg else nullcontext():
+        if stages := stages_of(folder):
+            return _write_stages(folder, stages)
+        with taking_turns(folder):
+            return _write(folder)
 
 
 def _write_stages(folder: Path, stages: Sequence[Path]) -> Path:
@@ -170,8 +189,11 @@ def _digest_sources(runs: Sequence[Run]) -> str:
 def _digest_figures(folder: Path, names: Iterable[str], content: str) -> str:
     """Digest the files of figures and their part of the page."""
     digest = hashlib.blake2b(content.encode(), digest_size=16)
-    for path in (folder / "figures" / f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "csv")):
-        digest.update(path.read_bytes() if path.exists() else b"none")
+    figures = folder / "figures"
+    for name in names:
+        suffixes = ("png", "csv", "svg") if as_svg(figures, name) else ("png", "csv")
+        for path in (figures / f"{name}.{suffix}" for suffix in suffixes):
+            digest.update(path.read_bytes() if path.exists() else b"none")
     return digest.hexdigest()
 
 

@@ -158,7 +158,7 @@ def write_findings(findings: Findings, folder: Path, *, command: str, seconds: f
 
     Args:
         findings: The findings.
-        folder: Receives `checks.csv`, `figures/NAME.png`, `.svg` and `.csv`, and `report.html`.
+        folder: Receives `checks.csv`, `figures/NAME.png` and `.csv`, and `report.html`.
         command: The command that repeats the study.
         seconds: Duration of the study in seconds.
 

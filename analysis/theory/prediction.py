@@ -233,6 +233,8 @@ def _check(setup: Setup) -> None:
     settings = setup.config.optimizer.describe()
     if setup.attackers.any() or setup.config.personal:
         raise ExperimentError("attack, personal: theory covers only honest agents that combine all of their parameters")
+    if setup.faults:
+        raise ExperimentError("faults: theory covers only networks in which all messages arrive as they were sent")
     if setup.config.gradient_noise is not None:
         raise ExperimentError("gradient_noise: theory covers only the noise of a batch of samples")
     if isinstance(setup.task.train, Stored):

@@ -1,6 +1,7 @@
 """Commands and options of the command line. Nothing heavy is imported, so that `--help` is quick."""
 
 import argparse
+import math
 from pathlib import Path
 
 from basinet import __version__
@@ -81,6 +82,26 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--replicas", type=int, metavar="N", help="use the first N replicas (default all)")
 
+    timing = command("time", "simulated times of runs on other networks, without training", table=True)
+    timing.add_argument("folder", type=Path, metavar="RUN", help="folder of a run or of an experiment")
+    timing.add_argument(
+        "words",
+        nargs="*",
+        metavar="key=value",
+        help="keys below network and compute, in place of the run's, such as network.bandwidth=1Gb/s,10Gb/s",
+    )
+    timing.add_argument("--target", metavar="metric=value", help="time to reach this value, too")
+    timing.add_argument(
+        "--write", type=Path, metavar="DIR", help="write finished runs with these times as an experiment to compare"
+    )
+    timing.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="who computes, sends and waits when: a figure (.png, .pdf, .svg), or a trace for Perfetto (.json)",
+    )
+    timing.add_argument("--rounds", default="1:5", metavar="A:B", help="steps of the timeline, from 1 (default 1:5)")
+
     compare = command(
         "compare", "compare finished runs: means, tests, effort to a target, relations, figures", table=True
     )
@@ -133,11 +154,15 @@ def make_parser() -> argparse.ArgumentParser:
 
     report = command("report", "write the report of an experiment again")
     report.add_argument("folder", type=Path, metavar="DIR")
+    report.add_argument(
+        "--svg", action="store_true", help="draw figures as SVG, too, and show these; later reports do the same"
+    )
 
     status = command(
         "status",
         "show which runs run, wait, are dead or done, their time left, and what their workers use; exit status: 0 all"
-        " done, 1 some failed, 3 a process is at work, 4 some are dead or interrupted, and go on by the command shown",
+        " done, 1 some failed, 3 a process is at work, 4 some are dead or interrupted or have lost a rank, and go on by"
+        " the command shown",
         table=True,
     )
     _add_folder_of_runs(status)
@@ -277,6 +302,47 @@ def make_parser() -> argparse.ArgumentParser:
     )
     topology.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw it (default NAME.png)")
 
+    advising = command("advise", "rank graphs by the time that they need on a network", table=True)
+    advising.add_argument("--agents", type=_positive, metavar="N", help="number of agents (default that of --run)")
+    advising.add_argument("--model-size", metavar="SIZE", help="size of the parameters, such as 100MB")
+    advising.add_argument(
+        "--network",
+        metavar="WHAT",
+        help="a file or a name, then settings, such as 'uniform,bandwidth=10 Gb/s,latency=50 us'",
+    )
+    advising.add_argument(
+        "--compute", metavar="LAW", help="compute times, such as 'lognormal,mean=20 ms,sigma=0.3' (default none)"
+    )
+    advising.add_argument("--max-degree", type=_positive, metavar="N", help="most neighbours of an agent in a step")
+    advising.add_argument("--strategy", metavar="NAME", help="a strategy (default that of --run, or diffusion)")
+    advising.add_argument(
+        "--run", type=Path, metavar="RUN", help="a run that has what is not given: strategy, model, agents, network, …"
+    )
+    advising.add_argument(
+        "--by",
+        choices=("accuracy", "agreement", "round"),
+        default="accuracy",
+        help="rank by time to an accuracy of a quadratic (default), to agreement, or of a round",
+    )
+    advising.add_argument(
+        "--accuracy", type=_fraction, default=0.001, metavar="E", help="loss to reach, relative to the start's (0.001)"
+    )
+    advising.add_argument(
+        "--noise", type=_factor, default=10.0, metavar="V", help="variance of a gradient / its square at the start (10)"
+    )
+    advising.add_argument(
+        "--heterogeneity",
+        type=_factor,
+        default=1.0,
+        metavar="V",
+        help="mean square of the agents' gradients at their minimum, likewise (1)",
+    )
+    advising.add_argument(
+        "--agreement", type=_fraction, default=0.01, metavar="E", help="disagreement that is left (0.01)"
+    )
+    advising.add_argument("--plot", type=Path, metavar="FILE", help="draw what a step consists of (.png, .pdf, .svg)")
+    advising.add_argument("--write", type=Path, metavar="DIR", help="write the graphs designed for the network here")
+
     launch = command("launch", "print a script that runs an experiment on several machines")
     launch.add_argument(
         "recipe", metavar="RECIPE", help="what starts the workers: ray, torchrun, slurm, ray-job or kuberay"
@@ -344,6 +410,25 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}; allowed are 1, 2, …")
     return int(text)
+
+
+def _fraction(text: str) -> float:
+    return _number(text, below=1.0, above=0.0)
+
+
+def _factor(text: str) -> float:
+    return _number(text, below=math.inf)
+
+
+def _number(text: str, *, below: float, above: float = -math.ulp(0.0)) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not above < value < below:
+        allowed = "numbers between 0 and 1" if below == 1 else "0 and positive numbers"
+        raise argparse.ArgumentTypeError(f"got {text}; allowed are {allowed}")
+    return value
 
 
 def _count(text: str) -> int:

@@ -209,7 +209,7 @@ def _draw(setup: Setup, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     from basinet.analysis.plots import plot_spectrum, plot_topology
-    from basinet.analysis.plots.topology import usual_layout
+    from basinet.analysis.plots.network.topology import usual_layout
 
     changes = len(setup.sequence) > 1
     steps = setup.sequence[:_MOST_STEPS] if changes and setup.num_agents <= _MOST_AGENTS_OF_STEPS else ()

@@ -55,7 +55,7 @@ def _unused(setup: Setup) -> list[str]:
     part = setup.config.runtime
     keys = runtime_of(part).unused
     given = [(key, getattr(part, key)) for key in keys if getattr(part, key) != type(part).model_fields[key].default]
-    return [f"runtime.{key}: {value:g} is not used, since runtime.name is {part.name}" for key, value in given]
+    return [f"runtime.{key}: {describe(value)} is not used, since runtime.name is {part.name}" for key, value in given]
 
 
 def _said(config: Mapping[str, Any], keys: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.analysis.plots.topology import load_weights, place_agents, usual_layout
+from basinet.analysis.plots.network.topology import load_weights, place_agents, usual_layout
 from basinet.sim.run.folder import Run
 from basinet.sim.run.records import read_table
 from basinet.sim.run.trajectory import load_trajectory

@@ -17,7 +17,7 @@ from basinet.sim.run.records import FINISHED, PIPELINE, SEARCH
 __all__ = ["RESUMABLE", "STATES", "RunState", "look", "outermost"]
 
 RESUMABLE = ("dead", "interrupted")
-"""States of runs that go on if the command is given again."""
+"""States of runs that go on if the command is given again; so do those that failed since a rank was lost."""
 
 STATES = ("running", "waiting", "paused", *RESUMABLE, *FINISHED, "failed", "damaged")
 """All states. Paused is a run that a search has stopped early; damaged, one whose files cannot be read."""
@@ -49,6 +49,7 @@ class RunState:
         value: Mean of its last values over the replicas.
         workers: What each worker uses, see `UsageMeter.read`.
         sent_per_second: Bytes that all workers together send in a second; None if that is not known.
+        goes_on: Whether it goes on if the command is given again, and nobody works on it.
         why: Why it failed, is dead, may hang or cannot be read; "" otherwise.
     """
 
@@ -66,6 +67,7 @@ class RunState:
     value: float | None
     workers: Sequence[Mapping[str, Any]]
     sent_per_second: float | None
+    goes_on: bool
     why: str
 
 
@@ -165,6 +167,7 @@ def _state_of(entry: Entry, now: float, experiment: Path, gone: str, *, attended
         value=entry.finals[metric][0] if metric is not None else None,
         workers=workers,
         sent_per_second=sent / seconds if seconds and len(workers) > 1 else None,
+        goes_on=state in RESUMABLE or (state == "failed" and not attended and bool(status.get("goes_on"))),
         why=why,
     )
 

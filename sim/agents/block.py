@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms.strategies import EventDriven, Strategy
+from basinet.sim.agents.attendance import Attendance
 from basinet.sim.agents.averages import Averages
 from basinet.sim.agents.channel import Channel
 from basinet.sim.agents.escape import EscapeWatch
@@ -51,6 +52,7 @@ class Block:
         state: Parameters, gradients and buffers.
         oracle: Computes the agents' gradients.
         channel: Carries all messages between the agents.
+        attendance: Which agents take part in each step.
         escape: Records which replicas have escaped; None if not asked for.
         averages: The averages of the parameters over the steps; None if not asked for.
         events: Runs the agents of an event-driven strategy; None for others.
@@ -76,6 +78,7 @@ class Block:
         self.optimizer = setup.local_optimizer(self.state, setup.optimizer_keys(*placement.index(device)))
         self.oracle = Oracle(setup, placement, self.template, self.task, self.state, self.optimizer, engine, threads)
         self.channel = Channel(setup, placement, self.state, self.optimizer, self.oracle.threads)
+        self.attendance = Attendance(setup, placement, self.channel)
         self.strategy = setup.strategy()
         self._strategy_settings = _fingerprint(self.strategy)
         self.events: EventRunner | None = None
@@ -124,6 +127,8 @@ class Block:
         if self.oracle.scaling is not None:
             sound = ~self.oracle.scaling.overflowed
             active = sound if active is None else active & sound
+        if (present := self.attendance.present) is not None:
+            active = present if active is None else active & present
         self.optimizer.step(gradients, self._rate(), active)
         self._gradients_used_up |= gradients is self.state.gradients
 
@@ -191,7 +196,7 @@ class Block:
         """Return the bytes that the agents of a replica have sent, and what else is known of their messages."""
         if self.events is not None:
             return self.events.clock.measurements(replica)
-        return {"communicated_bytes": self.channel.bytes_sent}
+        return {"communicated_bytes": self.channel.bytes_sent + int(self.channel.bytes_beside[replica])}
 
     def advance(self, until: int) -> None:
         """Take steps.
@@ -200,7 +205,8 @@ class Block:
             until: The step to stop at.
         """
         while self.step < until:
-            self.strategy.step(self)
+            with self.attendance.of_step(self):
+                self.strategy.step(self)
             if self.oracle.scaling is not None:
                 self.oracle.scaling.update()
             if self.averages is not None:
@@ -243,10 +249,12 @@ class Block:
         optimizer, oracle = self.optimizer.state_dict(), self.oracle.state_dict()
         events = {} if self.events is None else {"events": self.events.state_dict()}
         averages = {} if self.averages is None or self.averages.mean is None else {"averages": self.averages.mean}
-        weights = self.setup.honest_weights[self.placement.row_replicas, self.placement.row_agents]
+        weights = self.attendance.weights[self.placement.row_replicas, self.placement.row_agents]
         return {
             "step": self.step,
             "bytes_sent": self.channel.bytes_sent,
+            "bytes_beside": self.channel.bytes_beside.tolist(),
+            "messages": self.channel.messages.tolist(),
             "engine": self.oracle.engine.name,
             "layout": self._layout,
             "optimizer": optimizer["shared"],
@@ -259,6 +267,7 @@ class Block:
                 "centroid_weights": torch.from_numpy(weights),
                 "buffers": self.state.buffers,
                 "memory": self.memory,
+                "late": self.channel.running_sums.late,
                 "optimizer": optimizer["rows"],
                 **oracle["rows"],
                 **averages,
@@ -274,11 +283,16 @@ class Block:
         """
         self.step = state["step"]
         self.channel.bytes_sent = state["bytes_sent"]
+        self.channel.bytes_beside[:] = state.get("bytes_beside", 0)  # not in checkpoints of an earlier version
+        self.channel.messages[:] = state.get("messages", 0)
+        self.attendance.weigh(max(0, self.step - 1))
         rows = state["rows"]
         self.x.copy_(rows["parameters"])
         for name, buffer in self.state.buffers.items():
             buffer.copy_(rows["buffers"][name])
         self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
+        late = rows.get("late", {})
+        self.channel.running_sums.late = {name: value.to(self.x.device, copy=True) for name, value in late.items()}
         self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
         self.oracle.load_state_dict(state)
         known = state.get("evaluations", {})  # not in checkpoints of an earlier version

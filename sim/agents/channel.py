@@ -1,31 +1,32 @@
 """The channel: all messages between agents."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
-from scipy.sparse import csr_array
+import numpy as np
+import torch
 from torch import Tensor
 
 from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.sim.agents.attackers import Attackers, no_average
+from basinet.sim.agents.messages.broadcasts import Broadcast
 from basinet.sim.agents.messages.edges import KINDS_OF_EDGES, num_messages
-from basinet.sim.agents.messages.mixer import Mixer
+from basinet.sim.agents.messages.links import Links
 from basinet.sim.agents.messages.neighbors import Neighbors
-from basinet.sim.agents.messages.plans import Plans
 from basinet.sim.agents.messages.products import Products
+from basinet.sim.agents.messages.receiver_noise import ReceiverNoise
 from basinet.sim.agents.messages.replicas import Replicas
+from basinet.sim.agents.messages.running_sums import RunningSums
 from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.personal import Personal
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.faults import LinkNoise
 from basinet.sim.models.patterns import first_names
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["Channel"]
-
-T = TypeVar("T")
 
 
 class Channel:
@@ -44,9 +45,14 @@ class Channel:
 
     Attributes:
         products: The products with W; those inside its `together` travel together.
+        links: The edges of each step.
+        running_sums: What arrives later, where weights sum to one over what agents send.
         replicas: Sums, means and distances over the agents of each replica.
-        bytes_sent: Bytes sent so far by all agents of a replica together.
+        bytes_sent: Bytes sent so far by all agents of a replica together, if none was absent.
+        bytes_beside: What those of each replica have sent more, or less, since some were, int64 [R].
         row_bytes: Bytes sent along an edge of each kind since the channel was made.
+        messages: Messages sent so far along the edges of each replica if there are faults, and those of them that were
+            lost, int64 [2, R].
         piece: Numbers of a broadcast that a worker holds at a time.
     """
 
@@ -67,21 +73,17 @@ class Channel:
             self._attackers = Attackers(setup.attack, setup.attackers, placement, config.seed)
         pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-        thread = ThreadPoolExecutor(1, "plans")
-        copies = len(placement.rows) / placement.agents
-
-        def plans(make: Callable[[csr_array], T]) -> dict[str, Plans[T]]:
-            sequences = {"graph": setup.sequence, "reverse": setup.push}
-            return {kind: Plans(matrices, make, thread, copies=copies) for kind, matrices in sequences.items()}
-
-        like = state.parameters
-        self._mixers = plans(lambda weights: Mixer(weights, placement, like, pool))
-        # For second moments and variances, which must not become negative.
-        self._positive_mixers = plans(lambda weights: Mixer(weights, placement, like, pool, differences=False))
-        self._neighbors = plans(lambda weights: Neighbors(weights, placement, like, self._wire))
+        self.links = Links(setup, placement, state.parameters, self._wire, pool)
+        self.running_sums = RunningSums()
+        noisy = any(isinstance(fault, LinkNoise) for fault in setup.faults)
+        self._noise = ReceiverNoise(setup.faults, placement, config.seed, state.parameters.device) if noisy else None
+        self._count = (-1, 0)
+        self._placement = placement
         self._num_messages = num_messages(setup)
         self.bytes_sent = 0
         self.row_bytes = dict.fromkeys(KINDS_OF_EDGES, 0)
+        self.bytes_beside = np.zeros(config.replicas, np.int64)
+        self.messages = np.zeros((2, config.replicas), np.int64)
         self.piece = 2**20
 
     @property
@@ -104,6 +106,12 @@ class Channel:
         counts = self._num_messages[kind]
         self.row_bytes[kind] += size
         self.bytes_sent += counts[step % len(counts)] * size
+        if self.links.outages.expected and kind != "server":
+            self.messages[0] += counts[step % len(counts)]
+            if (outage := self.links.outages.at(kind, step)) is not None:
+                unsent = outage.unsent.sum(1)
+                self.messages += np.stack([-unsent, outage.lost.sum(1) - unsent])
+                self.bytes_beside -= unsent * size
 
     def combine(
         self, x: Tensor, step: int, sent: int | None = None, *, truly: bool = False, spare: Tensor | None = None
@@ -121,11 +129,11 @@ class Channel:
             spare: A tensor like the parameters that may be swapped with `x`.
         """
         self._send("graph", step, self._personal.row_bytes(x) if sent is None else sent)
-        error = None if truly else self._error("graph", x, step)
-        products = [self.products.product(self._mixers["graph"].at(step), x, spare, error)]
+        error = self._error("graph", x, step, truly=truly)
+        products = [self.products.product(self.links.mixer("graph", step), x, spare, error)]
         if x is self._state.parameters:
             for rows in self._followers():
-                follower = self.products.product(self._positive_mixers["graph"].at(step), rows, in_place=True)
+                follower = self.products.product(self.links.mixer("graph", step, positive=True), rows, in_place=True)
                 self._send("graph", step, self._personal.row_bytes(follower.flat))
                 products.append(follower)
         self.products.compute(products)
@@ -134,7 +142,7 @@ class Channel:
         """Mix with weights whose columns sum to one; otherwise like `combine`, but nothing follows the parameters."""
         self._send("reverse", step, self._personal.row_bytes(x))
         self.products.compute(
-            [self.products.product(self._mixers["reverse"].at(step), x, spare, self._error("reverse", x, step))]
+            [self.products.product(self.links.mixer("reverse", step), x, spare, self._error("reverse", x, step))]
         )
 
     def average(self, x: Tensor, step: int, weights: Tensor | None = None) -> None:
@@ -162,9 +170,25 @@ class Channel:
         for rows, flat in zip(followers, flats, strict=True):
             rows.copy_(flat.view(rows.shape))
 
+    def welcome(self, who: np.ndarray, step: int) -> None:
+        """Let agents go on from the weighted mean of the neighbours that they hear, if there are any.
+
+        Args:
+            who: bool [R, K].
+            step: The step.
+        """
+        x, neighbors = self._state.parameters, self.neighbors(step)
+        self.bytes_beside += self.links.outages.messages_to(who, "graph", step) * self._personal.row_bytes(x)
+        total = neighbors.weights.sum(1, keepdim=True)
+        rows = torch.from_numpy(who[self._placement.row_replicas, self._placement.row_agents]).to(x.device)
+        rows = (rows & (total[:, 0] > 0)).nonzero()[:, 0]
+        weights = (neighbors.weights / total)[rows]
+        for columns, heard in self._heard(neighbors, x, step):
+            x[rows, columns] = torch.einsum("nd,ndp->np", weights, heard[rows])
+
     def neighbors(self, step: int) -> Neighbors:
-        """Return the agents' neighbours at a step, in slots."""
-        return self._neighbors["graph"].at(step)
+        """Return the agents' neighbours at a step, in slots; those whose messages are lost are not heard."""
+        return self.links.neighbors("graph", step)
 
     def exchange(self, messages: Tensor, step: int, sent: int | None = None) -> Tensor:
         """Send each neighbour a row and receive one from each.
@@ -183,6 +207,9 @@ class Channel:
         received = neighbors.exchange(messages)
         if self._attackers is not None:
             self._attackers.falsify_all(neighbors, messages, received, step)
+        if self._noise is not None and received.is_floating_point():
+            rows = received.view(*received.shape[:2], -1)
+            self._noise.add(rows, neighbors, slice(0, rows.shape[2]), step, self._number(step))
         self._personal.keep(received, messages)
         return received
 
@@ -198,7 +225,18 @@ class Channel:
             iteration, columns of `x` already visited may be overwritten.
         """
         self._send("graph", step, self._personal.row_bytes(x))
-        return _Broadcast(self.neighbors(step), x, self._attackers, step, self._personal, self.piece)
+        return self._heard(self.neighbors(step), x, step)
+
+    def _heard(self, neighbors: Neighbors, x: Tensor, step: int) -> Broadcast:
+        number, lie = self._number(step), 0 if self._attackers is None else self._attackers.message(step)
+
+        def alter(told: Tensor, heard: Tensor, columns: slice) -> None:
+            if self._attackers is not None:
+                self._attackers.falsify(neighbors, told, heard, columns, step, lie)
+            if self._noise is not None:
+                self._noise.add(heard, neighbors, columns, step, number)
+
+        return Broadcast(neighbors, x, self._personal, self.piece, alter)
 
     def centroid(self, x: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Average parameters and buffers over the agents of each replica.
@@ -214,13 +252,25 @@ class Channel:
         )
         return point, dict(zip(self._state.buffers, buffers, strict=True))
 
-    def _error(self, kind: str, x: Tensor, step: int) -> Tensor | None:
-        """Compute by how much attackers falsify the mix of rows [N, ...]."""
-        if self._attackers is None:
-            return None
-        return self._attackers.error(self._neighbors[kind].at(step), self.products.flat(x), step, self.piece).view(
-            x.shape
-        )
+    def _error(self, kind: str, x: Tensor, step: int, *, truly: bool = False) -> Tensor | None:
+        """Compute by how much the mix of rows [N, ...] is changed: by attackers, noise and what arrives late."""
+        number = self._number(step)
+        errors: list[Tensor | None] = []
+        if self._attackers is not None and not truly:
+            neighbors = self.links.neighbors(kind, step)
+            errors.append(self._attackers.error(neighbors, self.products.flat(x), step, self.piece))
+        if self._noise is not None and not truly:
+            errors.append(self._noise.of_mix(self.links.neighbors(kind, step), self.products.flat(x), step, number))
+        if kind in self.links.columns and self.links.outages.of_links:
+            parts = f"{kind} {number}", self.links.all_neighbors(kind, step), self.links.outages.at(kind, step)
+            errors.append(self.running_sums.deliver(*parts, self.products.flat(x), self.piece))
+        found = [error for error in errors if error is not None]
+        return sum(found[1:], found[0]).view(x.shape) if found else None
+
+    def _number(self, step: int) -> int:
+        """Number the next message of a step."""
+        self._count = (step, self._count[1] + 1 if self._count[0] == step else 0)
+        return self._count[1]
 
     def _followers(self) -> list[Tensor]:
         """Return optimizer state and running statistics that follow the parameters, as the experiment says."""
@@ -234,25 +284,3 @@ class Channel:
             statistics = [b for name, b in self._state.buffers.items() if name not in self._state.held]
             followers += [b for b in statistics if b.is_floating_point()]
         return followers
-
-
-class _Broadcast:
-    """Rows broadcast to all neighbours, the attackers' falsified, a few columns at a time."""
-
-    def __init__(
-        self, neighbors: Neighbors, x: Tensor, attackers: Attackers | None, step: int, personal: Personal, piece: int
-    ) -> None:
-        self._neighbors = neighbors
-        self._x, self._others = x, neighbors.others(x)
-        self._attackers = attackers
-        self._step = step
-        self._message = 0 if attackers is None else attackers.message(step)
-        self._personal = personal
-        self._piece = piece
-
-    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        for columns, told, heard in self._neighbors.broadcast(self._x, self._others, self._piece):
-            if self._attackers is not None:
-                self._attackers.falsify(self._neighbors, told, heard, columns, self._step, self._message)
-            self._personal.keep(heard, told, columns)
-            yield columns, heard

@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["Placement"]
 
 _UNEVEN = 1.1
-"""How many times as many rows as on average a worker may host, so that replicas remain whole."""
+"""How many times as many rows as its share a worker may host, so that replicas remain whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,8 @@ class Placement:
         Returns:
             A placement.
         """
-        return cls(agents, np.repeat(np.arange(workers), _sizes(replicas * agents, workers)), workers, rank)
+        sizes = _sizes(replicas * agents, np.ones(workers))
+        return cls(agents, np.repeat(np.arange(workers), sizes), workers, rank)
 
     @classmethod
     def of_groups(
@@ -53,10 +54,12 @@ class Placement:
         agents: int,
         groups: Sequence[object],
         arrange: Callable[[list[int], list[int]], np.ndarray] | None = None,
+        shares: Sequence[float] | None = None,
     ) -> "Placement":
         """Split the rows such that few replicas, and these between few groups of workers, are shared.
 
-        Whole replicas where that is nearly even; otherwise, a replica is split where its rows would be too many.
+        Whole replicas where nobody gets many more rows than its share; otherwise, a replica is split where its rows
+        would be too many.
 
         Args:
             replicas: R.
@@ -64,6 +67,7 @@ class Placement:
             groups: Group of each worker, such as its machine.
             arrange: Splits the agents of a replica: called with the number of them that each of its workers hosts, and
                 the groups of these, it returns the place of each agent's worker, int64 [K]. None for their own order.
+            shares: How many rows each worker gets in relation to the others; None for all alike.
 
         Returns:
             A placement, of the first worker.
@@ -71,17 +75,18 @@ class Placement:
         names = list(dict.fromkeys(groups))
         number = np.array([names.index(group) for group in groups])
         workers = np.argsort(number, kind="stable")  # those of a group one after another
-        sizes = _sizes(replicas, len(workers)) * agents
-        if sizes.min() == 0 or sizes.max() * len(workers) > _UNEVEN * replicas * agents:
-            sizes = _sizes(replicas * agents, len(workers))
+        weights = np.ones(len(workers)) if shares is None else np.asarray(shares, float)[workers]
+        sizes = _sizes(replicas, weights) * agents
+        if sizes.min() == 0 or (sizes / weights).max() * weights.sum() > _UNEVEN * replicas * agents:
+            sizes = _sizes(replicas * agents, weights)
         owner = np.repeat(workers, sizes).reshape(replicas, agents)
         known: dict[tuple[int, ...], np.ndarray] = {}
         for row in owner if arrange is not None else ():
             starts = np.flatnonzero(np.diff(row, prepend=-1))
-            hosts, shares = row[starts], np.diff(starts, append=agents).tolist()
-            key = (*shares, *number[hosts])
+            hosts, counts = row[starts], np.diff(starts, append=agents).tolist()
+            key = (*counts, *number[hosts])
             if arrange is not None and key not in known:
-                known[key] = arrange(shares, number[hosts].tolist())
+                known[key] = arrange(counts, number[hosts].tolist())
             row[:] = hosts[known[key]]
         return cls(agents, owner.ravel(), len(workers))
 
@@ -149,6 +154,7 @@ class Placement:
         return torch.from_numpy(self.row_replicas).to(device), torch.from_numpy(self.row_agents).to(device)
 
 
-def _sizes(rows: int, workers: int) -> np.ndarray:
-    """Return how many rows each worker gets in an even split."""
-    return np.diff(np.linspace(0, rows, workers + 1).round().astype(int))
+def _sizes(rows: int, weights: np.ndarray) -> np.ndarray:
+    """Return how many rows each worker gets, in proportion to its weight up to rounding."""
+    ends = rows * np.cumsum(weights) / weights.sum()
+    return np.diff(ends.round().astype(int), prepend=0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from basinet.sim.evaluation.measuring import evaluate_with_gradient, quantities_
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.models.modules import copy_model, evaluation_mode, saved_bytes
 from basinet.sim.run.early_stopping import mean_metrics
+from basinet.sim.run.interruptions import WorkStopped, go_on
 from basinet.sim.run.records import Row
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.team import Analysis
@@ -134,7 +136,7 @@ class Worker:
         """
         return self.block.oracle.engine_choice
 
-    def measure(self) -> tuple[list[Row], dict[int, int]]:
+    def measure(self) -> tuple[list[Row], dict[int, int]] | None:
         """Measure the centroid of each replica, or the mean over its agents if there are personal parameters.
 
         Attackers are left out.
@@ -142,7 +144,8 @@ class Worker:
         Returns:
             The measurements of the replicas that this worker evaluates (the workers share them), and the step of
             divergence of each replica found here to have diverged. Measurements of single agents follow, of those that
-            live here, if the experiment asks for them.
+            live here, if the experiment asks for them. None if a worker was to stop before its evaluations had ended;
+            then no state has changed.
         """
         self.meter.begin_anew()
         block, replicas = self.block, self.block.channel.replicas
@@ -152,24 +155,39 @@ class Worker:
         distances = {"consensus_distance": replicas.distances(block.x, middle)}
         if self.setup.attackers.any():
             distances["attackers_distance"] = replicas.distances_left_out(block.x, middle)
+        diverged = self._diverged()
+        here = range(self.placement.rank, self.placement.replicas, self.placement.workers)
+        finite = [r for r in here if centroids[r].isfinite().all() and middle[r].isfinite().all()]
+        personal, trajectory = self.setup.config.personal, self.setup.config.trajectory
+        of_agents: list[dict[str, float]] = []
+        of_replicas: dict[int, dict[str, float]] = {}
+        finished = False
+        with suppress(WorkStopped):
+            if personal or (trajectory is not None and trajectory.metrics):
+                of_agents = self._each(measured)
+            if not personal:
+                for replica in finite:
+                    found = {name: b[replica] for name, b in buffers.items()}
+                    of_replicas[replica] = self._evaluate(centroids[replica], found)
+            finished = True
+        if not self._all_have(finished):
+            return None
+        if personal:
+            of_replicas = dict(enumerate(self._means(of_agents)))
         if block.oracle.clipping is not None and block.oracle.clipping.computed:
             distances["clipped_share"] = self._clipped_share(block.oracle.clipping)
+        if block.channel.messages[0].all():
+            sent, lost = block.channel.messages
+            distances["lost_messages"] = torch.from_numpy(lost / sent)
         escaped = [] if block.escape is None else block.escape.steps.tolist()
         # A resumed clock starts from the first step: times do not depend on the training.
         clock = self.clock if block.events is None else block.events.clock
-        ends = None if clock is None else clock.advance(block.step) / 1e9
+        if clock is not None:
+            clock.advance(block.step)
+        moments = None if clock is None else clock.moments()
         rows = []
-        diverged = self._diverged()
-        means = self._agents(measured) if self.setup.config.personal else None
-        for replica in range(self.placement.rank, self.placement.replicas, self.placement.workers):
-            if not (centroids[replica].isfinite().all() and middle[replica].isfinite().all()):
-                diverged.setdefault(replica, block.step)
-                continue
-            if means is None:
-                metrics = self._evaluate(centroids[replica], {name: b[replica] for name, b in buffers.items()})
-            else:
-                metrics = means[replica]
-            if not math.isfinite(metrics["train_loss"]):
+        for replica in here:
+            if replica not in finite or not math.isfinite(of_replicas[replica]["train_loss"]):
                 diverged.setdefault(replica, block.step)
                 continue
             rows.append(
@@ -177,24 +195,34 @@ class Worker:
                     "step": block.step,
                     "replica": replica,
                     **self._epoch(replica),
-                    **({} if ends is None else {"simulated_time": float(ends[replica])}),
+                    **({} if moments is None else moments[replica]),
                     **block.sent(replica),
-                    **metrics,
+                    **of_replicas[replica],
                     **{name: float(distance[replica]) for name, distance in distances.items()},
                     **({"escape_step": escaped[replica]} if escaped and escaped[replica] else {}),
                 }
             )
         if self.setup.rates_depend_on_evaluations:
             self._remember(rows, diverged)
-        trajectory = self.setup.config.trajectory
         if trajectory is not None and trajectory.metrics:
             numbers = zip(self.placement.row_replicas.tolist(), self.placement.row_agents.tolist(), strict=True)
             rows += [
                 {"step": block.step, "replica": replica, "agent": agent, **found}
-                for (replica, agent), found in zip(numbers, self._each(measured), strict=True)
+                for (replica, agent), found in zip(numbers, of_agents, strict=True)
                 if not self.setup.attackers[replica, agent]
             ]
         return rows, diverged
+
+    def _all_have(self, finished: bool) -> bool:
+        """Return whether all workers have finished their evaluations, where that matters to what they do next."""
+        clips = self.block.oracle.clipping is not None
+        if self.placement.workers == 1 or not (
+            clips or self.setup.config.personal or self.setup.rates_depend_on_evaluations
+        ):
+            return finished
+        unfinished = torch.tensor([not finished], dtype=torch.int32, device=self.block.x.device)
+        dist.all_reduce(unfinished)
+        return not unfinished.item()
 
     def _clipped_share(self, clipping: Clipping) -> Tensor:
         """Compute the share of the honest agents' gradients clipped since the last evaluation, [R]; count anew."""
@@ -231,6 +259,7 @@ class Worker:
         return kept.cpu(), agents.cpu()
 
     def _evaluate(self, parameters: Tensor, buffers: dict[str, Tensor]) -> dict[str, float]:
+        go_on()
         load_vector(self.model, parameters, buffers)
         with blaming(self.setup, self.placement.workers):
             found = evaluate_with_gradient(self.block.task, evaluation_mode(self.model), chunk=self.together)
@@ -253,9 +282,8 @@ class Worker:
         buffers = self.block.state.buffers
         return [self._evaluate(x, {name: b[n] for name, b in buffers.items()}) for n, x in enumerate(points.detach())]
 
-    def _agents(self, points: Tensor) -> list[dict[str, float]]:
-        """Measure all honest agents, each at its own point of [N, P], and average over each replica."""
-        found = self._each(points)
+    def _means(self, found: list[dict[str, float]]) -> list[dict[str, float]]:
+        """Average what was measured at the honest agents of this worker, and of the others, over each replica."""
         table = torch.tensor([list(row.values()) for row in found], dtype=torch.float64, device=self.block.x.device)
         attacks = torch.from_numpy(self.setup.attackers[self.placement.row_replicas, self.placement.row_agents])
         table.masked_fill_(attacks.to(table.device)[:, None], 0)

@@ -1,24 +1,35 @@
 """The clock: when each step of a run ends on a described network, in simulated time."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
-from basinet.sim.clock.ring_sum import ring_time
-from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.faults.outages import Outages
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
+from basinet.topologies.timing.all_reduces import duration
 from basinet.topologies.timing.exchanges import exchange
 
-__all__ = ["Clock", "clock_of"]
+__all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments"]
+
+TIMES = ("simulated_time", "compute_share", "communication_share", "idle_share")
+"""What evaluations say of time."""
+
+Doing = Literal["compute", "send", "communication", "idle"]
+"""Computing; sending, beside other things; waiting for the network; and waiting for slower agents."""
+
+
+Observer = Callable[[Doing, int, np.ndarray, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,11 @@ class _Moment:
 
     time: np.ndarray
     network: np.ndarray
+
+    def or_later(self, other: "_Moment") -> "_Moment":
+        """Return when both have ended."""
+        later = other.time > self.time
+        return _Moment(np.where(later, other.time, self.time), np.where(later, other.network, self.network))
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,8 @@ class Clock:
 
     An agent computes when it has what it needs and is not computing. A message leaves when it is ready and the edge
     has carried the messages before it, in the order in which the strategy sends them. An agent has an exchange when all
-    that it hears has arrived, a collective when it is over for all.
+    that it hears has arrived, a collective when it is over for all. Without overlap, an agent begins what the strategy
+    calls for next when all before has ended and its messages have left.
 
     Args:
         flow: What the strategy's steps wait for.
@@ -65,6 +82,9 @@ class Clock:
         compute: What a pass of a batch takes each agent in a step, given its number: nanoseconds, int64 [R, K]; None
             for no time.
         collective: What a collective takes in nanoseconds, given the bytes of a row; None for no time.
+        overlap: Whether agents compute while they send and wait.
+        absent: Which agents are absent in a step, given its number, bool [R, K] or None: they neither compute nor send
+            or hear anything.
         agents: K.
         replicas: R.
 
@@ -85,10 +105,15 @@ class Clock:
         network: Network | None = None,
         compute: Callable[[int], np.ndarray] | None = None,
         collective: Callable[[int], int] | None = None,
+        overlap: bool = True,
+        absent: Callable[[int], np.ndarray | None] = lambda step: None,
     ) -> None:
         self._flow = flow
         self._network = network
         self._compute = compute
+        self._overlap = overlap
+        self._absent = absent
+        self._away: np.ndarray | None = None
         events = {event for step in flow.first + flow.cycle for event in step.events}
         sums = {event.size for event in events if event.kind == "collective"}
         self._sums = {size: 0 if collective is None else collective(size) for size in sums}
@@ -104,7 +129,8 @@ class Clock:
         self._busy = np.zeros((len(numbers), replicas), np.int64)
         self._free = np.zeros(shape, np.int64)
         self._computed, self._exposed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._times = np.zeros(shape, np.int64)
+        self._result = self._last = _Moment(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        self._observe: Observer | None = None
 
     def _route(self, weights: csr_array, numbers: np.ndarray) -> _Route:
         pairs, agents = _pairs(weights)
@@ -115,20 +141,27 @@ class Clock:
     @property
     def times(self) -> np.ndarray:
         """When each agent's parameters were there after the last step, in nanoseconds, int64 [R, K]."""
-        return self._times.T
+        return self._result.time.T
 
-    def advance(self, until: int) -> np.ndarray:
+    def advance(self, until: int, observe: Observer | None = None) -> np.ndarray:
         """Take steps.
 
         Args:
             until: The step to stop at.
+            observe: Told what agents do: "compute", "send", "communication" (waiting for the network) or "idle"
+                (waiting for slower agents); in which step, from 1; and when each begins and ends, int64 [K, R]. At
+                last, it is told what they wait for up to the end of the step.
 
         Returns:
             When all agents of each replica have its result, in nanoseconds, int64 [R].
         """
+        self._observe = observe
         while self.step < until:
             self._advance()
-        latest: np.ndarray = self._times.max(0)
+        if observe is not None:
+            self._waits(self._result, self.step)
+        self._observe = None
+        latest: np.ndarray = self.times.max(1)
         return latest
 
     def shares(self) -> dict[str, np.ndarray]:
@@ -136,24 +169,34 @@ class Clock:
 
         Returns:
             Shares [R], which sum to one: of "compute"; of "communication", waiting for the network while not
-            computing; of "waiting" for other agents that are later.
+            computing; and of "idle", waiting for other agents that are later. NaN before any time has passed.
         """
-        total = np.maximum(1, self._free.sum(0))
+        total = self._free.sum(0)
+        total = np.where(total > 0, total, np.nan)
         compute, communication = self._computed.sum(0) / total, self._exposed.sum(0) / total
-        return {"compute": compute, "communication": communication, "waiting": 1 - compute - communication}
+        return {"compute": compute, "communication": communication, "idle": 1 - compute - communication}
+
+    def moments(self) -> list[dict[str, float]]:
+        """Return `moments` after the last step."""
+        return moments(self.times.max(1), self.shares())
 
     def _advance(self) -> None:
         flow = self._flow.at(self.step)
+        absent = self._absent(self.step)
+        self._away = None if absent is None else absent.T
         ends: list[_Moment] = []
         for event in flow.events:
             ready = self._ready(event.waits, ends)
+            if not self._overlap:
+                ready = ready.or_later(self._last)
             if event.kind == "compute":
                 ends.append(self._computes(ready, event.share))
             elif event.kind == "collective":
                 ends.append(self._collects(ready, event.size))
             else:
                 ends.append(self._exchanges(ready, str(event.edges), event.size))
-        self._times = self._ready(flow.result, ends).time
+            self._last = ends[-1]
+        self._result = self._ready(flow.result, ends)
         self._past.append(ends)
         self.step += 1
 
@@ -161,24 +204,43 @@ class Clock:
         """Find when each agent has all that is waited for."""
         found = _Moment(np.zeros_like(self._free), np.zeros_like(self._free))
         for place, ago in waits:
-            other = ends[place] if ago == 0 else self._past[-ago][place]
-            later = other.time > found.time
-            found = _Moment(np.where(later, other.time, found.time), np.where(later, other.network, found.network))
+            found = found.or_later(ends[place] if ago == 0 else self._past[-ago][place])
         return found
 
     def _computes(self, ready: _Moment, share: float) -> _Moment:
         takes = np.zeros_like(self._free) if self._compute is None else self._compute(self.step).T
         if share != 1:
             takes = np.rint(takes * share).astype(np.int64)
-        start = np.maximum(ready.time, self._free)
-        self._exposed += np.minimum(start - self._free, ready.network)
+        self._exposed += self._waits(ready, self.step + 1)
+        start = self._start(ready)
+        if self._away is not None:
+            takes = np.where(self._away, 0, takes)
         self._computed += takes
         self._free = start + takes
+        if self._observe is not None:
+            self._observe("compute", self.step + 1, start, self._free)
         return _Moment(self._free, np.zeros_like(self._free))
+
+    def _start(self, ready: _Moment) -> np.ndarray:
+        """Find when agents begin to compute what is ready; an absent one does not wait."""
+        start: np.ndarray = np.maximum(ready.time, self._free)
+        return start if self._away is None else np.where(self._away, self._free, start)
+
+    def _waits(self, ready: _Moment, step: int) -> np.ndarray:
+        """Return how long agents wait for the network since they last computed, which is after others were late."""
+        start = self._start(ready)
+        exposed: np.ndarray = np.minimum(start - self._free, ready.network)
+        if self._observe is not None:
+            self._observe("idle", step, self._free, start - exposed)
+            self._observe("communication", step, start - exposed, start)
+        return exposed
 
     def _collects(self, ready: _Moment, size: int) -> _Moment:
         takes = self._sums[size]
-        return _Moment(np.broadcast_to(ready.time.max(0) + takes, ready.time.shape), ready.network + takes)
+        start = np.broadcast_to(ready.time.max(0), ready.time.shape)
+        if self._observe is not None:
+            self._observe("send", self.step + 1, start, start + takes)
+        return _Moment(start + takes, ready.network + takes)
 
     def _exchanges(self, ready: _Moment, kind: str, size: int) -> _Moment:
         routes = self._routes[kind]
@@ -193,36 +255,31 @@ class Clock:
                 self._delays[kind, phase, size] = delays.latency, delays.transfer
             latency, transfer = self._delays[kind, phase, size]
             busy = self._busy
-        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer)
-        return _Moment(found.end, ready.network + found.network)
+        found = exchange(ready.time, busy, route.starts, route.senders, route.edges, latency, transfer, self._away)
+        end = found.end
+        if not self._overlap or self._observe is not None:
+            left = ready.time.copy()
+            np.maximum.at(left, route.senders, busy[route.edges])
+            if self._observe is not None:
+                self._observe("send", self.step + 1, ready.time, left)
+            if not self._overlap:
+                end = np.maximum(end, left)
+        return _Moment(end, ready.network + found.network + (end - found.end))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Collect what the times of later steps depend on.
 
-        Returns:
-            Numbers and arrays, nested.
-        """
-        return {
-            "step": self.step,
-            "times": self._times,
-            "past": [[(end.time, end.network) for end in ends] for ends in self._past],
-            "busy": self._busy,
-            "free": self._free,
-            "computed": self._computed,
-            "exposed": self._exposed,
-        }
+def moments(ends: np.ndarray, shares: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+    """Collect what an evaluation says of time.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` collected.
+    Args:
+        ends: When the last step ended in each replica, in nanoseconds, int64 [R].
+        shares: What the time was spent on, "compute", "communication" and "idle" [R]; NaN before any has passed.
 
-        Args:
-            state: That of a clock of the same run.
-        """
-        self.step, self._times = state["step"], state["times"]
-        self._past.clear()
-        self._past.extend([_Moment(*end) for end in ends] for ends in state["past"])
-        self._busy, self._free = state["busy"].copy(), state["free"].copy()
-        self._computed, self._exposed = state["computed"].copy(), state["exposed"].copy()
+    Returns:
+        For each replica, `TIMES`: seconds, and shares once time has passed.
+    """
+    columns = [ends / 1e9, *(shares[name] for name in ("compute", "communication", "idle"))]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [{name: x for name, x in zip(TIMES, row, strict=True) if not math.isnan(x)} for row in rows]
 
 
 def clock_of(setup: Setup) -> Clock:
@@ -238,18 +295,28 @@ def clock_of(setup: Setup) -> Clock:
         ExperimentError: The network lacks a link, or the law of compute times is not one for so many agents.
     """
     assert setup.flow is not None
-    config, network, law = setup.config, setup.network, setup.config.compute
-    sizes = {"agents": setup.num_agents, "replicas": config.replicas}
+    config, network, law, part = setup.config, setup.network, setup.config.compute, setup.config.network
+    sizes: dict[str, Any] = {"agents": setup.num_agents, "replicas": config.replicas}
     try:
         compute = None if law is None else ComputeTimes(law.make(), **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
-    collective = None if network is None else partial(ring_time, network)
+    asked: dict[str, Any] = {**sizes, "network": network, "compute": compute}
+    if network is not None and part is not None:
+        asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
+    asked["absent"] = Outages(setup.faults, weights, **sizes, seed=config.seed).absent
     try:
-        return Clock(setup.flow, weights, **sizes, network=network, compute=compute, collective=collective)
+        return Clock(setup.flow, weights, **asked)
+    except ExperimentError:
+        raise
     except ValueError as error:
         raise ExperimentError(f"network: {error}") from None
+
+
+def _sum(network: Network, algorithm: Component, size: int) -> int:
+    """Compute what a sum over all agents takes."""
+    return duration(network, algorithm.make(network=network, size=size))
 
 
 def _pairs(weights: csr_array) -> tuple[np.ndarray, int]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import EventDriven
+from basinet.sim.clock.clock import moments
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.event_pass import EventPass
 from basinet.sim.clock.message_lines import MessageLines
@@ -80,18 +81,26 @@ class EventClock:
         """
         while self.step < until:
             self.take()
+        return self._ends()
+
+    def _ends(self) -> np.ndarray:
         return np.array([own.now for own in self.passes])
+
+    def moments(self) -> list[dict[str, float]]:
+        """Return `basinet.sim.clock.clock.moments` after the last step."""
+        return moments(self._ends(), self.shares())
 
     def shares(self) -> dict[str, np.ndarray]:
         """Divide the agents' time, as far as they have begun to compute.
 
         Returns:
             Shares [R], which sum to one: of "compute"; of "communication", waiting while the message that was missing
-            travelled; of "waiting" for other agents.
+            travelled; and of "idle", waiting for other agents. NaN before any time has passed.
         """
         parts = np.array([[sum(own.computed), sum(own.travelled), sum(own.waited)] for own in self.passes])
-        compute, communication, waiting = (parts / parts.sum(1, keepdims=True)).T
-        return {"compute": compute, "communication": communication, "waiting": waiting}
+        total = parts.sum(1)
+        compute, communication, idle = parts.T / np.where(total > 0, total, np.nan)
+        return {"compute": compute, "communication": communication, "idle": idle}
 
     def measurements(self, replica: int) -> dict[str, float]:
         """Return what an evaluation records of a replica's messages.

@@ -13,6 +13,7 @@ from basinet.sim.data.nests import Nest, leaves, map_nest
 from basinet.sim.data.rows import IGNORED, Data, Stored, at_once, length, spread, take
 from basinet.sim.evaluation.metric import Metric, as_metric
 from basinet.sim.experiment.plugged import plugged
+from basinet.sim.run.interruptions import go_on
 from basinet.sim.run.quantity import Quantity, Where, of_every_run, of_validation
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ def measure(
     data = task.evaluated if where == "train" else task.test
     losses, of_batches = [], task.mean_over == "batch"
     for part, share in chunks(task, data, chunk):
+        go_on()
         with torch.set_grad_enabled(backward):
             loss, returned = _loss(task, part, outputs, model)
             if backward and loss.requires_grad:
@@ -174,6 +176,7 @@ def measure(
     if of_batches and metrics:  # of all samples in their order, and not of the fixed batches
         with torch.no_grad():
             for part in _in_order(task, data, chunk):
+                go_on()
                 _update(metrics, None, part, task, outputs)
     # Numbers are read at the end: the device need not wait between the chunks.
     total = sum((share * float(loss) for share, loss in losses), 0.0)

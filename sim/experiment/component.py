@@ -51,6 +51,7 @@ class Kind:
         bounds: Returns the bounds of settings whose maker declares none in its signature.
         beside: Returns the settings that the simulator handles itself, in addition to those in the maker's signature.
         noun: What to call such a component; by default, its key.
+        files: Settings that name a file, whose content counts as the component's.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Kind:
     bounds: Callable[[Any], Mapping[str, Any]] = field(default=lambda _: {})
     beside: Callable[[Any], Mapping[str, inspect.Parameter]] = field(default=lambda _: {})
     noun: str = ""
+    files: tuple[str, ...] = ()
 
     def parse(self, given: Any) -> "Component":
         """Parse a component.
@@ -289,13 +291,19 @@ class Component:
             and isinstance(parameter.default, bool | int | float | str | tuple)
         }
         known = {} if installed(self.target) else {"code_digest": digest(self.target)}
-        return {"name": self.name, **known, **plain(defaults | self.settings)}
+        return {"name": self.name, **known, **self._content(), **plain(defaults | self.settings)}
+
+    def _content(self) -> dict[str, str]:
+        """Digest the content of its files, as far as they are there."""
+        paths = [Path(self.settings[key]) for key in self.kind.files if key in self.settings]
+        content = [path.read_bytes() for path in paths if path.is_file()]
+        return {"digest": digest(content)} if content else {}
 
 
 def _unchanged(component: Component, known: Mapping[str, str]) -> Component:
     """Raise unless a component read from a run folder is unchanged; return it."""
     key, name = component.kind.key, component.name
-    if "digest" in known and not component.is_ready:
+    if "digest" in known and not component.is_ready and not component.kind.files:
         raise ExperimentError(
             f"{key}: {name} was given as an object from Python, which the folder of a run does not hold"
         )

@@ -3,7 +3,7 @@
 import inspect
 from collections import ChainMap
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import networkx as nx
 import numpy as np
@@ -40,6 +40,7 @@ from basinet.sim.experiment.optimizer_groups import LayerDecay, groups_of
 from basinet.sim.experiment.plugged import Registry, plugged
 from basinet.sim.experiment.signatures import BOOLEAN, NUMBER, sentence, settings_in
 from basinet.sim.experiment.training import ClippingPart, StopPart, ValidationPart
+from basinet.sim.faults import FAULTS, Fault
 from basinet.sim.loggers import LOGGERS, is_logger
 from basinet.sim.models import MODELS
 from basinet.sim.models.adapters import ADAPTERS
@@ -50,6 +51,7 @@ from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 from basinet.topologies.cuts import Partitioner
 from basinet.topologies.networks import NETWORKS, Network
+from basinet.topologies.timing.all_reduces import COLLECTIVES
 
 MOST = 10**12
 """The largest count, for example of steps, agents or samples."""
@@ -70,6 +72,7 @@ __all__ = [
     "NESTED",
     "Config",
     "EnvPart",
+    "NetworkPart",
     "PositiveFloat",
     "PositiveInt",
     "RuntimePart",
@@ -137,7 +140,9 @@ KINDS: dict[str, Kind] = {
         ("graph",),
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
-    "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network)),
+    "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",)),
+    "all_reduce": Kind("network.all_reduce", COLLECTIVES, ("network", "size"), noun="all-reduce"),
+    "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault"),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
@@ -150,7 +155,9 @@ KINDS: dict[str, Kind] = {
     ),
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
-    "compute": Kind("compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law"),
+    "compute": Kind(
+        "compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law", files=("path",)
+    ),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),
     "analysis": Kind("analysis", Registry("measures"), ("wanted",), _is_measure, noun="measure"),
@@ -158,14 +165,18 @@ KINDS: dict[str, Kind] = {
 }
 """The kinds of component; a component inside another's mapping has a dotted key."""
 
-NESTED = {"task": {"partition": "partition", "augmentation": "augmentation"}, "topology": {"policy": "policy"}}
+NESTED = {
+    "task": {"partition": "partition", "augmentation": "augmentation"},
+    "topology": {"policy": "policy"},
+    "network": {"all_reduce": "all_reduce"},
+}
 LENGTHS = ("steps", "epochs", "samples", "bytes")
 """Keys that say when a run ends, at most one of which is given."""
 
 BESIDE_RUNS = ("cases", "axes", "exclude", "skip", "about", "loggers", "tune")
 """Keys of an experiment that no run has."""
 
-_PLAIN = {"topology": ("agents",), "averaging": ("evaluate",), "escape": ("every", "stop")}
+_PLAIN = {"topology": ("agents",), "network": ("overlap",), "averaging": ("evaluate",), "escape": ("every", "stop")}
 
 
 DEFAULTS: dict[str, Any] = {
@@ -174,6 +185,7 @@ DEFAULTS: dict[str, Any] = {
     "schedule": "constant",
     "task.partition": "iid",
     "topology.policy": "metropolis",
+    "network.all_reduce": "ring",
 }
 
 
@@ -245,6 +257,23 @@ class TopologyPart(_Part):
     component: Annotated[Component, _component("topology")]
     agents: PositiveInt | None = None
     policy: Annotated[Component | None, _component("policy")] = None
+
+
+class NetworkPart(_Part):
+    """What messages take in simulated time, and how agents make use of the network.
+
+    Attributes:
+        component: Latency and bandwidth of the links between the agents.
+        all_reduce: How a sum over all agents is made.
+        overlap: Whether agents compute while they send and wait; otherwise they do one thing after the other, in the
+            order in which the strategy calls for it.
+    """
+
+    component: Annotated[Component, _component("network")]
+    all_reduce: Annotated[Component, _component("all_reduce")] = Field(
+        default=DEFAULTS["network.all_reduce"], validate_default=True
+    )
+    overlap: Annotated[bool, BOOLEAN] = True
 
 
 def _noise(given: Any) -> Any:
@@ -359,6 +388,9 @@ class RuntimePart(_Part):
         partitioner: How the agents of a replica are split among workers: "auto" so that few rows travel between them,
             by a search within seconds; "metis" by METIS, which is better on large irregular graphs and needs the
             package pymetis; "none" in the graph's order. It makes no difference to the results.
+        shares: How many agents each of several workers hosts in relation to the others, in the order of their numbers,
+            such as `[2, 1]` if the first one is twice as fast; None for all alike. It makes no difference to the
+            results.
         actors: Number of Ray actors that share the agents of a run.
         cpus_per_actor: Processors that Ray reserves for an actor.
         gpus_per_actor: GPUs that Ray reserves for an actor; fractions are allowed.
@@ -369,6 +401,9 @@ class RuntimePart(_Part):
         prefetch: Steps that each of these processes reads ahead; up to 16 if their batches are small.
     """
 
+    LISTS: ClassVar[tuple[str, ...]] = ("shares",)
+    """Keys whose values are lists themselves rather than axes of a grid."""
+
     name: Annotated[str, AfterValidator(_runtime)] = "inline"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
@@ -376,6 +411,7 @@ class RuntimePart(_Part):
     engine: EngineName = "auto"
     threads: PositiveInt | None = None
     partitioner: Partitioner = "auto"
+    shares: Annotated[list[PositiveFloat], Field(min_length=1)] | None = None
     actors: PositiveInt = 1
     cpus_per_actor: PositiveFloat = 1.0
     gpus_per_actor: Annotated[float, NUMBER, Field(ge=0)] = 0.0
@@ -405,9 +441,11 @@ class Config(_Part):
             (see `basinet.sim.setup.start.Start.parse`). None draws the model's own initial values, anew for each
             replica.
         topology: The graph, its agents and their combination policy.
-        network: Latency and bandwidth of the links between the agents. With it or `compute`, each evaluation has a
-            simulated time, in which messages take none without a network.
+        network: Latency and bandwidth of the links between the agents, how a sum over all of them is made
+            (`all_reduce`), and whether they compute while they send (`overlap`). With it or `compute`, each evaluation
+            has a simulated time, in which messages take none without a network.
         compute: Law of the time that an agent takes for the gradient of a batch in simulated time; None for no time.
+        faults: What goes wrong in the simulated network, such as messages that are lost; None for nothing.
         strategy: The distributed part of the algorithm.
         attack: How some agents try to spoil the training, and which; only the honest agents are measured.
         optimizer: The local part of the algorithm.
@@ -477,8 +515,9 @@ class Config(_Part):
     trained: tuple[str, ...] | None = None
     start: Annotated[Start | None, BeforeValidator(Start.parse)] = None
     topology: Annotated[TopologyPart, _unpack("topology")]
-    network: Annotated[Component | None, _component("network")] = None
+    network: Annotated[NetworkPart | None, _unpack("network")] = None
     compute: Annotated[Component | None, _component("compute")] = None
+    faults: Annotated[tuple[InstanceOf[Component], ...] | None, _components("faults")] = None
     strategy: Annotated[Component, _component("strategy")]
     attack: Annotated[Component, _component("attack")] = Field(default=DEFAULTS["attack"], validate_default=True)
     optimizer: Annotated[Component, _component("optimizer")] = Field(
@@ -592,7 +631,7 @@ class Config(_Part):
                 value = value.describe()
             elif isinstance(value, Start):
                 value = value.description
-            elif isinstance(value, TaskPart | TopologyPart | AveragingPart | EscapePart):
+            elif isinstance(value, TaskPart | TopologyPart | NetworkPart | AveragingPart | EscapePart):
                 companions = {
                     name: part.describe() if isinstance(part := getattr(value, name), Component) else part
                     for name in type(value).model_fields
@@ -603,7 +642,8 @@ class Config(_Part):
                 value = {name: held for name, held in vars(value).items() if held is not None}
             elif isinstance(value, BaseModel):
                 value = value.model_dump(exclude_none=isinstance(value, ClippingPart | TrajectoryPart | ValidationPart))
-                value = {name: held for name, held in value.items() if name != "env" or held is not None}
+                sparse = {"env", "shares"}  # which earlier versions did not have
+                value = {name: held for name, held in value.items() if name not in sparse or held is not None}
             elif isinstance(value, tuple):
                 brief = key == "analysis"  # which records the code of measures by itself
                 value = [

@@ -8,7 +8,7 @@ RUN/analyzed.json    for each checkpoint, its digest, and for each measure and r
 
 import hashlib
 from dataclasses import asdict
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,10 @@ MOST_STEPS = 100
 
 STEP_BYTES = 12
 """Bytes per parameter of a Lanczos step: one float64, and half as much again while the basis grows."""
+
+
+_version = cache(version)
+"""The version of a package, which takes milliseconds to find."""
 
 
 def room_for_steps(memory: int, num_parameters: int) -> int:
@@ -131,7 +135,7 @@ class Analyzed:
 
     @cached_property
     def _record(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {"checkpoint": checkpoint_digest(self.checkpoint), "basinet": version("basinet")}
+        empty: dict[str, Any] = {"checkpoint": checkpoint_digest(self.checkpoint), "basinet": _version("basinet")}
         found: dict[str, Any] = load_journal(self.run).get(self.checkpoint.stem, {})
         known = all(found.get(key) == value for key, value in empty.items())
         return {**empty, "measured": found.get("measured", {}) if known else {}}

@@ -21,6 +21,8 @@ _ECHO_SECONDS = 10.0
 def answering(answer: Callable[[int], None]) -> Iterator[None]:
     """Handle interruptions within this context; an ignored hang-up, as set by `nohup`, stays ignored.
 
+    What is ignored by the end of the context stays so, too.
+
     Args:
         answer: Called with the signal number. Handlers are only set in the main thread; elsewhere, this does nothing.
 
@@ -39,7 +41,8 @@ def answering(answer: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager
@@ -64,8 +67,8 @@ def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
             asked_at = time.monotonic()
             stop.set()
             say(
-                "stopping: training after the next step, with a checkpoint, an analysis with the measures that are"
-                " finished; interrupt again to stop at once"
+                "stopping: training after the next step and an evaluation after the next batch, with a checkpoint, an"
+                " analysis with the measures that are finished; interrupt again to stop at once"
             )
         # Other signals arrive twice: from a scheduler to all processes, and from the launcher.
         elif number == signal.SIGINT or time.monotonic() - asked_at > _ECHO_SECONDS:
@@ -92,7 +95,7 @@ _WATCH: ContextVar[_Watch | None] = ContextVar("watch", default=None)
 
 
 @contextmanager
-def watching(stop: threading.Event, tell: Callable[[str], None]) -> Iterator[None]:
+def watching(stop: threading.Event, tell: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Let long work within this context be stopped and followed, if it is done in this thread.
 
     Args:

@@ -25,7 +25,7 @@ from basinet.sim.run.early_stopping import EarlyStop
 from basinet.sim.run.execution.usage_record import UsageRecord
 from basinet.sim.run.files import NOTHING, GrowingFile, Vouched
 from basinet.sim.run.folder import RunFolder
-from basinet.sim.run.interruptions import watching
+from basinet.sim.run.interruptions import WorkStopped, watching
 from basinet.sim.run.records import FINISHED, METRICS, PARTITION_COLUMNS, Row, lines_of, read_lines
 from basinet.sim.run.trajectory import FILE, TrajectoryWriter
 from basinet.sim.runtimes.team import Analysis, Stopped, Team
@@ -161,14 +161,18 @@ class Progress:
 
         Args:
             saved: The checkpoint.
-            stop: Set to stop after the next step, with a checkpoint.
+            stop: Set to stop after the next step, or within an evaluation, with a checkpoint.
             until: Step at which to pause, with a checkpoint; None for the last one.
 
         Returns:
             The state in which the run ends, or "paused".
         """
-        with self.checkpoints:
-            return self._advance(self._begin(saved), stop, until)
+        with self.checkpoints, watching(stop):
+            try:
+                return self._advance(self._begin(saved), stop, until)
+            except WorkStopped:
+                self._save(looked=False)
+                return self._status(self.step, "interrupted")
 
     def _advance(self, step: int, stop: threading.Event, until: int | None) -> str:
         setup, pace = self.setup, 1
@@ -184,8 +188,7 @@ class Progress:
             self.team.advance(step + taken)
             step = self.step = step + taken
             if stop.is_set():  # on an interruption there may be no time for an evaluation
-                self._save(looked=False)
-                return self._status(step, "interrupted")
+                raise WorkStopped
             # Slices of about the same duration, whatever the cost of a step.
             pace = max(1, min(2 * pace, round(taken * self.rhythm.slice / max(time.monotonic() - start, 1e-6))))
             self._look(step)
@@ -364,6 +367,7 @@ class Progress:
             "files": {name: file.vouch() for name, file in self._files().items()} if files is None else files,
         }
         self.usage.write(step, self.team.usage())
+        self.team.collect_logs()
         self.folder.write_status(**status)  # the last that is written: no partial file is left of a finished run
         self.told_at = time.monotonic()
         return state

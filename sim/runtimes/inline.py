@@ -43,6 +43,8 @@ class InlineTeam(Team):
 class Inline(Runtime):
     """One worker, in this process."""
 
+    unused = (*Runtime.unused, "shares")
+
     def team(
         self, setup: Setup, engine: EngineName, stop: threading.Event, waiting: Callable[[str], None]
     ) -> InlineTeam:

@@ -27,12 +27,13 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from basinet.sim.experiment.component import extend_path
-from basinet.sim.run.interruptions import answering
+from basinet.sim.run.interruptions import answering, watching
 from basinet.sim.runtimes.meeting import in_time, own_host, patience, session
 from basinet.sim.runtimes.silence import Heart, Silence
+from basinet.sim.runtimes.team import RankLostError
 from basinet.sim.runtimes.world import world
 
-__all__ = ["Performer", "RankLostError", "Ranks"]
+__all__ = ["Performer", "Ranks"]
 
 _AS_LONG_AS_IT_TAKES = timedelta(days=365)
 
@@ -41,10 +42,6 @@ _PATIENCE = 300.0
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
-
-
-class RankLostError(RuntimeError):
-    """A rank has died or cannot be reached, so that the others cannot continue together."""
 
 
 class Performer(Protocol):
@@ -160,20 +157,22 @@ class Ranks:
                 value = getattr(performer, method)(*arguments)
                 answers = [_loads(self._receive(rank)) for rank in range(1, self.size)]
         except Exception as error:
+            if self.size > 1:
+                _outlive_launcher()
+            is_first = self.store.add("failures", 1) == 1  # the others fail as soon as this rank has left
             performer.leave()
             # Ranks that fail leave word and end; so do those that lose the connection to one that has been killed.
             if (gone := self.silence.absent(lambda rank: self.store.check([f"failure {rank}"]))) is not None:
                 self._lost = gone
                 raise RankLostError(gone) from error
-            self._raise_first_failure()
+            if not is_first:
+                self._raise_first_failure()
             raise error
         self.asked_to_stop |= any(answer.asked_to_stop for answer in answers)
         return [value, *(answer.value for answer in answers)]
 
     def _raise_first_failure(self) -> None:
-        """Raise the first failure, if it was on another rank."""
-        if self.store.add("failures", 1) == 1:
-            return
+        """Raise the first failure, which was on another rank."""
         rank = int(self.store.get("first"))
         error, report = pickle.loads(self.store.get(f"failure {rank}"))
         failure = RuntimeError(f"rank {rank}: {error}")
@@ -195,6 +194,7 @@ class Ranks:
             BaseException: Raised by the leader's work.
         """
         self._interrupted = False
+        self.heart.stop.clear()
         with answering(self._interrupt), self._at_service():
             while True:
                 message = self._broadcast()
@@ -202,7 +202,8 @@ class Ranks:
                     received = _loads(message)
                     if not isinstance(received, _Outcome):
                         method, arguments = received
-                        value = getattr(performer, method)(*arguments)
+                        with watching(self.heart.stop):
+                            value = getattr(performer, method)(*arguments)
                         reply = _dumps(_Answer(value, self._interrupted))
                 except Exception as error:
                     self.failed = True
@@ -253,6 +254,8 @@ class Ranks:
 
     def _interrupt(self, number: int) -> None:
         self._interrupted = True
+        # Its answer will say so, too, but the call may take long.
+        threading.Thread(target=self.silence.workers[0].stop, name="interruption", daemon=True).start()
 
     def _broadcast(self, message: bytes | None = None) -> bytes:
         """Broadcast a message from the leader."""
@@ -292,6 +295,12 @@ def _end_with_launcher() -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ and threading.current_thread() is threading.main_thread():
         with suppress(AttributeError, OSError):  # not Linux
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _outlive_launcher() -> None:
+    """Ignore that torchrun ends all ranks as soon as one has failed: this one ends later, with its own status."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _dumps(value: Any) -> bytes:

@@ -43,6 +43,12 @@ _ANSWER_SECONDS = 2.0
 _LONGEST_ANSWER = 10_000
 """Most characters of one answer."""
 
+_STOP = b"stop\n"
+"""Says to a worker that asks nothing more: stop."""
+
+_PASSING_SECONDS = 0.5
+"""Seconds between two looks whether workers are to stop."""
+
 _MOST_NAMED = 4
 """Most workers that a sentence names."""
 
@@ -73,16 +79,25 @@ class Address:
             OSError: It does not answer.
             ValueError: Something else does.
         """
-        there = self.host, self.port
-        with socket.create_connection(there, timeout=_ANSWER_SECONDS) as connection, connection.makefile() as file:
+        with self._connected() as connection, connection.makefile() as file:
             answer = json.loads(file.readline(_LONGEST_ANSWER))
         if not (isinstance(answer, dict) and answer.keys() >= {"step", "place"}):
             raise ValueError(f"not the answer of a worker: {answer}")
         return answer
 
+    def stop(self) -> None:
+        """Tell the worker to stop long work; one that cannot be reached goes on."""
+        with suppress(OSError), self._connected() as connection:
+            connection.sendall(_STOP)
+            while connection.recv(_LONGEST_ANSWER):  # until it has heard
+                pass
+
+    def _connected(self) -> socket.socket:
+        return socket.create_connection((self.host, self.port), timeout=_ANSWER_SECONDS)
+
 
 class Heart:
-    """Tells whoever asks where the thread that made it is.
+    """Tells whoever asks where the thread that made it is, and hears whether that is to stop long work.
 
     Args:
         host: Host or IP address under which the others can reach this process.
@@ -90,10 +105,12 @@ class Heart:
 
     Attributes:
         address: Where to ask.
+        stop: Set if it is to stop.
     """
 
     def __init__(self, host: str, step: Callable[[], int | None]) -> None:
         self._step = step
+        self.stop = threading.Event()
         self._thread = threading.get_ident()
         family = socket.getaddrinfo(host, None)[0][0]
         self._server = socket.create_server((host, 0), family=family)
@@ -107,7 +124,10 @@ class Heart:
             except OSError:  # closed
                 return
             with suppress(OSError), connection:
+                connection.settimeout(_ANSWER_SECONDS)
                 connection.sendall(f"{json.dumps({'step': self._step(), 'place': self._place()})}\n".encode())
+                if connection.recv(len(_STOP)) == _STOP:
+                    self.stop.set()
 
     def _place(self) -> str:
         frame = sys._current_frames().get(self._thread)
@@ -163,6 +183,35 @@ class Silence:
             self._call = None
         spent = (time.monotonic() - begun) / max(amount, 1.0)
         self._longest[work] = max(spent, self._longest.get(work, 0.0))
+
+    @contextmanager
+    def passing_on(self, stop: threading.Event, heard: threading.Event | None = None) -> Iterator[None]:
+        """Tell the workers to stop, within this context, as soon as this process is to.
+
+        Args:
+            stop: Set if it is to.
+            heard: Set if one of the workers asks for it.
+
+        Yields:
+            Nothing.
+        """
+        ended = threading.Event()
+
+        def pass_on() -> None:
+            while not (stop.is_set() or (heard is not None and heard.is_set())):
+                if ended.wait(_PASSING_SECONDS):
+                    return
+            stop.set()
+            for number in self._reached:
+                self.workers[number].stop()
+
+        thread = threading.Thread(target=pass_on, name="passing on", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def allowed(self, work: str, amount: float) -> float:
         """Tell how long a call may take.

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import join_rows
+from basinet.sim.run.interruptions import WorkStopped
 from basinet.sim.run.records import Row
 from basinet.sim.setup.setup import Setup
 
-__all__ = ["TIMEOUT", "Analysis", "Stopped", "Team", "WorkerLost"]
+__all__ = ["TIMEOUT", "Analysis", "RankLostError", "Stopped", "Team", "WorkerLost"]
 
 Analysis = Callable[[Setup, dict[str, Any], int, int, int], list[Row]]
 """Measures a replica from the state of its rows: called with the setup, the state, the replica's number, the worker's
@@ -33,6 +34,10 @@ class Stopped(Exception):
 
 class WorkerLost(Exception):
     """A worker has died, through no mistake in the run; the message says which, and why as far as is known."""
+
+
+class RankLostError(RuntimeError):
+    """A rank has died or cannot be reached, so that the others cannot continue together, but begin again."""
 
 
 class Team(ABC):
@@ -64,6 +69,9 @@ class Team(ABC):
             folder: The folder of the logs.
         """
 
+    def collect_logs(self) -> None:  # noqa: B027
+        """Fetch what workers have printed on machines from which the folder of the logs is not seen."""
+
     def advance(self, until: int) -> None:
         """Advance every worker to a step.
 
@@ -77,10 +85,16 @@ class Team(ABC):
 
         Returns:
             See `Worker.measure`.
+
+        Raises:
+            WorkStopped: The workers were to stop before the evaluations had ended.
         """
         rows: list[Row] = []
         diverged: dict[int, int] = {}
-        for part, found in self._call("measure"):
+        answers = self._call("measure")
+        if None in answers:
+            raise WorkStopped
+        for part, found in answers:
             rows += part
             for replica, step in found.items():
                 diverged[replica] = min(step, diverged.get(replica, step))

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from itertools import count
@@ -24,10 +24,10 @@ from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
-from basinet.sim.runtimes.ranks import RankLostError, Ranks
+from basinet.sim.runtimes.ranks import Ranks
 from basinet.sim.runtimes.runtime import Runtime, Seat, memory_of, runtime_of
-from basinet.sim.runtimes.team import TIMEOUT, Analysis, Team
-from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
+from basinet.sim.runtimes.team import TIMEOUT, Analysis, RankLostError, Team
+from basinet.sim.runtimes.worker_log import WorkerLog, keep_collected
 from basinet.sim.runtimes.world import is_task, num_ranks, started
 from basinet.sim.setup.setup import Setup
 
@@ -90,6 +90,7 @@ def together(work: Callable[[], T]) -> T:
         outcome: T = ranks.serve(_RankSession(ranks))
         return outcome
     ranks.leading, ranks.asked_to_stop = True, False
+    ranks.heart.stop.clear()
     try:
         value = work()
     except BaseException as error:
@@ -146,10 +147,14 @@ class _RankSession:
                 self.log.close()  # what this rank says of it is for the user
             raise
 
-    def log_to(self, folder: Path) -> str:
-        """Write what this process prints into a file; return the machine's name if the folder is not seen from it."""
+    def log_to(self, folder: Path) -> bool:
+        """Write what this process prints into a file; return whether that has to be collected."""
         self.log = WorkerLog(folder, self.ranks.rank, leads=self.ranks.rank == 0)
-        return self.log.unseen
+        return self.log.is_far
+
+    def collected(self) -> str:
+        """Return what has been printed since the last call, if it has to be collected."""
+        return "" if self.log is None else self.log.collected()
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
         """Analyse a replica together with the other ranks, as a worker does."""
@@ -186,7 +191,8 @@ class TorchrunTeam(Team):
         if not self.ranks.leading:
             raise RuntimeError("A team of ranks is led by one of them: call this inside `together`.")
         self.session = _RankSession(self.ranks)
-        self.stop = stop
+        self.far_logs: Path | None = None
+        self.stop = threading.Event() if stop is None else stop
         try:
             devices = self._all("take", setup)
             self.placement = setup.placement([machine for machine, _ in devices])
@@ -202,13 +208,15 @@ class TorchrunTeam(Team):
 
     def __exit__(self, *_: object) -> None:
         try:
+            with suppress(OSError):
+                self.collect_logs()
             self._all("leave")
         except RankLostError:
             self.session.leave()
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
         results = self.ranks.call(self.session, method, *arguments)
-        if self.ranks.asked_to_stop and self.stop is not None:
+        if self.ranks.asked_to_stop:
             self.stop.set()
         return results
 
@@ -223,10 +231,20 @@ class TorchrunTeam(Team):
         with self.ranks.silence.during("advance", until - (self.ranks.step() or 0)):
             self._all("call", "advance", until)
 
+    def measure(self) -> tuple[list[Row], dict[int, int]]:
+        """Measure all replicas, unless the ranks are to stop meanwhile."""
+        with self.ranks.silence.passing_on(self.stop, self.ranks.heart.stop):
+            return super().measure()
+
     def log_to(self, folder: Path) -> None:
         """Let the ranks write what they print into files; the first one goes on printing, too."""
         folder.mkdir(exist_ok=True)
-        note_unseen(folder, self._all("log_to", folder))
+        self.far_logs = folder if any(self._all("log_to", folder)) else None
+
+    def collect_logs(self) -> None:
+        """Fetch the logs of ranks on machines from which the folder is not seen."""
+        if self.far_logs is not None:
+            keep_collected(self.far_logs, self._all("collected"))
 
 
 @contextmanager

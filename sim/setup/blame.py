@@ -11,6 +11,7 @@ from basinet.sim.evaluation.metric import Metric
 from basinet.sim.experiment.component import Component
 from basinet.sim.experiment.mistakes import complaint
 from basinet.sim.models.modules import layer_at_fault
+from basinet.sim.run.interruptions import WorkStopped
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Task
 
@@ -29,10 +30,13 @@ def blaming(setup: Setup, workers: int = 1) -> Iterator[None]:
         Nothing.
 
     Raises:
+        WorkStopped: The original one.
         Exception: The original exception, or an ExperimentError that it is the cause of.
     """
     try:
         yield
+    except WorkStopped:
+        raise
     except Exception as error:
         component = owner(error, setup)
         mistake = None

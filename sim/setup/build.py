@@ -24,6 +24,7 @@ from basinet.sim.evaluation.asked_metrics import with_metrics
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.experiment.mistakes import count_of, staying, user_code
+from basinet.sim.faults.making import make_faults
 from basinet.sim.models.modules import check_module, copy_model, materialize, move_model
 from basinet.sim.setup.checks import check_batch, check_events, check_partition, check_runtime, check_size
 from basinet.sim.setup.room import check_trajectory, parameters_of
@@ -137,6 +138,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         attack=attack,
         attackers=attackers,
         push=push,
+        faults=make_faults(config, strategy, sequence),
     )
     if isinstance(strategy, EventDriven):
         check_events(setup)
@@ -179,8 +181,9 @@ def _until_sent(setup: Setup, share: Shared, *, trial: bool) -> Setup:
 
 def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
     """Return a run whose steps have a simulated time."""
-    component = setup.config.network
-    if component is not None:
+    part = setup.config.network
+    if part is not None:
+        component = part.component
         network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
         setup = replace(setup, network=network)
     if isinstance(setup.strategy(), EventDriven):

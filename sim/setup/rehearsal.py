@@ -386,7 +386,7 @@ def _check_metric(setup: Setup, rows: Sequence[Row]) -> None:
 
 def _small(setup: Setup, *, few: bool) -> Setup:
     """Reduce a run to one replica on the CPU, in this process, and if asked to a few agents and samples."""
-    setup = replace(_with_known_start(setup), flow=None, network=None)
+    setup = replace(_with_known_start(setup), flow=None, network=None, faults=())
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
     escape, parts = config.escape, min(_FEW, config.accumulate or 1)
     config = config.model_copy(

@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,7 @@ def check_room(setups: Iterable[Setup]) -> list[list[Seat]]:
         asked = part.model_dump_json()
         seats = known[asked] if asked in known else known.setdefault(asked, runtime_of(part).seats())
         found.append(seats)
-        placed = Placement.of_groups(setup.config.replicas, setup.num_agents, [seat.machine for seat in seats])
-        hosted = np.bincount(placed.owner, minlength=len(seats)).tolist()
+        hosted = _hosted(setup, seats)
         wanted: Counter[Seat] = Counter()
         for seat, rows in zip(seats, hosted, strict=True):
             wanted[seat] += rows * sum(agent_bytes(setup).values())
@@ -167,6 +166,24 @@ def check_room(setups: Iterable[Setup]) -> list[list[Seat]]:
                     " workers per machine, as by a larger runtime.cpus_per_actor"
                 )
     return found
+
+
+def _hosted(setup: Setup, seats: Sequence[Seat]) -> list[int]:
+    """Return how many rows each worker of a run hosts."""
+    shares = setup.config.runtime.shares if len(seats) > 1 else None
+    if shares is not None and len(shares) != len(seats):
+        raise ExperimentError(
+            f"runtime.shares: got {len(shares)}; allowed is one for each of the {len(seats)} workers of the run"
+        )
+    rows = setup.config.replicas, setup.num_agents
+    placed = Placement.of_groups(*rows, [seat.machine for seat in seats], shares=shares)
+    hosted: list[int] = np.bincount(placed.owner, minlength=len(seats)).tolist()
+    if not min(hosted):
+        raise ExperimentError(
+            f"runtime.shares: got {', '.join(f'{share:g}' for share in shares or ())}; allowed are shares that leave an"
+            f" agent for each worker: of {math.prod(rows)}, worker {hosted.index(0)} would have none"
+        )
+    return hosted
 
 
 def batch_bytes(config: Config, task: Task) -> int:

@@ -26,6 +26,7 @@ from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.mistakes import first_line, place_of
 from basinet.sim.experiment.optimizer_groups import RATE_FACTOR, divide_parameters
+from basinet.sim.faults import Fault
 from basinet.sim.models.freezing import frozen_parameters
 from basinet.sim.models.loading import load_values
 from basinet.sim.models.modules import copy_model, move_model
@@ -68,6 +69,7 @@ class Setup:
         frozen: Values of the frozen parameters, if they are read from a run's folder.
         network: What messages between agents take in simulated time.
         flow: What the strategy's steps wait for; None if their time is not simulated.
+        faults: What goes wrong in the simulated network.
     """
 
     config: Config
@@ -89,6 +91,7 @@ class Setup:
     frozen: Mapping[str, Tensor] | None = None
     network: Network | None = None
     flow: DataFlow | None = None
+    faults: tuple[Fault, ...] = ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -167,12 +170,13 @@ class Setup:
         Returns:
             A placement, of the first worker.
         """
-        matrices, partitioner = self.exchanges, self.config.runtime.partitioner
+        matrices, runtime = self.exchanges, self.config.runtime
 
         def split(sizes: list[int], machines: list[int]) -> np.ndarray:
-            return arrange(matrices, sizes, machines, partitioner)
+            return arrange(matrices, sizes, machines, runtime.partitioner)
 
-        return Placement.of_groups(self.config.replicas, self.num_agents, groups, split if matrices else None)
+        shares = runtime.shares if len(groups) > 1 else None
+        return Placement.of_groups(self.config.replicas, self.num_agents, groups, split if matrices else None, shares)
 
     def state(self, model: nn.Module, num_agents: int, device: torch.device) -> StackedState:
         """Allocate the state of some agents, in the types of the run.

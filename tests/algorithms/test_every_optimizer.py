@@ -75,8 +75,8 @@ def test_it_learns_in_every_type_and_goes_on_from_its_state(name, dtype):
     two.model.load_state_dict(one.model.state_dict())
     two.optimizer.load_state_dict(copy.deepcopy(one.optimizer.state_dict()))
     three = copy.deepcopy(one)
-    assert torch.equal(one.run(40).flat, two.run(40).flat) and torch.equal(one.flat, three.run(40).flat)
-    assert float(one.loss().detach()) < (0.95 if "zo" in name else 0.75) * start
+    assert torch.equal(one.run(7).flat, two.run(7).flat) and torch.equal(one.flat, three.run(7).flat)
+    assert float(one.run(33).loss().detach()) < (0.95 if "zo" in name else 0.75) * start
     held = [t for state in one.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
     assert {t.dtype for t in held if t.is_floating_point() and t.ndim} <= {dtype}
     assert {p.dtype for p in one.parameters} == {dtype}

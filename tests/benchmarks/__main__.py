@@ -55,6 +55,7 @@ GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "upscaling": [upscaling.rows],
     "waiting": [waiting.rows],
     "workers": [workers.rows, workers.ray_actors],
+    "tiny steps": [workers.tiny_steps],
     "peers": [peers.rows],
     "gpu": [gpu.rows],
 }

@@ -1,18 +1,21 @@
 """Two workers against one: what a second one gains, what it sends, and how long it waits.
 
 The workers are processes that meet as ranks of torchrun do, or Ray actors; each has one thread, and a core if there is
-one for it. On a machine with other work, the ratio of processor time says what the ratio on the clock would be: what
-one worker spends on all agents, over what the busiest of two spends on its own.
+one for it. All of them stay, and take a few steps in turn, so that what else the machine does meets all alike. What two
+cores can do at all is measured as well: by two processes with half of the agents each that exchange nothing.
 """
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -29,15 +32,13 @@ from tests.benchmarks.steps import images
 KEYS: dict[str, Any] = {
     "task": images,
     "model": {"name": "cnn", "channels": [16, 32]},
-    "topology": {"name": "ring", "agents": 16},
     "strategy": "diffusion",
     "batch_size": 32,
-    "steps": 10_000,
+    "steps": 10**6,
     "analysis": [],
     "replicas": 1,
-    "runtime": {"device": "cpu", "threads": 1, "engine": "loop"},
 }
-STEPS, REPEATS = 10, 5
+AGENTS, STEPS, ROUNDS, PARTS = 16, 1, 100, 5
 
 
 @dataclass(frozen=True)
@@ -51,77 +52,42 @@ class Spent:
     messages: float
 
 
-def rows() -> Iterator[Row]:
-    """Measure the gain of a second worker, messages and bytes."""
-    alone, (one, other) = _ranks(1)[0], _ranks(2)
-    work = "16 agents, ring, CNN 16-32, batch 32 of 3×32×32"
-    busiest = [max(a.cpu, b.cpu) for a, b in zip(one, other, strict=True)]
-    slowest = [max(a.wall, b.wall) for a, b in zip(one, other, strict=True)]
-    gain = Row("workers", f"{work}: processor time, one worker over the busiest of two", (">=", 1.7))
-    gain.base = "one worker with one thread"
-    gain.ratios = [a.cpu / b for a, b in zip(alone, busiest, strict=True)]
-    gain.ours_ms, gain.base_ms = 1e3 * median(busiest), 1e3 * median(spent.cpu for spent in alone)
-    yield gain
-    clock = Row("workers", f"{work}: on the clock, one worker over two", (">=", 1.7))
-    clock.ratios = [a.wall / b for a, b in zip(alone, slowest, strict=True)]
-    clock.ours_wall_ms = 1e3 * median(slowest)
-    clock.more = {"waiting_ms": 1e3 * median(spent.waiting for spent in one)}
-    clock.note = f"waits {clock.more['waiting_ms']:.3g} ms"
-    yield clock
-    size = _setup().state(_setup().template(), 1, torch.device("cpu")).parameters.nbytes
-    wire = Row("workers", f"{work}: bytes sent over those of the two rows at the boundary", ("<=", 1.05))
-    wire.ratios = [spent.bytes / (2 * size) for spent in one]
-    wire.note = f"{one[0].messages:g} message a step"
-    yield wire
+class Ranks:
+    """Processes that take steps when told, and do nothing otherwise."""
 
+    def __init__(self, workers: int, agents: int = AGENTS, *, connected: bool = True) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory()
+        self._pipes, self._processes = [], []
+        for rank in range(workers):
+            ours, theirs = context.Pipe()
+            placement = Placement.split(1, agents, workers, rank) if connected else Placement.split(1, agents)
+            address = f"file://{self._folder.name}/store"
+            self._processes.append(context.Process(target=_rank, args=(address, placement, theirs)))
+            self._processes[-1].start()
+            self._pipes.append(ours)
 
-def ray_actors() -> Iterator[Row]:
-    """Compare two Ray actors to two ranks, with the same blocks."""
-    import ray
+    def __enter__(self) -> Self:
+        self.take(STEPS)
+        return self
 
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        setup = _setup({"name": "ray", "actors": 2})
-        with RayTeam(setup, Needs(2, 1.0, 0.0), "loop", threading.Event(), lambda _: None) as team:
-            team.advance(STEPS)
-            walls = []
-            for repeat in range(1, REPEATS + 1):
-                begin = time.perf_counter()
-                team.advance((repeat + 1) * STEPS)
-                walls.append((time.perf_counter() - begin) / STEPS)
-    finally:
-        ray.shutdown()
-    ranks = [max(a.wall, b.wall) for a, b in zip(*_ranks(2), strict=True)]
-    row = Row("workers", "two Ray actors over two ranks, on the clock", ("<=", 1.03), base="two ranks")
-    row.ratios = [a / b for a, b in zip(walls, ranks, strict=True)]
-    row.ours_wall_ms, row.more = 1e3 * median(walls), {"base_wall_ms": 1e3 * median(ranks)}
-    yield row
-
-
-def _setup(runtime: dict[str, Any] | None = None) -> Any:
-    return build_setup(Config.parse(KEYS | {"runtime": KEYS["runtime"] | (runtime or {})}), trial=False)
-
-
-def _ranks(workers: int) -> list[list[Spent]]:
-    """Measure each of some ranks, which start together."""
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder:
-        results = [context.Pipe(duplex=False) for _ in range(workers)]
-        processes = [
-            context.Process(target=_rank, args=(f"file://{folder}/store", rank, workers, results[rank][1]))
-            for rank in range(workers)
-        ]
-        for process in processes:
-            process.start()
-        found = [receiver.recv() for receiver, _ in results]
-        for process in processes:
+    def __exit__(self, *_: object) -> None:
+        for pipe in self._pipes:
+            pipe.send(0)
+        for process in self._processes:
             process.join()
-    return found
+        self._folder.cleanup()
+
+    def take(self, steps: int) -> list[Spent]:
+        """Let all take so many steps."""
+        for pipe in self._pipes:
+            pipe.send(steps)
+        return [pipe.recv() for pipe in self._pipes]
 
 
-def _rank(address: str, rank: int, workers: int, result: Any) -> None:
-    if workers > 1:
-        dist.init_process_group("gloo", init_method=address, rank=rank, world_size=workers)
+def _rank(address: str, placement: Placement, pipe: Any) -> None:
+    if placement.workers > 1:
+        dist.init_process_group("gloo", init_method=address, rank=placement.rank, world_size=placement.workers)
     sent = 0
     started = dist.batch_isend_irecv
 
@@ -131,17 +97,102 @@ def _rank(address: str, rank: int, workers: int, result: Any) -> None:
         return started(operations)
 
     dist.batch_isend_irecv = counting
-    block = Worker(_setup(), Placement.split(1, 16, workers, rank), "loop").block
-    block.advance(STEPS)
-    found = []
-    for _ in range(REPEATS):
+    block = Worker(_setup(placement.agents), placement, "loop").block
+    while steps := pipe.recv():
         before = block.channel.wire_bytes, block.channel.waiting_seconds, sent
         cpu, wall = time.process_time(), time.perf_counter()
-        block.advance(block.step + STEPS)
+        block.advance(block.step + steps)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         after = block.channel.wire_bytes, block.channel.waiting_seconds, sent
-        crossed, waited, messages = ((b - a) / STEPS for a, b in zip(before, after, strict=True))
-        found.append(Spent(wall / STEPS, cpu / STEPS, waited, crossed, messages))
-    result.send(found)
-    if workers > 1:
+        crossed, waited, messages = ((b - a) / steps for a, b in zip(before, after, strict=True))
+        pipe.send(Spent(wall / steps, cpu / steps, waited, crossed, messages))
+    if placement.workers > 1:
         dist.destroy_process_group()
+
+
+def _setup(agents: int = AGENTS, runtime: dict[str, Any] | None = None) -> Any:
+    given = {"device": "cpu", "threads": 1, "engine": "loop"} | (runtime or {})
+    keys = KEYS | {"topology": {"name": "ring", "agents": agents}, "runtime": given}
+    return build_setup(Config.parse(keys), trial=False)
+
+
+def rows() -> Iterator[Row]:
+    """Measure the gain of a second worker beside what the machine allows, messages and bytes."""
+    with Ranks(1) as alone, Ranks(2) as pair, Ranks(2, AGENTS // 2, connected=False) as apart:
+        found = [[ranks.take(STEPS) for ranks in (alone, pair, apart)] for _ in range(ROUNDS)]
+    one, two, half = zip(*found, strict=True)
+    work = "16 agents, ring, CNN 16-32, batch 32 of 3×32×32"
+    for kind, clock in ("wall", "on the clock"), ("cpu", "processor time"):
+        times = [_least([max(getattr(each, kind) for each in spent) for spent in arm]) for arm in (one, half, two)]
+        base, ceiling, ours = times
+        yield _row(f"{work}: {clock}, one worker over two that do not talk, half of the agents each", base, ceiling)
+        yield _row(f"{work}: {clock}, one worker over two", base, ours, (">=", 1.7))
+        yield _row(f"{work}: {clock}, two workers that do not talk over two that do", ceiling, ours, (">=", 0.95))
+    size = _setup().state(_setup().template(), 1, torch.device("cpu")).parameters.nbytes
+    wire = Row("workers", f"{work}: bytes sent over those of the two rows at the boundary", ("<=", 1.05))
+    wire.ratios = [spent[0].bytes / (2 * size) for spent in two]
+    waiting = 1e3 * median(each.waiting for spent in two for each in spent)
+    wire.note = f"{two[0][0].messages:g} message a step; waits {waiting:.3g} ms"
+    yield wire
+
+
+def _least(times: Sequence[float]) -> list[float]:
+    """Return the least time in each of some parts of the rounds: what other processes add to a step is not ours."""
+    return [min(times[part::PARTS]) for part in range(PARTS)]
+
+
+def _row(work: str, base: list[float], ours: list[float], target: tuple[str, float] | None = None) -> Row:
+    row = Row("workers", work, target, ratios=[a / b for a, b in zip(base, ours, strict=True)])
+    row.ours_wall_ms, row.more = 1e3 * median(ours), {"base_ms": 1e3 * median(base)}
+    return row
+
+
+def ray_actors() -> Iterator[Row]:
+    """Compare two Ray actors to two ranks, with the same blocks."""
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    actors, ranks = [], []
+    try:
+        setup = _setup(runtime={"name": "ray", "actors": 2})
+        with RayTeam(setup, Needs(2, 1.0, 0.0), "loop", threading.Event(), lambda _: None) as team, Ranks(2) as pair:
+            team.advance(STEPS)
+            for _ in range(ROUNDS // 4):
+                begin = time.perf_counter()
+                team.advance(team.step + 4 * STEPS)
+                actors.append((time.perf_counter() - begin) / 4)
+                ranks.append(max(each.wall for each in pair.take(4 * STEPS)))
+    finally:
+        ray.shutdown()
+    yield _row("two Ray actors over two ranks, on the clock", _least(actors), _least(ranks), ("<=", 1.03))
+
+
+def tiny_steps(repeats: int = 3) -> Iterator[Row]:
+    """Compare commands whose actors have next to nothing to do to one process, on the clock, start-up and all."""
+    import ray
+
+    keys = ["task=digits", "cases=null", "model=softmax", "topology.agents=8", "strategy=diffusion", "optimizer.lr=0.1"]
+    keys += ["batch_size=8", "steps=4000", "replicas=1", "analysis=[]"]
+    actors = {"one actor of a cluster": 1, "two actors of a cluster": 2, "two actors of a Ray of their own": 2}
+    walls: dict[str, list[float]] = {name: [] for name in ("one process", *actors)}
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        cluster = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        for _ in range(repeats):
+            for name, found in walls.items():
+                more = [f"runtime.actors={actors[name]}", "runtime.name=ray"] if name in actors else []
+                environment = cluster if name.endswith("cluster") else cluster | {"RAY_ADDRESS": ""}
+                found.append(_command([*keys, *more], environment))
+    finally:
+        ray.shutdown()
+    base = walls.pop("one process")
+    for name, found in walls.items():
+        yield _row(f"4,000 steps of 8 agents, softmax regression: {name} over one process, on the clock", found, base)
+
+
+def _command(keys: list[str], environment: Mapping[str, str]) -> float:
+    with tempfile.TemporaryDirectory() as out:
+        begin = time.perf_counter()
+        command = [sys.executable, "-m", "basinet", "run", *keys, "--quiet", "--out", f"{out}/run"]
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        return time.perf_counter() - begin

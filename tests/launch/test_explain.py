@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from basinet.launch.cli import main
+from basinet.launch.previews import small_steps
 from basinet.launch.previews.explaining import in_ranges
 
 RING = {
@@ -53,6 +54,20 @@ def test_it_is_said_in_words(folder, capsys):
     assert "1 run: 3 workers, runtime ray" in found.out and "replica 2: agents 0–11" in found.out
     assert "between workers: nothing in a step" in found.out
     assert "nothing started, nothing written" in found.err
+
+
+def test_it_is_said_if_one_process_would_be_faster(folder, capsys, monkeypatch):
+    def said(*words):
+        assert main(["run", "e.yaml", "--explain", "--json", "--quiet", "strategy=diffusion", *words]) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "one process takes about" in line]
+
+    monkeypatch.setattr(small_steps, "_EXCHANGE_SECONDS", 1e3)
+    (line,) = said()
+    assert "faster than 3 of them; give runtime.name=inline" in line
+    assert not said("replicas=3"), "nothing travels"
+    assert not said("runtime.actors=1")
+    monkeypatch.setattr(small_steps, "_EXCHANGE_SECONDS", 0.0)
+    assert not said()
 
 
 def test_what_has_no_room_is_refused(folder, capsys):

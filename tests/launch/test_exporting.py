@@ -13,7 +13,7 @@ from PIL import Image
 import basinet
 from basinet.analysis.drawing.data_checks import NoDataError
 from basinet.analysis.plots.compared.compared_figures import KINDS, OF_RUNS
-from basinet.analysis.plots.graph_film import agents_over_time
+from basinet.analysis.plots.network.graph_film import agents_over_time
 from basinet.launch.cli import main
 from basinet.launch.exporting.logged_afterwards import log_again
 from basinet.launch.exporting.plot_kinds import plot_kinds
@@ -23,6 +23,7 @@ from basinet.sim.experiment.experiment import parse_loggers
 from basinet.sim.run.listeners import Feeds
 from basinet.sim.run.records import load_config
 from basinet.sim.run.trajectory import load_trajectory
+from tests.reports import least_effort, without_reports
 
 BASE = {
     "task": {"name": "digits", "train_size": 32},
@@ -41,16 +42,14 @@ MEASURED = {"analysis": ["average_sharpness"], "analysis_points": ["centroid", "
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Two runs whose agents are recorded."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
+    with without_reports(), least_effort():
         return basinet.run(**BASE | RECORDING | MEASURED, out=tmp_path_factory.mktemp("runs"), quiet=True)
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """A run that records nothing of its agents."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinet.analysis.report.report.write_report", lambda folder: folder / "report.html")
+    with without_reports():
         keys = BASE | {"strategy": "isolated", "analysis": [], "optimizer": "sgd"}
         return basinet.run(**keys, out=tmp_path_factory.mktemp("plain"), quiet=True)
 

@@ -248,7 +248,7 @@ def test_the_command_writes_tables_a_figure_and_a_page(place, tmp_path, capsys):
     assert "bicubic" in said.out and "exceed 31.1 dB" in " ".join(said.out.split())
     written = {file.name for file in (tmp_path / "out").rglob("*.*")}
     assert written == {"ranking.csv", "differences.csv", "images.csv", "challenge.json", "report.html"} | {
-        f"ranking.{kind}" for kind in ("png", "svg", "csv")
+        f"ranking.{kind}" for kind in ("png", "csv")
     }
     assert len((tmp_path / "out" / "images.csv").read_text().splitlines()) == 1 + 2 * len(NAMES)
     assert "\n,baseline: bicubic interpolation," in (tmp_path / "out" / "ranking.csv").read_text()

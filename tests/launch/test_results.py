@@ -22,6 +22,8 @@ from basinet.sim.run.folder import Run, load_run
 from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.setup.build import build_setup
 
+pytestmark = pytest.mark.usefixtures("shared_parts")
+
 TINY = {
     "task": "digits",
     "model": {"name": "mlp", "hidden": [6]},

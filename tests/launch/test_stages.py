@@ -12,6 +12,8 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run
 
+pytestmark = pytest.mark.usefixtures("shared_parts")
+
 NAME = "diffusion-atc"
 PIPELINE = {
     "task": {"name": "digits", "train_size": 60},
@@ -21,7 +23,7 @@ PIPELINE = {
     "batch_size": 4,
     "replicas": 2,
     "analysis": [],
-    "runtime": {"dtype": "float64", "device": "cpu", "engine": "vectorized"},
+    "runtime": {"dtype": "float64", "device": "cpu", "engine": "loop"},
     "stages": {
         "pretrain": {"steps": 6},
         "finetune": {"steps": 4, "adapters": {"name": "lora", "rank": 1}},

@@ -203,9 +203,12 @@ def test_exit_statuses_and_what_is_listed(tmp_path, capsys, monkeypatch):
     assert main(["status", "runs/new"]) == 4
     go_on = "basinet run runs/new/experiment.yaml --out runs/new"
     assert capsys.readouterr().err.endswith(f"{new}: 1 interrupted. To go on: {go_on}\n")
+    say(bad, goes_on=True)  # it has lost a rank
+    assert main(["status", "runs/new"]) == 4
+    assert capsys.readouterr().err.endswith(f"{new}: 1 interrupted, 1 failed. To go on: {go_on}\n")
     (new / ".lock").write_text(GONE)
     assert main(["status"]) == 4
-    assert f"{new}: 1 dead (process {NOBODY} on {HERE} has ended without" in capsys.readouterr().err
+    assert f"{new}: 1 dead, 1 failed (process {NOBODY} on {HERE} has ended without" in capsys.readouterr().err
     (new / ".lock").write_text(ALIVE)
     assert main(["status"]) == 3 and "To go on" not in capsys.readouterr().err
 

@@ -26,6 +26,8 @@ from basinet.sim.run.records import lines_of, load_status, load_tuning
 from basinet.sim.run.simulation import Interrupted, RunFailed
 from tests.planted_runs import write_run
 
+pytestmark = pytest.mark.usefixtures("shared_parts")
+
 LANDSCAPE = {
     "task": {"name": "quadratic", "curvature": [1.0], "noise": 0.0},
     "topology": {"name": "ring", "agents": 3},
@@ -35,7 +37,7 @@ LANDSCAPE = {
     "evaluate_every": 1,
     "replicas": 2,
     "analysis": [],
-    "runtime": {"dtype": "float64", "device": "cpu"},
+    "runtime": {"dtype": "float64", "device": "cpu", "engine": "loop"},
 }
 NAMES = ["centralized", "diffusion-atc"]
 ALONE = {"steps": 6, "replicas": 1, "strategy": "centralized"}

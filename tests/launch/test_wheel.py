@@ -68,7 +68,7 @@ def test_the_wheel_works_beside_a_users_own_names(wheel, ray_folder, tmp_path):
             from basinet.sim.runtimes.on_ray.ray_cluster import cluster
             from mymodel import Net
 
-            ON_RAY = {"name": "ray", "actors": 2, "cpus_per_actor": 0.5, "device": "cpu"}
+            ON_RAY = {"name": "ray", "actors": 1, "cpus_per_actor": 0.5, "device": "cpu"}
 
             if __name__ == "__main__":
                 with cluster():

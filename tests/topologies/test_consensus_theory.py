@@ -172,24 +172,32 @@ def test_effective_neighbors_lie_between_none_and_all(gamma, seed):
     assert 1 - 1e-9 <= effective_neighbors(W, gamma=gamma) <= 12 + 1e-9
 
 
-@pytest.mark.parametrize("gamma", [0.5, 0.99])
-def test_effective_neighbors_of_many_agents(gamma):
-    graph = random_regular(1002)
-    squares = np.linalg.eigvalsh(metropolis(graph).toarray()) ** 2
-    expected = 1 / (1 - gamma) / np.mean(squares / (1 - gamma * squares))
-    assert effective_neighbors(metropolis(graph), gamma=gamma) == pytest.approx(expected, rel=0.03)
-    squares = ((1 + 2 * np.cos(2 * np.pi * np.arange(8_000) / 8_000)) / 3) ** 2
-    expected = 1 / (1 - gamma) / np.mean(squares / (1 - gamma * squares))
-    assert effective_neighbors(metropolis(ring(8_000)), gamma=gamma) == pytest.approx(expected, rel=0.02)
-    assert effective_neighbors(metropolis(complete(1001)), gamma=gamma) == pytest.approx(1001, rel=1e-9)
+def test_effective_neighbors_of_many_agents(monkeypatch):
+    regular, around = metropolis(random_regular(1002)), metropolis(ring(8_000))
+    known = [
+        (regular, np.linalg.eigvalsh(regular.toarray()) ** 2),
+        (around, ((1 + 2 * np.cos(2 * np.pi * np.arange(8_000) / 8_000)) / 3) ** 2),
+    ]
+    for gamma in (0.5, 0.99):
+        for W, squares in known:
+            expected = 1 / (1 - gamma) / np.mean(squares / (1 - gamma * squares))
+            assert effective_neighbors(W, gamma=gamma) == pytest.approx(expected, rel=0.02)
+    monkeypatch.setattr("basinet.topologies.spectra.consensus_theory.DENSE_AGENTS", 0)
+    for gamma in (0.5, 0.99):
+        assert effective_neighbors(metropolis(complete(201)), gamma=gamma) == pytest.approx(201, rel=1e-9)
+
+
+@pytest.fixture(scope="module")
+def many_directed():
+    return uniform(exponential(8_000))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.9, 0.99])
-def test_effective_neighbors_of_many_agents_on_directed_graphs(monkeypatch, gamma):
-    eigen = np.fft.fft(uniform(exponential(8_000))[:, [0]].toarray().ravel())
+def test_effective_neighbors_of_many_agents_on_directed_graphs(monkeypatch, many_directed, gamma):
+    eigen = np.fft.fft(many_directed[:, [0]].toarray().ravel())
     squares = np.abs(eigen) ** 2
     expected = 1 / (1 - gamma) / np.mean(squares / (1 - gamma * squares))
-    assert effective_neighbors(uniform(exponential(8_000)), gamma=gamma) == pytest.approx(expected, rel=0.03)
+    assert effective_neighbors(many_directed, gamma=gamma) == pytest.approx(expected, rel=0.03)
     # Where agents differ in how much they count, too.
     graph = erdos_renyi(300, seed=2).to_directed()
     graph.remove_edges_from([(u, v) for u, v in graph.edges if (u * v + u) % 3 == 0 and (v - u) % 300 not in (1, 299)])

@@ -63,7 +63,7 @@ def graphs(draw, directed=False):
 
 
 @pytest.mark.parametrize("policy", FROM_GRAPH)
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=25)
 @given(graph=graphs())
 def test_rows_are_convex_combinations_of_neighbours(policy, graph):
     W = policy(graph)
@@ -78,7 +78,7 @@ def test_rows_are_convex_combinations_of_neighbours(policy, graph):
 
 
 @pytest.mark.parametrize("policy", SYMMETRIC)
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=25)
 @given(graph=graphs())
 def test_symmetric_policies_weigh_all_agents_alike(policy, graph):
     W = policy(graph)
@@ -87,7 +87,7 @@ def test_symmetric_policies_weigh_all_agents_alike(policy, graph):
 
 
 @pytest.mark.parametrize("policy", DIRECTED)
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=25)
 @given(graph=graphs(directed=True))
 def test_directed_graphs(policy, graph):
     W = policy(graph)
@@ -97,7 +97,7 @@ def test_directed_graphs(policy, graph):
 
 
 @pytest.mark.parametrize("policy", [*DOUBLY_STOCHASTIC, uniform, relative_degree])
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=15)
 @given(graph=graphs(), data=st.data())
 def test_node_order_is_the_graphs_own(policy, graph, data):
     order = data.draw(st.permutations(list(graph)))
@@ -240,8 +240,13 @@ def test_sinkhorn_is_doubly_stochastic(directed, data):
         np.testing.assert_array_equal(W, W.T)
 
 
+@pytest.fixture(scope="module")
+def large_ring():
+    return ring(100_000)
+
+
 @pytest.mark.parametrize("policy", [metropolis, lazy, hastings, max_degree, relative_degree, best_constant, sinkhorn])
-def test_a_hundred_thousand_agents(policy):
-    W = policy(ring(100_000))
+def test_a_hundred_thousand_agents(policy, large_ring):
+    W = policy(large_ring)
     assert W.nnz == 300_000
     np.testing.assert_allclose(W.sum(axis=1), 1, rtol=0, atol=1e-14)

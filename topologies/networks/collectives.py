@@ -62,7 +62,7 @@ def all_reduce(agents: int, size: int, latency: int, bandwidth: float, *, algori
 
     Example:
         >>> all_reduce(8, 10_000, 5_000, 1e10), all_reduce(8, 10**8, 5_000, 1e10)
-        (AllReduce(algorithm='doubling', time=18000), AllReduce(algorithm='halving_doubling', time=17530000))
+        (AllReduce(algorithm='recursive_doubling', time=18000), AllReduce(algorithm='halving_doubling', time=17530000))
     """
     if algorithm != "best" and algorithm not in ALL_REDUCES:
         raise ValueError(f"there is no all-reduce {algorithm!r}; allowed are best, {', '.join(ALL_REDUCES)}")
@@ -262,7 +262,7 @@ def broadcast(agents: int, size: int, latency: int, bandwidth: float) -> int:
 
 ALL_REDUCES: Mapping[str, Callable[[int, int, int, float], int]] = {
     "ring": ring_all_reduce,
-    "doubling": recursive_doubling,
+    "recursive_doubling": recursive_doubling,
     "halving_doubling": halving_doubling,
     "tree": tree_all_reduce,
     "double_tree": double_tree,

@@ -25,16 +25,19 @@ class _Pairs:
     def __init__(self, graph: nx.Graph, places: int, hosts: Hosts, complete: bool, what: str) -> None:
         self.graph = graph
         self.senders, self.receivers = pairs_of(graph, complete)
-        seats = places_of(graph, [str(place) for place in range(places)], hosts, what)
-        self.out, self.into = seats[self.senders], seats[self.receivers]
+        self.seats = places_of(graph, [str(place) for place in range(places)], hosts, what)
+        self.out, self.into = self.seats[self.senders], self.seats[self.receivers]
 
-    def network(self, latency: Numbers, layers: Sequence[Numbers], sets: Sequence[tuple[int, float]]) -> Network:
+    def network(
+        self, latency: Numbers, layers: Sequence[Numbers], sets: Sequence[tuple[int, float]], per_machine: int = 1
+    ) -> Network:
         """Build the network from the lines that links pass, in order.
 
         Args:
             latency: That of each link [E], nanoseconds.
             layers: For each place of a route, the line of each link, or -1.
             sets: Number and capacity of the lines of each kind, which are numbered one kind after the other.
+            per_machine: Places of a machine.
 
         Returns:
             The network.
@@ -49,6 +52,7 @@ class _Pairs:
             bandwidth=routes.narrowest(),
             routes=routes,
             names=agent_names(self.graph),
+            hosts=self.seats // per_machine,
         )
 
 
@@ -108,7 +112,7 @@ def hierarchy(
     kinds = [(places, fast), (places, fast), (nodes, uplinks * slow), (nodes, uplinks * slow)]
     out, into, up, down = _starts(kinds)[:-1]
     layers = [np.where(local, out + pairs.out, up + here), np.where(local, into + pairs.into, down + there)]
-    network = pairs.network(np.where(local, near, far), layers, kinds)
+    network = pairs.network(np.where(local, near, far), layers, kinds, agents_per_node)
     return network.limited(np.where(local, fast, slow))
 
 
@@ -222,5 +226,5 @@ def rails(
         np.where(local, -1, card_in + pairs.into),
     ]
     latency = np.where(hop, near, 0) + np.where(local, 0, far) + np.where(over, long, 0)
-    network = pairs.network(latency, layers, kinds)
+    network = pairs.network(latency, layers, kinds, agents_per_node)
     return network.limited(np.where(over, wide, np.inf))

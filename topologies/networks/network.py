@@ -111,6 +111,7 @@ class Network:
         congestion: How messages share lines: ``fair`` at the max-min fair rates of all that are sent together, or in a
             ``queue`` before each line, as packets that are stored and forwarded.
         names: Names of the agents [K], for messages and pictures; their numbers by default.
+        hosts: Number of the machine that each agent is on [K]; None if it is not known.
     """
 
     agents: int
@@ -123,6 +124,7 @@ class Network:
     routes: Routes | None = None
     congestion: Literal["fair", "queue"] = "fair"
     names: tuple[str, ...] = ()
+    hosts: Numbers | None = None
 
     def __post_init__(self) -> None:
         """Check the links; raise if one is impossible, or they are not sorted."""
@@ -173,6 +175,33 @@ class Network:
             The network.
         """
         return replace(self, bandwidth=np.minimum(self.bandwidth, bandwidth))
+
+    def scaled(self, *, latency: float = 1.0, bandwidth: float = 1.0) -> "Network":
+        """Return the network with other latencies and bandwidths, those of ports and shared lines included.
+
+        Args:
+            latency: Factor of all latencies.
+            bandwidth: Factor of all bandwidths.
+
+        Returns:
+            The network.
+        """
+
+        def late(times: Numbers) -> Numbers:
+            longer: Numbers = np.rint(times * latency).astype(np.int64)
+            return longer
+
+        up, down = (np.asarray(port) * bandwidth for port in (self.ports.up, self.ports.down))
+        routes = self.routes
+        if routes is not None:
+            routes = replace(routes, latency=late(routes.latency), capacity=routes.capacity * bandwidth)
+        return replace(
+            self,
+            latency=late(self.latency),
+            bandwidth=self.bandwidth * bandwidth,
+            ports=replace(self.ports, up=up, down=down),
+            routes=routes,
+        )
 
     def links_of(self, W: csr_array) -> Numbers:
         """Return the links over which a mixing matrix makes agents send.

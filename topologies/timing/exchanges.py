@@ -32,6 +32,7 @@ def exchange(
     lines: NDArray[np.int64],
     latency: NDArray[np.int64],
     transfer: NDArray[np.int64],
+    absent: NDArray[np.bool_] | None = None,
 ) -> Exchange:
     """Compute when everything has arrived: a message leaves when it is ready and its line has carried those before.
 
@@ -43,6 +44,8 @@ def exchange(
         lines: Its line, int64 [E].
         latency: How long it is on its way after it left, int64 [E] nanoseconds.
         transfer: For how long it keeps the line busy, int64 [E] nanoseconds.
+        absent: Agents that neither send nor hear anything, bool [K, R], and are then as late as their neighbours; None
+            for none.
 
     Returns:
         The exchange.
@@ -55,7 +58,8 @@ def exchange(
     """
     ready = np.ascontiguousarray(ready)
     found = Exchange(np.empty_like(ready), np.empty_like(ready))
-    _loop()(ready, busy, starts, senders, lines, latency, transfer, *found)
+    away = np.zeros_like(ready, dtype=bool) if absent is None else np.ascontiguousarray(absent)
+    _loop()(ready, busy, starts, senders, lines, latency, transfer, away, *found)
     return found
 
 
@@ -66,11 +70,16 @@ def _loop() -> Any:
     return kept(lambda **more: njit(nogil=True, **more)(_exchange))
 
 
-def _exchange(ready, busy, starts, senders, lines, latency, transfer, end, network):  # type: ignore[no-untyped-def]
+def _exchange(ready, busy, starts, senders, lines, latency, transfer, away, end, network):  # type: ignore[no-untyped-def]
     for k in range(len(starts) - 1):
         for r in range(ready.shape[1]):
             last, latest_sender = ready[k, r], ready[k, r]
             for message in range(starts[k], starts[k + 1]):
+                if away[senders[message], r]:
+                    continue
+                if away[k, r]:
+                    last = latest_sender = max(last, ready[senders[message], r])
+                    continue
                 sent, line = ready[senders[message], r], lines[message]
                 busy[line, r] = max(sent, busy[line, r]) + transfer[message]
                 arrived = busy[line, r] + latency[message]

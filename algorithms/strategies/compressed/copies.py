@@ -32,7 +32,7 @@ class PublicCopies(Compression):
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.3
 
     # A new neighbour would lack the copies.
-    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False, tolerates="none")
 
     def tell(
         self, block: Block, x: Tensor, known: Tensor, purpose: str = "compression", factor: float = 1.0

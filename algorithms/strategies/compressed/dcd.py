@@ -36,7 +36,7 @@ class DCD(Compression):
     compressor: CompressorName = "quantize"
 
     # A new neighbour would lack the copy.
-    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False, tolerates="none")
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

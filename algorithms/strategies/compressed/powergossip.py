@@ -40,7 +40,7 @@ class PowerGossip:
     rounds: Annotated[int, Field(ge=1, le=1000)] = 4
 
     # Directions belong to edges.
-    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False, tolerates="none")
 
     def check(self, weights: csr_array) -> None:
         """Raise if the two ends of an edge have different weights.

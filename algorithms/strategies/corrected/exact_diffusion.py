@@ -35,7 +35,7 @@ class ExactDiffusion:
     """
 
     lazy: ClassVar[bool] = True
-    traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, static=True)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, static=True, tolerates="symmetric")
     period: Annotated[int, Field(ge=1)] = 1
 
     def check(self, weights: csr_array) -> None:
@@ -109,7 +109,7 @@ class NIDS:
         separated convergence rates, IEEE TSP 67 (2019), doi:10.1109/TSP.2019.2926022.
     """
 
-    traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, static=True)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, static=True, tolerates="symmetric")
 
     def check(self, weights: csr_array) -> None:
         """Raise if the correction is not exact with the given weights.

@@ -24,7 +24,7 @@ class Extra:
         SIAM J. Optim. 25 (2015), doi:10.1137/14096668X.
     """
 
-    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, combines_x=False)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, combines_x=False, tolerates="symmetric")
 
     def check(self, weights: csr_array) -> None:
         """Raise if the correction is not exact with the given weights.

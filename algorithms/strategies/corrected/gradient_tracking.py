@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block, require_doubly_stochastic
+from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["GradientTracking", "Order", "Tracking", "track"]
 
@@ -57,6 +58,7 @@ class Tracking(ABC):
         order: When parameters and tracker are mixed: "atc", "aug_dgm", "dsgt" or "diging"; see `GradientTracking`.
     """
 
+    traits: ClassVar[StrategyTraits] = StrategyTraits(tolerates="symmetric")
     order: Order = "atc"
 
     def check(self, weights: csr_array) -> None:

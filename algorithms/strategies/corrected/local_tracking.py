@@ -32,7 +32,7 @@ class LocalTracking:
     """
 
     # Combining periodically would use only some graphs of a sequence.
-    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, tolerates="symmetric")
     period: Annotated[int, Field(ge=1)] = 4
 
     def check(self, weights: csr_array) -> None:

@@ -27,7 +27,7 @@ class RelaySGD:
         deep learning on heterogeneous data, NeurIPS 2021, arXiv:2110.04175.
     """
 
-    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, mixes_all=True, combines_x=False, tolerates="none")
 
     def check(self, weights: csr_array) -> None:
         """Raise if the graph is not a tree.

@@ -40,7 +40,7 @@ class GTHSGD(Tracking):
         optimization, ICML 2021, arXiv:2102.06752.
     """
 
-    traits: ClassVar[StrategyTraits] = StrategyTraits(own_points=True)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(own_points=True, tolerates="symmetric")
     beta: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def estimate(self, block: Block) -> Tensor:
@@ -75,7 +75,7 @@ class GTSARAH(Tracking):
         ICML 2017, arXiv:1703.00102.
     """
 
-    traits: ClassVar[StrategyTraits] = StrategyTraits(full_gradients=True, own_points=True)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(full_gradients=True, own_points=True, tolerates="symmetric")
     period: Annotated[int, Field(ge=1)] = 32
 
     def estimate(self, block: Block) -> Tensor:

@@ -99,10 +99,12 @@ class Robust:
 
     def _neighborhood(self, neighbors: Neighbors) -> Neighborhood:
         heard = neighbors.heard
+        number = heard.sum(1)
         return Neighborhood(
             members=torch.cat([heard.new_ones(len(heard), 1), heard], 1),
             weights=torch.cat([neighbors.own[:, None], neighbors.weights], 1).double(),
-            tolerated=self.attackers_among(heard.sum(1)),
+            # `check` has seen to half of the neighbours, but messages may be lost.
+            tolerated=self.attackers_among(number).minimum(number // 2),
             most=self.tolerated if isinstance(self.tolerated, int) else math.ceil(self.tolerated * heard.shape[1]),
         )
 

@@ -10,6 +10,7 @@ from basinet.launch.cli.experiment_words import find_experiment
 from basinet.launch.cli.output import DONE, say, write, write_json
 from basinet.launch.cli.printed_table import write_table
 from basinet.launch.previews.explaining import explained, in_ranges
+from basinet.launch.previews.small_steps import alone_ahead
 from basinet.launch.progress_bar import checking, how_many
 from basinet.launch.stages import plan_all
 from basinet.sim.experiment.mistakes import count_of
@@ -36,15 +37,18 @@ def execute(options: argparse.Namespace) -> int:
     setups = {f"{stage}/{name}".lstrip("/"): s for stage, (found, _) in stages.items() for name, s in found.items()}
     impossible = {name: why for _, left_out in stages.values() for name, why in left_out.items()}
     alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    advice: dict[str, str | None] = {}
     for (name, setup), seats in zip(setups.items(), check_room(setups.values()), strict=True):
         explanation = explained(setup, seats)
-        alike.setdefault(json.dumps(explanation), (explanation, []))[1].append(name)
+        alike.setdefault(text := json.dumps(explanation), (explanation, []))[1].append(name)
+        if text not in advice and (explanation["crossing_rows"] or explanation["summed"]):
+            advice[text] = alone_ahead(setup, seats)
     if options.json:
         write_json([{"runs": names, **explanation} for explanation, names in alike.values()])
     else:
         for explanation, names in alike.values():
             _show(names if len(alike) > 1 else [how_many(len(names))], explanation)
-    for sentence in excuses(impossible):
+    for sentence in (*excuses(impossible), *dict.fromkeys(filter(None, advice.values()))):
         say(sentence)
     if not started() and any(runtime_of(setup.config.runtime).on_ranks for setup in setups.values()):
         say("no ranks have been started: explained for a single one; start this by torchrun, too, for more")

@@ -10,5 +10,5 @@ __all__ = ["execute"]
 
 def execute(options: argparse.Namespace) -> int:
     """Carry out the command; return the exit status."""
-    say(f"report: {write_report(options.folder)}")
+    say(f"report: {write_report(options.folder, svg=options.svg)}")
     return DONE

@@ -10,7 +10,7 @@ from basinet.launch.cli.output import DONE, FAILED, say, say_some, write_json
 from basinet.launch.cli.printed_table import write_table
 from basinet.launch.status.prometheus_text import prometheus_text
 from basinet.launch.status.resuming import how_to_go_on
-from basinet.launch.status.run_states import RESUMABLE, RunState, look
+from basinet.launch.status.run_states import RunState, look
 from basinet.launch.status.status_cells import OF_RUNS, OF_WORKERS, run_cells, worker_cells
 from basinet.sim.experiment.mistakes import count_of
 from basinet.sim.run.files import write_atomically
@@ -19,7 +19,7 @@ from basinet.sim.run.records import FINISHED
 __all__ = ["execute"]
 
 AT_WORK, UNFINISHED = 3, 4
-"""Exit statuses: a process is at work; a run is dead or interrupted."""
+"""Exit statuses: a process is at work; a run is dead or interrupted, or has lost a rank."""
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -27,7 +27,7 @@ def execute(options: argparse.Namespace) -> int:
     runs, problems = look(options.folder)
     if options.prometheus is not None:
         write_atomically(options.prometheus, prometheus_text(runs), sync=False)
-    lost = [run for run in runs if run.state in RESUMABLE]
+    lost = [run for run in runs if run.goes_on]
     several = len({run.experiment for run in runs}) > 1
     shown = [run for run in runs if options.all or not several or run.state not in FINISHED]
     if options.json:

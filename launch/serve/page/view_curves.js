@@ -31,11 +31,13 @@ function selected(found, metric) {
   return [...found].sort((a, b) => score(a) - score(b) || b.runs.length - a.runs.length).slice(0, MOST_GROUPS);
 }
 
+const PLACES = ["epoch", "communicated_bytes", "simulated_time"];
+
 const settings = (runs) => {
-  const names = metricsOf(runs).filter((name) => name !== "epoch");
+  const names = metricsOf(runs).filter((name) => !["epoch", "simulated_time"].includes(name));
   const metric = names.includes(choices.get("metric")) ? choices.get("metric") : mainMetric(names);
   const places = ["step", ...(runs.some((run) => run.samples) ? ["samples"] : []),
-    ...["epoch", "communicated_bytes"].filter((name) => runs.some((run) => name in run.finals))];
+    ...PLACES.filter((name) => runs.some((run) => name in run.finals))];
   const x = places.includes(choices.get("x")) ? choices.get("x") : "step";
   return { names, metric, places, x, spread: choices.get("spread") ?? "se", xLog: choices.has("xlog"), yLog: choices.has("ylog") };
 };

@@ -4,6 +4,7 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ from basinet.sim.agents.messages import sparse_products
 from basinet.sim.agents.messages.boundary import Boundary, in_replicas
 from basinet.sim.agents.messages.wire import Routes, Wire
 from basinet.sim.agents.placement import Placement
+from basinet.sim.faults.outages import Outage
 
 __all__ = ["Mixer", "mix"]
 
@@ -59,13 +61,30 @@ class _Sparse:
         count = pool._max_workers if pool else 1
         bounds = [matrix.shape[0] * share // count for share in range(count + 1)]
         if self.on_cpu:
+            rounded = torch.from_numpy(sums).to(like.dtype).numpy()
             starts, columns, weights = sparse_products.pad(matrix)
             self.entries = columns, torch.from_numpy(weights).to(like.dtype).numpy()
-            rounded = torch.from_numpy(sums).to(like.dtype).numpy()
             # Each thread has its own rows, so that their number does not change the result.
             self.shares = [(slice(a, b), starts[a : b + 1], rounded[a:b]) for a, b in pairwise(bounds)]
         else:
             self.matrix = _to_torch(matrix, like)
+
+    def without(self, arrives: np.ndarray, sums: np.ndarray) -> "_Sparse":
+        """Return the product of some entries only.
+
+        Args:
+            arrives: Which entries these are, as `sparse_products.pad` lays them out.
+            sums: The row sums.
+
+        Returns:
+            The product, on the CPU.
+        """
+        found = copy(self)
+        columns, weights = self.entries
+        found.entries = columns, np.where(arrives, weights, 0).astype(weights.dtype)
+        rounded = sums.astype(weights.dtype)
+        found.shares = [(rows, starts, rounded[rows]) for rows, starts, _ in self.shares]
+        return found
 
     def multiply(self, x: Tensor, own: Tensor, out: Tensor, *, add: bool) -> None:
         """Compute W x for some rows x, given this worker's `own`; or add it to the product already in `out`."""
@@ -114,46 +133,112 @@ class Mixer:
         self.placement = placement
         self.pool = pool
         self.differences = differences
-        others = weights - diags_array(weights.diagonal(), format="csr")
-        others.eliminate_zeros()
-        others.data = torch.from_numpy(others.data).to(like.dtype).double().numpy()
-        sums = np.asarray(weights.sum(axis=1)).ravel()
-        sums[abs(sums - 1) < _TOLERANCE] = 1
-        diagonal = sums - 1 - np.asarray(others.sum(axis=1)).ravel()  # of W − I, whose rows sum to s − 1
-        if not differences:
-            others, sums, diagonal = weights, np.zeros_like(sums), np.zeros_like(sums)
+        self._like = like.new_empty(0)
+        self._others = weights - diags_array(weights.diagonal(), format="csr")
+        self._others.eliminate_zeros()
+        if differences:
+            self._others.data = torch.from_numpy(self._others.data).to(like.dtype).double().numpy()
+            self._sums = np.asarray(weights.sum(axis=1)).ravel()
+            self._sums[abs(self._sums - 1) < _TOLERANCE] = 1
+            # That of W − I, whose rows sum to s − 1.
+            self._diagonal = self._sums - 1 - np.asarray(self._others.sum(axis=1)).ravel()
+        else:
+            self._sums, self._diagonal = np.zeros(placement.agents), weights.diagonal()
         agents = placement.agents
         self.dense: Tensor | None = None
         self.outside: _Sparse | None = None
         self.routes: Routes = {}
+        self._numbers: list[np.ndarray] | None = None
         dense = weights.nnz >= dense_share * agents**2 or (agents <= _DENSE_BELOW and like.device.type != "cpu")
         if placement.whole and dense and differences:
             self.dense = torch.from_numpy(weights.toarray()).to(like)
-            self.row_sums = None if (sums == 1).all() else torch.from_numpy(sums[:, None]).to(like)
+            self.row_sums = None if (self._sums == 1).all() else torch.from_numpy(self._sums[:, None]).to(like)
             self.scratch = like.new_empty(0)
         else:
-            self._split_weights(others, sums, diagonal, like)
+            entries = self._others.tocoo()
+            row, column = in_replicas(entries.row, placement), in_replicas(entries.col, placement)
+            self._boundary = Boundary(row, column, placement, like.device)
+            self.routes = self._boundary.routes
+            self._split_weights()
 
-    def _split_weights(self, others: csr_array, sums: np.ndarray, diagonal: np.ndarray, like: Tensor) -> None:
-        """Sort the entries of this worker's rows of I ⊗ W by whether the column lives here, too."""
+    def _parts(self, values: np.ndarray) -> tuple[csr_array, csr_array]:
+        """Sort values of the off-diagonal entries of I ⊗ W, in this worker's rows, by whether their column is here."""
         p = self.placement
-        entries = others.tocoo()
+        entries = self._others.tocoo()
         row, column = in_replicas(entries.row, p), in_replicas(entries.col, p)
-        value = np.tile(entries.data, p.replicas)
-        boundary = Boundary(row, column, p, like.device)
         mine, inside = p.owner[row] == p.rank, p.owner[column] == p.rank
 
         def part(chosen: np.ndarray, places: np.ndarray, size: int) -> csr_array:
-            return csr_array((value[chosen], (p.local(row[chosen]), places)), shape=(len(p.rows), size))
+            return csr_array((values[chosen], (p.local(row[chosen]), places)), shape=(len(p.rows), size))
 
-        local = part(mine & inside, p.local(column[mine & inside]), len(p.rows))
-        if like.device.type != "cpu":
-            local = csr_array(local + diags_array(diagonal[p.row_agents]))
-        self.local = _Sparse(local, sums[p.row_agents], like, self.pool)
-        self.routes = boundary.routes
-        if boundary.size:
-            from_others = part(mine & ~inside, boundary.places(column[mine & ~inside]), boundary.size)
-            self.outside = _Sparse(from_others, sums[p.row_agents], like, self.pool)
+        here, there = mine & inside, mine & ~inside
+        return (
+            part(here, p.local(column[here]), len(p.rows)),
+            part(there, self._boundary.places(column[there]), self._boundary.size),
+        )
+
+    def _split_weights(self, outage: Outage | None = None) -> None:
+        """Prepare the products with the rows that live here and with those of other workers."""
+        p = self.placement
+        values = np.tile(self._others.data, p.replicas)
+        sums, diagonal = self._sums[p.row_agents], self._diagonal[p.row_agents]
+        if outage is not None:
+            values[outage.lost.ravel()] = 0
+            diagonal = diagonal + outage.added[p.row_replicas, p.row_agents]
+            sums = self._sums_without(outage)
+        local, from_others = self._parts(values)
+        if self._like.device.type != "cpu" or not self.differences:
+            local = csr_array(local + diags_array(diagonal))
+        self.local = _Sparse(local, sums, self._like, self.pool)
+        if self._boundary.size:
+            self.outside = _Sparse(from_others, sums, self._like, self.pool)
+
+    def _sums_without(self, outage: Outage) -> np.ndarray:
+        """Return the row sums of this worker's rows."""
+        p = self.placement
+        sums: np.ndarray = self._sums[p.row_agents]
+        if not self.differences or outage.added is outage.missing:
+            return sums
+        without: np.ndarray = sums + (outage.added - outage.missing)[p.row_replicas, p.row_agents]
+        return without
+
+    def without(self, outage: Outage) -> "Mixer":
+        """Return the product in which some messages do not arrive; what travels between workers is the same.
+
+        Args:
+            outage: The messages.
+
+        Returns:
+            The mixer of another W in each replica.
+        """
+        found = copy(self)
+        if self.dense is not None:
+            found.dense, found.row_sums = self._dense_without(outage)
+        elif self.differences and self.local.on_cpu:
+            if self._numbers is None:  # of the entries, from 1, as they are laid out in the products
+                numbers = np.arange(1.0, outage.lost.size + 1)
+                self._numbers = [sparse_products.pad(part)[2].astype(np.int64) for part in self._parts(numbers)]
+            arrives, sums = np.append(False, ~outage.lost.ravel()), self._sums_without(outage)
+            found.local = self.local.without(arrives[self._numbers[0]], sums)
+            if self.outside is not None:
+                found.outside = self.outside.without(arrives[self._numbers[1]], sums)
+        else:
+            found._split_weights(outage)
+        return found
+
+    def _dense_without(self, outage: Outage) -> tuple[Tensor, Tensor | None]:
+        """Return the matrix of each replica, [R, K, K], and its row sums."""
+        assert self.dense is not None
+        here, agents = np.unique(self.placement.row_replicas), np.arange(self.placement.agents)
+        entries = self._others.tocoo()
+        replicas, edges = outage.lost[here].nonzero()
+        dense = self.dense.repeat(len(here), 1, 1)
+        dense[replicas, entries.row[edges], entries.col[edges]] = 0
+        dense[:, agents, agents] += torch.from_numpy(outage.added[here]).to(self._like)
+        if outage.added is outage.missing:
+            return dense, self.row_sums
+        sums = self._sums + outage.added[here] - outage.missing[here]
+        return dense, torch.from_numpy(sums[:, :, None]).to(self._like)
 
     def combine(self, x: Tensor, result: Tensor) -> None:
         """Compute what this worker's rows contribute to W x: all of it if none come from others.

@@ -1,6 +1,7 @@
 """Neighbours in slots: rows sent to each neighbour separately, instead of their weighted sum."""
 
 from collections.abc import Iterator
+from copy import copy
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from basinet.sim.agents.messages.boundary import Boundary, crossing, in_replicas
 from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.placement import Placement
+from basinet.sim.faults.outages import Outage
 from basinet.topologies.mixing_matrix import edges_of
 
 __all__ = ["Neighbors"]
@@ -35,6 +37,7 @@ class Neighbors:
 
     def __init__(self, weights: csr_array, placement: Placement, like: Tensor, wire: Wire) -> None:
         self._wire = wire
+        self._lost: Tensor | None = None
         self._most_rows = int(np.bincount(placement.owner).max())
         receiver, sender, value = edges_of(weights)
 
@@ -50,6 +53,8 @@ class Neighbors:
         target, source = slot(receiver, sender), slot(sender, receiver)
         table = np.zeros((agents, self.size))
         table[receiver, target] = value
+        self._edges = receiver, target
+        self._placement = placement
         here = torch.from_numpy(placement.row_agents)
         self.weights = torch.from_numpy(table)[here].to(like)
         self.own = torch.from_numpy(weights.diagonal())[here].to(like)
@@ -76,6 +81,37 @@ class Neighbors:
         self._boundary = Boundary(receiver, sender, placement, like.device)
         self._others_rows = index(self._boundary.places(sender[arrives]))
 
+    def without(self, outage: Outage) -> "Neighbors":
+        """Return the neighbours where some messages do not arrive; what travels between workers is the same.
+
+        Args:
+            outage: The messages.
+
+        Returns:
+            Neighbours of which an agent hears fewer.
+        """
+        found = copy(self)
+        found._lost = self.in_slots(outage.lost)
+        found.heard = self.heard & ~found._lost
+        found.weights = self.weights.where(found.heard, 0)
+        added = outage.added[self._placement.row_replicas, self._placement.row_agents]
+        found.own = self.own + torch.from_numpy(added).to(self.own)
+        return found
+
+    def in_slots(self, chosen: np.ndarray) -> Tensor:
+        """Find the slots of some messages where they are received.
+
+        Args:
+            chosen: The messages, bool [R, E], by receivers, then senders.
+
+        Returns:
+            bool [N, D].
+        """
+        p = self._placement
+        slots = np.zeros((p.replicas, p.agents, self.size), dtype=bool)
+        slots[:, self._edges[0], self._edges[1]] = chosen
+        return torch.from_numpy(slots[p.row_replicas, p.row_agents]).to(self.heard.device)
+
     def exchange(self, messages: Tensor) -> Tensor:
         """Send each neighbour a row and receive one from each.
 
@@ -90,7 +126,10 @@ class Neighbors:
         heard = torch.zeros_like(told)
         heard[self._own_heard] = told[self._own_told]
         heard[self._others_heard] = flight.fetch()[0]
-        return heard.view(messages.shape)
+        received = heard.view(messages.shape)
+        if self._lost is not None:
+            received[self._lost] = 0
+        return received
 
     def others(self, x: Tensor) -> Tensor:
         """Send the neighbours on other workers the same row, and receive theirs.
@@ -122,4 +161,6 @@ class Neighbors:
             heard = x.new_zeros(len(x) * self.size, told.shape[2])
             heard[self._own_heard] = x[self._own_rows, columns]
             heard[self._others_heard] = others[self._others_rows, columns]
+            if self._lost is not None:
+                heard[self._lost.flatten()] = 0
             yield columns, told, heard.view(told.shape)

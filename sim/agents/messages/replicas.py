@@ -34,12 +34,22 @@ class Replicas:
         self._wire = wire
         self._replica, _ = placement.index(like.device)
         self._sharers: list[Group] | None = None
+        self._like = like.new_empty(0)
+        self.weigh(weights)
+
+    def weigh(self, weights: np.ndarray) -> None:
+        """Change the weights of the agents in the centroids.
+
+        Args:
+            weights: π of each replica, [R, K].
+        """
+        placement, device = self._placement, self._like.device
         mine = placement.row_replicas, placement.row_agents
         counted = weights > 0
-        self._weights = torch.from_numpy(weights[mine]).to(like)
-        self._left_out = None if counted.all() else torch.from_numpy(~counted[mine]).to(like.device)
+        self._weights = torch.from_numpy(weights[mine]).to(self._like)
+        self._left_out = None if counted.all() else torch.from_numpy(~counted[mine]).to(device)
         first = counted.argmax(axis=1)[placement.row_replicas]
-        self._firsts = torch.from_numpy(np.flatnonzero(placement.row_agents == first)).to(like.device)
+        self._firsts = torch.from_numpy(np.flatnonzero(placement.row_agents == first)).to(device)
 
     def sums(self, rows: Tensor) -> Tensor:
         """Sum rows over the agents of each replica; every worker gets the same result.

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from basinet.sim.agents.messages.gloo_threads import let_gloo_wait
+
 __all__ = ["Flight", "Group", "Route", "Routes", "Wire"]
 
 _UNREAD = 1024
@@ -60,6 +62,7 @@ class Wire:
         """Connect all workers, which do so at once: NCCL's first message between only two would not find the others."""
         if dist.is_initialized() and dist.get_backend() == "nccl":
             dist.barrier()
+        let_gloo_wait()
 
     def send(self, parcels: Sequence[tuple[Routes, Tensor]]) -> "Flight":
         """Start sending rows, and receiving those that are needed here: one message per pair of workers.
@@ -107,6 +110,7 @@ class Wire:
                 limit = everyone._get_backend(_network()).options._timeout
                 whole = len(ranks) == dist.get_world_size()
                 self._groups[ranks] = everyone if whole else dist.new_group(list(ranks), timeout=limit)
+        let_gloo_wait()
 
     def sum(self, tensors: Sequence[Tensor], groups: Sequence[Group] = ()) -> None:
         """Sum tensors [R, ...] over workers, in place: one all-reduce for all tensors of a type.

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from basinet.algorithms import draws
+from basinet.algorithms.two_states import TwoStates
 from basinet.sim.clock.laws.compute_law import LAWS, Draw, DrawnLaw
 
 __all__ = ["Markov"]
@@ -42,35 +42,5 @@ class Markov(DrawnLaw):
     def multiples(self, keys: Tensor) -> Draw:
         """Return a function from the step to multiples of the mean; see `DrawnLaw.multiples`."""
         fast = 1 / (1 + (self.slowdown - 1) * self.share)
-        chain = _Chain(keys, self.share, 1 / self.spell / (1 - self.share))
+        chain = TwoStates(keys, share=self.share, anew=1 / self.spell / (1 - self.share))
         return lambda step: fast * torch.where(chain.at(step), self.slowdown, 1.0).double()
-
-
-class _Chain:
-    """The chain of each agent: its state is drawn anew with a probability p + r, else kept.
-
-    A state is thus a function of its draws back to the last one that was anew, and of nothing before.
-
-    Args:
-        keys: Keys of the agents, int64 [R, K].
-        share: Probability of the slow state.
-        anew: p + r.
-    """
-
-    def __init__(self, keys: Tensor, share: float, anew: float) -> None:
-        self._keys, self._slow, self._anew = keys, share * anew, anew
-        self._known: tuple[int, Tensor] | None = None
-
-    def at(self, step: int) -> Tensor:
-        """Return who is slow in a step, bool [R, K]."""
-        if self._known is None or self._known[0] != step - 1:
-            before = torch.zeros_like(self._keys, dtype=torch.bool).flatten()
-            left, keys, n = torch.arange(len(before)), self._keys.flatten(), step - 1
-            while len(left):
-                u = draws.uniform(draws.fold(keys[left], n), ())
-                before[left] = u < self._slow
-                left, n = left[u >= self._anew], n - 1
-            self._known = step - 1, before.view_as(self._keys)
-        u = draws.uniform(draws.fold(self._keys, step), ())
-        self._known = step, torch.where(u < self._anew, u < self._slow, self._known[1])
-        return self._known[1]

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from basinet.sim.experiment.changes import DIGESTS
 from basinet.sim.experiment.component import ExperimentError, is_list_setting, nearest
-from basinet.sim.experiment.config import BESIDE_RUNS, DEFAULTS, KINDS, LENGTHS, NESTED, Config
+from basinet.sim.experiment.config import BESIDE_RUNS, DEFAULTS, KINDS, LENGTHS, NESTED, Config, RuntimePart
 from basinet.sim.experiment.digest import name_of
 from basinet.sim.experiment.grids.named_axes import NamedAxis, named_axes
 from basinet.sim.experiment.grids.ranges import MOST_RUNS, choices, is_range
@@ -217,7 +217,7 @@ def _expand_lists(
 def _axes(description: Mapping[str, Any]) -> Iterable[tuple[list[str], list[Any]]]:
     """Find the keys with several values."""
     for key, value in description.items():
-        if key in _LISTS or (key == "task" and is_list_of_samples(value)):
+        if (key in _LISTS and not isinstance(value, Mapping)) or (key == "task" and is_list_of_samples(value)):
             continue
         if (values := choices(key, value)) is not None:
             yield [key], values
@@ -235,7 +235,9 @@ def _nested_axes(key: str, given: Mapping[str, Any]) -> Iterable[tuple[list[str]
                     yield [key, inner, deep], values
             continue
         whole = isinstance(value, list) and (
-            (key in KINDS and is_list_setting(KINDS[key], given, inner)) or (key == "start" and inner in Start.LISTS)
+            (key in KINDS and is_list_setting(KINDS[key], given, inner))
+            or (key == "start" and inner in Start.LISTS)
+            or (key == "runtime" and inner in RuntimePart.LISTS)
         )
         if not whole and (values := choices(f"{key}.{inner}", value)) is not None:
             yield [key, inner], values

@@ -18,7 +18,7 @@ from basinet.sim.run.monitor import USUAL, Monitor, Progress, Rhythm, write_tabl
 from basinet.sim.run.records import ANALYZED, FINISHED, load_status
 from basinet.sim.run.resume import is_analyzed, kept_steps, latest, lost_step, sound_status
 from basinet.sim.runtimes.runtime import runtime_of
-from basinet.sim.runtimes.team import Analysis, Stopped, Team, WorkerLost
+from basinet.sim.runtimes.team import Analysis, RankLostError, Stopped, Team, WorkerLost
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["RETRIES", "Circumstances", "execute"]
@@ -242,7 +242,9 @@ class _Execution:
             Its reason.
         """
         reason = first_line(error)
-        failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
+        failure: dict[str, Any] = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
+        if isinstance(error, RankLostError):
+            failure["goes_on"] = True  # by the same command
         try:
             self.folder.write_status(**self._status() | failure)
         except ExperimentError as gone:  # the folder was removed

@@ -4,7 +4,7 @@ The table of the graph, and measures that depend on it, are each run's own.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from basinet.algorithms.strategies import StrategyTraits
@@ -15,7 +15,16 @@ from basinet.sim.run.checkpoints.checkpoint_names import SUFFIX
 from basinet.sim.run.checkpoints.tensor_files import TensorFile
 from basinet.sim.run.files import plain_file, sealed_json
 from basinet.sim.run.folder import RunFolder
-from basinet.sim.run.records import ANALYZED, METRICS, OF_THE_SETUP, lines_of, load_journal, load_status, read_lines
+from basinet.sim.run.records import (
+    ANALYZED,
+    METRICS,
+    OF_THE_SETUP,
+    Row,
+    lines_of,
+    load_journal,
+    load_status,
+    read_lines,
+)
 from basinet.sim.run.trajectory import FILE
 from basinet.sim.setup.setup import Setup
 
@@ -33,7 +42,10 @@ def groups(setups: Mapping[str, Setup]) -> list[list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name, setup in setups.items():
-        place = _steps(setup) if not StrategyTraits.of(setup.strategy()).uses_graph else name
+        alone = (
+            StrategyTraits.of(setup.strategy()).uses_graph or setup.network is not None
+        )  # whose links are the graph's
+        place = name if alone else _steps(setup)
         found.setdefault(place, []).append(name)
     return list(found.values())
 
@@ -48,7 +60,7 @@ def _steps(setup: Setup) -> str:
     return json.dumps([described, setup.num_steps, setup.evaluate_every, setup.centroid_weights.tolist()])
 
 
-def take_over(source: Path, folder: RunFolder, config: Config) -> None:
+def take_over(source: Path, folder: RunFolder, config: Config, revise: Callable[[Row], Row] | None = None) -> None:
     """Copy results to a run that has not begun, except what was measured of the graph.
 
     A crash during the copy leaves a run whose status has the key `takes_over`.
@@ -57,6 +69,7 @@ def take_over(source: Path, folder: RunFolder, config: Config) -> None:
         source: Folder of a finished run with the same steps.
         folder: Folder of the run, which holds its own tables.
         config: The run.
+        revise: Returns measurements as they are in this run; None if they are the same.
     """
     own = {name: measure for name, measure in config.measures.items() if measure.needs.graph}
     values = {value for measure in own.values() for value in measure.values}
@@ -69,7 +82,7 @@ def take_over(source: Path, folder: RunFolder, config: Config) -> None:
         if path.exists():
             folder.write(folder.path / path.name, path.read_bytes())
     rows = [{key: value for key, value in row.items() if key not in values} for row in read_lines(source / METRICS)]
-    metrics = lines_of(rows)
+    metrics = lines_of(rows if revise is None else map(revise, rows))
     folder.write(folder.path / METRICS, metrics)
     folder.metrics.cut()
     if "files" in journal:
@@ -85,4 +98,6 @@ def take_over(source: Path, folder: RunFolder, config: Config) -> None:
             state["measured"] = {k: v for k, v in state["measured"].items() if k not in own}
     if journal:
         folder.write(folder.path / ANALYZED, sealed_json(journal))
+    if revise is not None and "files" in status:
+        status["files"][METRICS] = folder.metrics.vouch()
     folder.write_status(**status | {"run": folder.identity})

@@ -22,6 +22,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import extend_path
+from basinet.sim.run.interruptions import watching
 from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.sim.runtimes.runtime import runtime_of
 from basinet.sim.runtimes.silence import Address, Heart
@@ -72,18 +73,24 @@ class _Actor:
                 world_size=placement.workers,
                 timeout=TIMEOUT,
             )
+        self.heart.stop.clear()
         self.worker = Worker(setup, placement, engine)
         return self.worker.block.oracle.engine.name
 
-    def log_to(self, folder: Path, rank: int) -> str:
-        """Write what this process prints into a file; return the machine's name if the folder is not seen from it."""
+    def log_to(self, folder: Path, rank: int) -> bool:
+        """Write what this process prints into a file; return whether that has to be collected."""
         self.log = WorkerLog(folder, rank)
-        return self.log.unseen
+        return self.log.is_far
+
+    def collected(self) -> str:
+        """Return what has been printed since the last call, if it has to be collected."""
+        return "" if self.log is None else self.log.collected()
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker."""
         try:
-            return getattr(self.worker, method)(*arguments)
+            with watching(self.heart.stop):
+                return getattr(self.worker, method)(*arguments)
         except Exception:
             if self.log is not None:
                 self.log.failed()

@@ -7,6 +7,7 @@ the workers, by torch.distributed.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from basinet.sim.runtimes.on_ray.ray_crews import leave, take
 from basinet.sim.runtimes.on_ray.ray_losses import answers, check_ray
 from basinet.sim.runtimes.on_ray.run_packing import Needs
 from basinet.sim.runtimes.silence import Silence
-from basinet.sim.runtimes.team import Analysis, Stopped, Team
-from basinet.sim.runtimes.worker_log import note_unseen
+from basinet.sim.runtimes.team import Analysis, Stopped, Team, WorkerLost
+from basinet.sim.runtimes.worker_log import keep_collected
 from basinet.sim.setup.setup import Setup
 
 __all__ = ["RayTeam"]
@@ -52,6 +53,7 @@ class RayTeam(Team):
     ) -> None:
         self.stop = stop
         self.step = 0
+        self.far_logs: Path | None = None
         self.crew = take(needs)
         try:
             self._wait_until_placed(waiting)
@@ -93,6 +95,9 @@ class RayTeam(Team):
                 tell()
 
     def __exit__(self, *error: object) -> None:
+        if not (self.stop.is_set() or isinstance(error[1], WorkerLost)):  # otherwise they may not answer
+            with suppress(OSError, WorkerLost):
+                self.collect_logs()
         leave(self.crew, clean=not any(error) and not self.stop.is_set())
 
     def _call(self, method: str, *arguments: Any) -> list[Any]:
@@ -103,6 +108,11 @@ class RayTeam(Team):
         """Advance every actor to a step."""
         with self.silence.during("advance", until - self.step):
             self.step = answers(self._begin("advance", until), self.silence)[0]
+
+    def measure(self) -> tuple[list[Row], dict[int, int]]:
+        """Measure all replicas, unless the actors are to stop meanwhile."""
+        with self.silence.passing_on(self.stop):
+            return super().measure()
 
     def load(self, state: dict[str, Any]) -> None:
         """Restore the state of all rows."""
@@ -118,7 +128,12 @@ class RayTeam(Team):
         """Let the actors write what they print into files."""
         folder.mkdir(exist_ok=True)
         pending = [actor.log_to.remote(folder, rank) for rank, actor in enumerate(self.actors)]
-        note_unseen(folder, answers(pending, self.silence))
+        self.far_logs = folder if any(answers(pending, self.silence)) else None
+
+    def collect_logs(self) -> None:
+        """Fetch the logs of actors on machines from which the folder is not seen."""
+        if self.far_logs is not None:
+            keep_collected(self.far_logs, answers([actor.collected.remote() for actor in self.actors], self.silence))
 
     def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
         """Analyse a replica; to stop, leave the actors, which end with the team."""

@@ -35,9 +35,9 @@ from basinet.analysis.plots import (
     plot_tail_index,
     plot_topology,
 )
+from basinet.analysis.plots.network.topology import load_weights
 from basinet.analysis.plots.partition import load_partition
 from basinet.analysis.plots.sweep import swept
-from basinet.analysis.plots.topology import load_weights
 from basinet.analysis.report.gallery import gallery
 from basinet.analysis.statistics.replica_values import curve_rows, replica_rows
 from basinet.analysis.statistics.survival import kaplan_meier

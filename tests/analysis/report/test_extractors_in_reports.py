@@ -10,6 +10,7 @@ from basinet.analysis.report.gallery import gallery
 from basinet.analysis.report.vision.extractors import extractor_drawing
 from basinet.sim.run.folder import load_run
 from basinet.sim.tasks.vision.ensemble.chosen_extractors import Chosen
+from tests.reports import without_reports
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,9 @@ def runs(tmp_path_factory):
     task = {"name": "pretrained_ensemble", "extractors": names, "select": "ridge", "top": 2, **clips}
     network = {"topology": {"name": "ring", "agents": 2}, "strategy": ["isolated", "diffusion"]}
     model = {"name": "ensemble_regressor", "weights": "davies_bouldin"}
-    found = basinet.run(
-        task=task, model=model, **network, steps=1, batch_size=2, replicas=1, analysis=[], out=folder / "runs"
-    )
+    keys = {"task": task, "model": model, **network, "steps": 1, "batch_size": 2, "replicas": 1, "analysis": []}
+    with without_reports():
+        found = basinet.run(**keys, out=folder / "runs")
     return [load_run(run.path) for run in found.runs]
 
 

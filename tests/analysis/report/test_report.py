@@ -1,4 +1,5 @@
 import ast
+import base64
 import csv
 import html
 import json
@@ -135,7 +136,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
-        self.descriptions += [value for name, value in attrs if name == "aria-label"]
+        self.descriptions += [value for name, value in attrs if name in ("aria-label", "alt")]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -160,7 +161,7 @@ def without_figures(monkeypatch):
 def folder(tmp_path_factory):
     folder = write_experiment(tmp_path_factory.mktemp("runs") / "batch & size")
     before = dict(matplotlib.rcParams)
-    assert write_report(folder) == folder / "report.html"
+    assert write_report(folder, svg=True) == folder / "report.html"
     assert dict(matplotlib.rcParams) == before
     assert pyplot.get_fignums() == []
     return folder
@@ -329,6 +330,19 @@ def test_what_is_shown_is_printed(shown, folder):
     assert min(scales) > 1 and page.run("document.documentElement.scrollWidth") <= 390
 
 
+def test_pictures_are_legible_on_paper_and_on_phones(browser, kept):
+    page = browser
+    page.open((kept / "report.html").as_uri())
+    page.wait("document.readyState === 'complete' && !!document.querySelector('img')")
+    scale = "(i => i.getBoundingClientRect().width / (i.naturalWidth * 72 / 130))(document.querySelector('img'))"
+    page.look(703, 1000, media="print")
+    assert 0.8 * 96 / 72 < page.run(scale) < 1.01 * 96 / 72
+    page.look(390)
+    assert page.run(scale) > 1 and page.run("document.documentElement.scrollWidth") <= 390
+    ratio = "(i => i.clientWidth * i.naturalHeight / i.clientHeight / i.naturalWidth)(document.querySelector('img'))"
+    assert abs(page.run(ratio) - 1) < 0.02
+
+
 def test_numbers_are_whole(page):
     for cell in re.findall(r'<td class="number"[^>]*>(.*?)</td>', page.html):
         assert re.fullmatch(r"<span>[^<]+</span>( <span>(± |to )[^ <]+</span>)?|", cell)
@@ -385,7 +399,7 @@ def change_table(folder):
 
 def damage_picture(folder):
     page = folder / "report.html"
-    page.write_bytes(page.read_bytes().replace(b"<path", b"<p\xffth", 1))
+    page.write_bytes(page.read_bytes().replace(b"base64,", b"base\xff,", 1))
 
 
 CHANGES = {
@@ -393,7 +407,7 @@ CHANGES = {
     "the page alone": (lambda folder: (folder / "report.html").unlink(), 1),
     "a measurement": (change_measurement, 1),
     "a table": (change_table, 1),
-    "a figure is gone": (lambda folder: (folder / "figures" / "train_loss.svg").unlink(), 1),
+    "a figure is gone": (lambda folder: (folder / "figures" / "train_loss.csv").unlink(), 1),
     "a figure is another": (lambda folder: (folder / "figures" / "train_loss.png").write_bytes(b""), 1),
     "a picture in the page": (damage_picture, 1),
     "how figures look": (lambda folder: matplotlib.rcParams.update({"lines.linewidth": 3.0}), 1),
@@ -434,6 +448,24 @@ def test_figures_are_drawn_again_only_after_a_change(reported, monkeypatch, what
     assert all(path.stat().st_size for path in (folder / "figures").iterdir())
 
 
+def test_figures_are_drawn_as_svg_once_it_is_asked_for(reported):
+    figures, page = reported / "figures", reported / "report.html"
+    asked = base64.b64encode((figures / "train_loss.png").read_bytes()).decode()
+    assert {path.suffix for path in figures.iterdir()} == {".csv", ".png"}
+    (picture,) = (found for found in re.findall(r"<img [^>]*>", page.read_text()) if asked in found)
+    assert re.search(r'alt="Training loss over the steps\. Horizontal axis: [^"]+"', picture)
+    assert "<svg" not in page.read_text()
+    write_report(reported, svg=True)
+    drawn = page.read_text()
+    assert (figures / "train_loss.svg").exists() and "<svg" in drawn and "<img" not in drawn
+    write_report(reported)  # which finds nothing to draw
+    assert page.read_text() == drawn
+    change_measurement(reported)
+    before = (figures / "train_loss.svg").read_bytes()
+    write_report(reported)
+    assert (figures / "train_loss.svg").read_bytes() != before and "<img" not in page.read_text()
+
+
 def test_only_what_was_measured_is_explained(tmp_path, page):
     rng = np.random.default_rng(1)
     settings = config({"name": "consensus"}, 32) | {"analysis": [], "about": "Run `basinet <x>`.\n\nThen rest."}
@@ -465,7 +497,7 @@ def test_of_many_runs_the_best_come_first(tmp_path):
     assert tables[0].count(">optimizer.lr=0.0625</td>") == 4
     assert [len(texts) for texts in rows[1:]] == [44, 6, 66]  # all runs, the best compared, all compared
     assert page.tags.count("details") == 2
-    assert page.tags.count("svg") == 2 + 2 + 1  # against the rate, of the best, the topology
+    assert page.tags.count("img") == 2 + 2 + 1  # against the rate, of the best, the topology
     with open(tmp_path / "figures" / "sweep_test_accuracy.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 44
     (sweep,) = [text for text in page.descriptions if text.startswith("Test accuracy against optimizer.lr")]
@@ -529,11 +561,8 @@ def test_a_run_without_measurements(tmp_path):
         ({"analysis_samples": None, "analysis_mode": "training"}, "over all samples in training mode."),
     ],
 )
-def test_what_was_measured_and_how_is_told(tmp_path, settings, data):
+def test_what_was_measured_and_how_is_told(tmp_path, without_figures, settings, data):
     write_run(tmp_path / "one", config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1)
-    keep_only(tmp_path / "one", "train_loss")
-    (tmp_path / "one" / "topology.csv").unlink()  # one figure less
-    (tmp_path / "one" / "partition.csv").write_text("replica,agent,label,samples\n0,0,0,5\n0,1,0,7\n")
     rows = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
     named = {name: asdict(MEASURES[name].quantities[name]) for name in ("gauss_newton_trace", "gradient_noise_trace")}
     rows = [row | dict.fromkeys(named, 1.0) for row in rows]
@@ -549,6 +578,15 @@ def test_what_was_measured_and_how_is_told(tmp_path, settings, data):
     assert terms["Loss"] == "That of Pairs." and terms["Analysis"] == f"Of the training loss, {data}"
     assert terms["Gradient noise"] == "Tr Σ, Σ the covariance of the per-sample gradients."
     assert MEASURES["gauss_newton_trace"].quantities["gauss_newton_trace"].about in terms["Gauss-Newton trace"]
+
+
+def test_samples_of_one_label_are_told_without_it(tmp_path):
+    folder = tmp_path / "one"
+    write_run(folder, config({"name": "consensus"}, 32), np.random.default_rng(1), shift=0, flat=1, last=50)
+    keep_only(folder)
+    (folder / "topology.csv").unlink()
+    (folder / "partition.csv").write_text("replica,agent,label,samples\n0,0,0,5\n0,1,0,7\n")
+    text = write_report(folder).read_text()
     assert "Samples at each agent, in replica 0." in text and "of each label" not in text
 
 

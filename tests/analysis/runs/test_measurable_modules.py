@@ -54,17 +54,8 @@ TRIED |= {"fisher_trace", "gauss_newton_trace", "m_sharpness"}
 
 CONVEX = {"linear", "frozen", "unused", "buffers", "writes_input"}
 
-WHOLE = CONVEX | {"mlp", "convolution", "gru", "attention", "tied", "scalar", "batch_norm", "weight_norm", "hooks"}
-WHOLE |= {
-    "embedding",
-    "tied_decoder",
-    "max_norm_embedding",
-    "sparse_embedding_bag",
-    "branching",
-    "opaque",
-    "zero_norm",
-    "mixed",
-}
+WHOLE = CONVEX | {"convolution", "gru", "attention", "tied", "batch_norm", "sparse_embedding_bag"}
+WHOLE |= {"branching", "opaque", "zero_norm", "mixed"}
 """Types that everything is measured of: one for each way to call, to map and to differentiate a layer."""
 
 OF_MATRICES = {name for name in MEASURES if name.startswith(("hessian", "gauss_newton", "fisher"))}

@@ -15,7 +15,7 @@ from basinet.analysis.curvature.matrices import Curvature
 from basinet.analysis.curvature.objective import Objective
 from basinet.analysis.curvature.scales import split
 from basinet.analysis.measures import MEASURES
-from basinet.analysis.measures.measured import FULL, Effort
+from basinet.analysis.measures.measured import Effort
 from basinet.analysis.measures.shapes import random_directions
 from basinet.analysis.runs.check_analysis import check_analysis
 from basinet.analysis.runs.context import AnalysisContext, lanczos_steps
@@ -30,6 +30,7 @@ KEYS = {
     "topology": {"name": "star", "agents": 3},
     "task": {"name": "digits", "train_size": 300, "partition": "dirichlet"},
 }
+EFFORT = Effort(lanczos_steps=(10, 30), probes=(4, 4))
 SHARED = ["hessian_trace", "hessian_top_eigenvalue", "hessian_density", "adaptive_trace", "gauss_newton_trace"]
 SHARED += ["noise_curvature", "noise_alignment", "fisher_top_eigenvalue", "m_sharpness"]
 SHARED += ["consensus_sharpness", "disagreement_alignment", "agent_barriers", "relative_flatness"]
@@ -61,16 +62,15 @@ def test_the_centroid_of_agents_that_agree_is_their_value(make_block):
 @pytest.fixture(scope="module")
 def everything(request):
     """Every measure of one replica, by a single worker."""
-    return measured(0, 1, analysis=list(MEASURES), analysis_samples=60)
+    return measured(0, 1, EFFORT, analysis=list(MEASURES), analysis_samples=60)
 
 
 def shared_by(rank, workers):
     points = {"analysis_points": ["centroid", "agents"], "analysis_views": ["all", "own"]}
-    effort = Effort(lanczos_steps=(10, 30), probes=(4, 4))
-    return measured(rank, workers, effort, analysis=SHARED, analysis_samples=40, **points)
+    return measured(rank, workers, EFFORT, analysis=SHARED, analysis_samples=40, **points)
 
 
-def measured(rank, workers, effort=FULL, **keys):
+def measured(rank, workers, effort, **keys):
     from basinet.sim.agents.block import Block
     from basinet.sim.agents.placement import Placement
     from basinet.sim.experiment.config import Config

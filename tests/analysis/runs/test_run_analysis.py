@@ -26,6 +26,8 @@ from basinet.sim.run.folder import RunFolder, load_run, load_runs
 from basinet.sim.run.records import lines_of, read_table
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
 
+pytestmark = pytest.mark.usefixtures("short_spectra")
+
 TINY = {
     "task": "digits",
     "model": {"name": "mlp", "hidden": [4]},

@@ -40,11 +40,7 @@ def test_a_study_writes_its_checks_figures_and_page(tmp_path):
     assert rows[0] == {
         "claim": "slope", "predicted": "2.0", "measured": "1.95", "rule": "within 0.1", "verdict": "agrees",
     }  # fmt: skip
-    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {
-        "growth.png",
-        "growth.svg",
-        "growth.csv",
-    }
+    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"growth.png", "growth.csv"}
 
 
 def test_a_study_writes_over_studies_alone(tmp_path):

@@ -215,7 +215,7 @@ def test_every_number_of_steps(make_setup, strategy, keys, period, schedule):
     setup = make_setup(
         **{
             "task": "quadratic", "topology": {"name": "ring", "agents": 4}, "strategy": "diffusion", "steps": 40,
-            "optimizer": {"name": "sgd", "lr": LR}, "schedule": schedule, "trial": False,
+            "optimizer": {"name": "sgd", "lr": LR}, "schedule": schedule,
         } | keys
     )  # fmt: skip
     rng = np.random.default_rng(0)
@@ -224,11 +224,12 @@ def test_every_number_of_steps(make_setup, strategy, keys, period, schedule):
     W = [w.toarray() for w in setup.sequence]
     rates = [LR * setup.rate_factor(step) for step in range(setup.num_steps)]
     for hessians in (np.tile([2.0, 0.3], (4, 1)), rng.uniform(0.1, 3, (4, 2))):
-        split = np.array([np.diag(h) for h in hessians])
-        losses = [Quadratics.of(split, np.array([np.diag(r) for r in noise]), b, agents=4)]
         if (hessians == hessians[0]).all():
-            losses.append(Quadratics.of(hessians[0], noise, b, agents=4))
-        for quadratics, steps in itertools.product(losses, (1, 7, 8)):
+            quadratics = Quadratics.of(hessians[0], noise, b, agents=4)
+        else:
+            own = [np.array([np.diag(row) for row in rows]) for rows in (hessians, noise)]
+            quadratics = Quadratics.of(*own, b, agents=4)
+        for steps in (1, 7, 8):
             found = probed_excess_risk(setup, quadratics, steps)
             wanted = written_out(strategy, W, rates[:steps], hessians, noise, b)
             assert (found.total, found.centroid) == pytest.approx(wanted, rel=1e-9, abs=1e-14), steps

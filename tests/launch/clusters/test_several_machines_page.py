@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from basinet.sim.run.folder import load_runs
-from tests.processes import HANGS
+from tests.processes import HANGS, free_port
 
 PAGE = (Path(__file__).parents[3] / "docs" / "several_machines.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
@@ -91,10 +90,7 @@ class Machines:
 def machines(quick_commands):
     # Sockets need a short path.
     folders = [tempfile.mkdtemp(prefix="node-", dir="/tmp") for _ in range(2)]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    yield Machines(folders, port)
+    yield Machines(folders, free_port())
     for folder in folders:
         shutil.rmtree(folder)
 

@@ -387,7 +387,7 @@ def test_honest_agents_learn_digits_among_attackers(make_setup, attack):
             topology={"name": "complete", "agents": 10},
             model={"name": "mlp", "hidden": [16]},
             optimizer={"name": "sgd", "lr": 0.5},
-            batch_size=64,
+            batch_size=32,
             replicas=1,
             runtime={"dtype": "float32", "engine": "stacked"},
             trial=False,

@@ -7,6 +7,8 @@ import pytest
 
 from basinet.sim.agents.placement import Placement
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.runtimes.runtime import Seat
 from basinet.sim.setup import checks
 from basinet.sim.setup.room import agent_bytes, check_room
@@ -58,6 +60,54 @@ def test_a_strategy_that_only_sums_is_split_in_order(make_setup):
     keys = {"trial": False, "replicas": 1, "topology": {"name": "grid", "agents": 12}}
     setup = make_setup(strategy="centralized", **keys)
     assert setup.exchanges == () and (np.diff(setup.placement(range(3)).owner) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("replicas", "shares", "rows"),
+    [
+        (1, [2, 1], [8, 4]),
+        (1, [0.5, 0.25, 0.25], [6, 3, 3]),
+        (1, [5, 1], [10, 2]),
+        (3, [2, 1], [24, 12]),  # whole replicas
+        (3, [1, 1], [18, 18]),
+        (20, [2, 1], [156, 84]),  # 13 replicas instead of 13⅓
+    ],
+)
+def test_workers_host_as_many_rows_as_their_shares_say(make_setup, replicas, shares, rows):
+    keys = {"replicas": replicas, "topology": {"name": "ring", "agents": 12}, "runtime": {"shares": shares}}
+    setup = make_setup(trial=False, **keys)
+    owners = table(setup, range(len(shares)))
+    assert np.bincount(owners.ravel()).tolist() == rows
+    if replicas == 1:
+        assert crossing_rows(setup.sequence, owners[0]) == 2 * len(shares)
+
+
+def test_shares_follow_workers_whose_machines_alternate():
+    owner = Placement.of_groups(1, 8, ["a", "b", "a"], shares=[4, 1, 3]).owner
+    assert owner.tolist() == [0, 0, 0, 0, 2, 2, 2, 1]
+
+
+def test_shares_are_one_for_each_worker_and_leave_it_an_agent(make_setup, monkeypatch):
+    def check(workers, shares):
+        seats = [Seat("here", "cpu", 1, np.inf)] * workers
+        monkeypatch.setattr("basinet.sim.runtimes.inline.Inline.seats", lambda self: seats)
+        check_room([make_setup(trial=False, replicas=1, runtime={"shares": shares})])
+
+    check(2, [3, 1])
+    check(1, [3, 1])
+    with pytest.raises(ExperimentError, match=r"runtime\.shares: got 2; allowed is one for each of the 3 workers"):
+        check(3, [3, 1])
+    with pytest.raises(ExperimentError, match=r"got 1, 100; .* of 4, worker 0 would have none"):
+        check(2, [1, 100])
+    for wrong in ([], [1, 0], [1, -2]):
+        with pytest.raises(ExperimentError, match=r"runtime\.shares"):
+            check(2, wrong)
+
+
+def test_shares_are_a_list_and_no_grid():
+    keys = {"task": "digits", "topology": "ring", "strategy": "diffusion"}
+    (config,) = Experiment(keys | {"runtime": {"shares": [2, 1]}}).runs.values()
+    assert config.runtime.shares == [2, 1] and Config.parse(config.describe()).runtime == config.runtime
 
 
 def test_join_order_undoes_any_placement():

@@ -181,6 +181,7 @@ class Alone(nn.Linear):
 @pytest.mark.parametrize("engine", ["stacked", "vectorized"])
 def test_parts_and_rests_that_an_engine_cannot_run_are_left_to_the_loop(make_block, engine):
     keys = {"strategy": {"name": "gt_sarah", "period": 2}, "model": Alone, "batch_size": 3, "accumulate": 2}
+    keys |= {"task": {"name": "digits", "train_size": 60}}
     found, wanted = (make_block(**keys, runtime=in_type(name)) for name in (engine, "loop"))
     found.advance(3)
     wanted.advance(3)

@@ -211,7 +211,7 @@ def test_exact_methods_converge_at_the_rate_of_their_iteration_matrix(make_block
 def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
     period = period_of(strategy)
     mean, covariance = steady_state(*probe(make_block, name_of(strategy), period))
-    replicas = 250
+    replicas = 120
     block = make(make_block, name_of(strategy), replicas)
     block.advance(-(-120 // period) * period)
     error = block.x.numpy().reshape(replicas, K, M) - 1.0
@@ -225,11 +225,12 @@ def test_every_strategy_settles_where_its_recursion_says(make_block, strategy):
 
 MAIN = ("centralized", "consensus", "diffusion", "cta", "exact_diffusion", "gradient_tracking")
 CASES = [("star", 0.1, 0.5), ("complete", 0.2, 0.0), ("path", 0.2, 0.5)]
+PAIRS = [(strategy, case) for k, strategy in enumerate(MAIN) for case in (CASES if 0 < k < 4 else CASES[k % 3 :][:1])]
+"""Strategies whose step has closed forms in all cases, the others in one each."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("strategy", MAIN)
+@pytest.mark.parametrize(("strategy", "case"), PAIRS, ids=str)
 def test_risk_and_deviation_are_those_of_the_lyapunov_equation(make_block, strategy, case):
     """On other graphs, at two step sizes, with equal and with different data."""
     graph, lr, heterogeneity = case
@@ -244,4 +245,4 @@ def test_risk_and_deviation_are_those_of_the_lyapunov_equation(make_block, strat
     measured = {"risk": (CURVATURE * squares).sum((1, 2)) / (2 * K), "deviation": squares.sum((1, 2)) / K}
     for name, wanted in {"risk": excess_risk(mean, covariance), "deviation": deviation}.items():
         z = (measured[name].mean() - wanted) / (measured[name].std(ddof=1) / np.sqrt(replicas))
-        assert abs(z) < 4.5, name  # 36 numbers
+        assert abs(z) < 4.5, name  # 24 numbers

@@ -7,8 +7,7 @@ from scipy.sparse import csr_array
 
 from basinet.sim.clock.clock import Clock, clock_of
 from basinet.sim.clock.data_flow import DataFlow, Event, StepFlow
-from basinet.sim.clock.ring_sum import ring_time
-from basinet.topologies.networks import Network, uniform_links
+from basinet.topologies.networks import Network
 
 M = 100
 
@@ -162,11 +161,18 @@ def test_a_centralised_step_ends_for_all_with_its_sum():
     assert table(clock, 3) == [[12] * 3, [24] * 3, [36] * 3]
 
 
-def test_a_ring_takes_the_time_of_the_formula():
-    """2 (K − 1) α + 2 (K − 1) / K · M / B, for 8 agents, 100 MB, 5 us and 10 GB/s: 17.57 ms."""
-    network = uniform_links(nx.cycle_graph(8), latency="5 us", bandwidth="10 GB/s")
-    assert ring_time(network, 10**8) == 17_570_000
-    assert ring_time(uniform_links(nx.empty_graph(1)), 10**8) == 0
+def test_without_overlap_agents_do_one_thing_after_the_other():
+    """Consensus then takes the time of diffusion: it computes a gradient before it sends."""
+    assert table(timed(CONSENSUS, PATH, (1, 2, 4), overlap=False), 4) == OF_ATC
+
+
+def test_without_overlap_an_agent_does_not_compute_before_its_message_has_left():
+    """Agent 0 hears nobody, and would go on at once; its message takes 100 ns to leave, and 7 ns to arrive."""
+    for overlap, expected in ((True, [[10, 117], [20, 217]]), (False, [[110, 117], [220, 227]])):
+        clock = timed(ATC, {(0, 1): 7}, (10, 10), 1, overlap=overlap)
+        assert table(clock, 2) == expected
+    assert clock.shares()["communication"] == [pytest.approx((100 + 107) / (120 + 127))]
+    assert clock.shares()["compute"] == [pytest.approx(40 / (120 + 127))]
 
 
 def test_local_steps_are_not_waited_for():
@@ -275,24 +281,10 @@ def test_time_is_divided_by_what_an_agent_waits_for():
     clock = timed(ATC, both_ways({(0, 1): 1}), (1, 3))
     clock.advance(2)
     found = {name: share.tolist() for name, share in clock.shares().items()}
-    assert found == {"compute": [8 / 11], "communication": [1 / 11], "waiting": [pytest.approx(2 / 11, abs=1e-15)]}
+    assert found == {"compute": [8 / 11], "communication": [1 / 11], "idle": [pytest.approx(2 / 11, abs=1e-15)]}
     hidden = timed(CONSENSUS, both_ways({(0, 1): 3}), (4, 4))
     hidden.advance(9)
     assert hidden.shares()["compute"] == [1]
-
-
-@pytest.mark.parametrize("per_byte", [0, 1])
-@pytest.mark.parametrize("data_flow", [ATC, CONSENSUS, DIGING, AUG_DGM])
-def test_a_resumed_clock_goes_on_as_an_unbroken_one(data_flow, per_byte):
-    rng, latency = random_network(5)
-    compute = rng.integers(1, 300, (9, 2, 9))
-    unbroken, first, second = (timed(data_flow, latency, compute, per_byte) for _ in range(3))
-    first.advance(4)
-    second.load_state_dict(first.state_dict())
-    first.advance(7)  # which does not change what the other has taken over
-    assert unbroken.advance(9).tolist() == second.advance(9).tolist()
-    assert unbroken.times.tolist() == second.times.tolist()
-    assert str(unbroken.shares()) == str(second.shares())
 
 
 def test_replicas_do_not_affect_each_other():

@@ -5,9 +5,12 @@ import pytest
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
+from basinet.sim.run.execution.twins import groups
 
 SLOW = {"name": "uniform", "latency": "5 ms", "bandwidth": "1 MB/s"}
 RANDOM = {"name": "lognormal", "mean": "20 ms"}
+TIMES = {"simulated_time", "compute_share", "communication_share", "idle_share"}
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}}
 
 
@@ -37,14 +40,47 @@ def test_times_do_not_depend_on_when_they_are_asked_for(make_setup):
     assert measured(make_setup(**POINT, trial=False), 9)[0] == [None] * 2
 
 
+def test_evaluations_say_what_the_time_was_spent_on(make_setup):
+    setup = make_setup(**POINT, network=SLOW, compute={"name": "constant", "mean": "20 ms"}, trial=False)
+    worker = Worker(setup, Placement.split(2, 4), "stacked")
+    assert not {"compute_share", "idle_share"} & worker.measure()[0][0].keys()  # no time has passed
+    worker.advance(3)
+    row = worker.measure()[0][1]
+    computed, sent = 3 * 20e-3, 2 * (5e-3 + 8e-6 * setup.num_parameters)  # up to the last gradient
+    assert row["compute_share"] == pytest.approx(computed / (computed + sent), rel=1e-12)
+    assert row["communication_share"] == pytest.approx(sent / (computed + sent), rel=1e-12)
+    assert row["idle_share"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_content_of_a_trace_belongs_to_the_experiment(tmp_path, make_setup):
+    path = tmp_path / "times.csv"
+    path.write_text("0.1,0.2,0.1,0.2\n")
+    config = make_setup(**POINT, compute={"name": "trace", "path": str(path)}, trial=False).config
+    recorded = config.describe()
+    assert Config.parse(recorded).describe() == recorded
+    path.write_text("0.1,0.2,0.1,0.3\n")
+    with pytest.raises(ExperimentError, match=r"^compute: trace has changed since the run was begun: its content"):
+        Config.parse(recorded)
+
+
+def test_runs_on_other_graphs_of_a_network_are_not_taken_over(make_setup):
+    """Their sums over all agents take other times, though the graph has no other part in them."""
+    keys = {**POINT, "strategy": "centralized", "trial": False}
+    graphs = [{"name": name, "agents": 4} for name in ("ring", "complete")]
+    for network, expected in ((None, 1), (SLOW, 2)):
+        setups = {graph["name"]: make_setup(**keys, topology=graph, network=network) for graph in graphs}
+        assert len(groups(setups)) == expected
+
+
 def test_times_do_not_change_the_training(make_setup):
     plain, timed = (make_setup(**POINT, trial=True, **keys) for keys in ({}, {"network": SLOW, "compute": RANDOM}))
     rows = []
     for setup in (plain, timed):
         worker = Worker(setup, Placement.split(2, 4), "stacked")
         worker.advance(5)
-        rows.append([{key: row[key] for key in row if key != "simulated_time"} for row in worker.measure()[0]])
-    assert rows[0] == rows[1]
+        rows.append(worker.measure()[0])
+    assert rows[1][0].keys() >= TIMES
+    assert rows[0] == [{key: row[key] for key in row if key not in TIMES} for row in rows[1]]
 
 
 @pytest.mark.parametrize(
@@ -52,8 +88,14 @@ def test_times_do_not_change_the_training(make_setup):
     [
         (
             {"strategy": "centralized", "topology": {"name": "path", "agents": 4}, "network": SLOW},
-            "^network: agent 3 sends to agent 0, but the network has no link from 3 to 0, which a sum over all agents",
+            "^network: agent 3 sends to agent 0, but the network has no link from 3 to 0, over which the sum",
         ),
+        (
+            {"strategy": "centralized", "network": SLOW | {"all_reduce": {"name": "server", "agent": 4}}},
+            "^network.all_reduce: server: there is no agent 4, but agents 0 to 3$",
+        ),
+        ({"network": SLOW | {"all_reduce": "treee"}}, r"^network.all_reduce: .*'treee'.*did you mean 'tree'"),
+        ({"network": SLOW | {"overlap": "perhaps"}}, "^network.overlap: got 'perhaps'"),
         (
             {"compute": {"name": "constant", "mean": "20 ms", "factors": [1, 1, 4]}},
             "^compute: factors: got 3 for 4 agents; their number must divide that of agents$",

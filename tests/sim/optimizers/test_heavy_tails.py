@@ -49,13 +49,13 @@ def test_who_normalises_before_agreeing_goes_to_the_geometric_median(make_block)
         "topology": {"name": "complete", "agents": 9},  # where diffusion steps by the mean direction exactly
         "optimizer": {"name": "nsgd", "lr": 0.5},
         "schedule": "cosine",
-        "steps": 1000,
+        "steps": 500,
         "replicas": 1,
     }
     ends = {}
     for strategy in ("diffusion", "gradient_tracking"):
         block = make_block(strategy=strategy, **keys)
-        block.advance(1000)
+        block.advance(500)
         ends[strategy] = block.x.mean(0)
     minima = -block.task.shifts  # of the agents' own losses ½‖x‖² + bᵀx; their mean is the minimum of the mean loss
     median = geometric_median(minima)
@@ -92,10 +92,9 @@ def resting_place(make_block, tail, optimizer, steps=1600, repeats=64):
     return block.task.law, float(places.mean()), float(places.std()) / repeats**0.5
 
 
-@pytest.mark.parametrize("tail", [1.5, 1.8])
-def test_without_momentum_agents_stop_where_the_median_of_the_gradient_is_zero(make_block, tail):
+def test_without_momentum_agents_stop_where_the_median_of_the_gradient_is_zero(make_block):
     # Along one coordinate the steps are signs: as many up as down where x = ∇J is minus the median of the noise.
-    law, place, error = resting_place(make_block, tail, {"name": "nsgd"})
+    law, place, error = resting_place(make_block, 1.5, {"name": "nsgd"})
     floor = -law.median
     assert place == pytest.approx(floor, abs=4 * error + 0.02)  # and a bias of the order of a step
     assert floor > 10 * (4 * error + 0.02)  # far from the minimum, which is at 0

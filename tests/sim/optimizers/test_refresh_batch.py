@@ -45,7 +45,7 @@ class Matrix(nn.Module):
         return self.x.flatten().expand(*inputs.shape[:-1], 100)
 
 
-@pytest.mark.parametrize(("batch", "steps"), [(1, 600), (2, 2200), (3, 1200)])
+@pytest.mark.parametrize(("batch", "steps"), [(1, 600), (2, 1500), (3, 1200)])
 def test_the_counterexample_in_the_simulator_stops_where_the_theory_says(make_block, batch, steps):
     """Each agent ends at ½ Σ min(s, σ/B)² of an odd batch B, and an even one cancels its noise by chance."""
     still = torch.zeros(1, 1, dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_the_counterexample_in_the_simulator_stops_where_the_theory_says(make_bl
     if batch % 2:
         assert gaps == pytest.approx([float(Structured.problem.stall(5e-3, 20, batch))] * 3, rel=1e-9)
     else:
-        assert max(gaps) < 5e-3
+        assert max(gaps) < 0.1  # of which an odd one would leave 0.33 and more
 
 
 @pytest.mark.parametrize("engine", ["stacked", "vectorized", "loop"])

@@ -15,6 +15,7 @@ from basinet.algorithms.strategies.baselines.isolated import Isolated
 from basinet.analysis.compare.frame_reading import read
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.sim.engines import ENGINES
+from basinet.sim.evaluation import measuring
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.experiment import Experiment
@@ -29,7 +30,10 @@ from basinet.sim.runtimes.inline import InlineTeam
 from basinet.sim.setup import build as building
 from basinet.sim.setup import setup as making
 from basinet.sim.setup.build import build_setup
+from basinet.sim.setup.sharing import Shared
 from basinet.sim.setup.trial import try_parts
+
+pytestmark = pytest.mark.usefixtures("shared_parts")
 
 BASE = {
     "task": "digits",
@@ -300,6 +304,7 @@ def test_only_what_is_left_to_do_is_tried_again(tmp_path, monkeypatch):
         return [run.metrics for run in load_runs(tmp_path)]
 
     monkeypatch.setattr("basinet.sim.setup.build.try_parts", trial)
+    monkeypatch.setattr("basinet.sim.run.simulation.Shared", Shared)
     first = run()
     assert trials == ["diffusion", "consensus"]
     assert run() == first and trials == []
@@ -738,25 +743,36 @@ def test_a_cut_line_is_left_out_but_a_broken_file_is_not_hidden(tmp_path):
         load_run(tmp_path)
 
 
-@pytest.mark.parametrize("look", [3, 4])
-def test_an_interruption_waits_for_no_evaluation_which_is_made_up_for(look, tmp_path):
-    """Of the looks whether to stop, the third is before the second step, the fourth after it, before its evaluation."""
+@pytest.mark.parametrize(("where", "step"), [("before", 1), ("after", 2), ("within", 2)])
+def test_an_interruption_waits_for_no_evaluation_which_is_made_up_for(where, step, tmp_path, monkeypatch):
+    """It comes before the second step, after it, or within its evaluation, which ends with the batch."""
+    stop, losses, taking, losing = threading.Event(), [], InlineTeam.advance, measuring._loss
 
-    class AtThatLook(threading.Event):
-        looks = 0
+    def advance(team, until):
+        taking(team, until)
+        if where == "after" and until == 2:
+            stop.set()
 
-        def is_set(self):
-            self.looks += 1
-            return self.looks > look
+    def loss(*given):
+        losses.append(stop.is_set())
+        if where == "within" and sum(losses) == 0 and len(losses) == 5:  # two of each replica before
+            stop.set()
+        return losing(*given)
 
-    keys = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "diffusion"}
+    keys = {"task": "quadratic", "topology": {"name": "ring", "agents": 3}, "strategy": "diffusion", "replicas": 2}
     experiment = Experiment(keys | {"steps": 4, "evaluate_every": 1, "keep_every": 2, "trajectory": "centroid"})
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     simulate(prepare(experiment, whole), whole, Silent(), threading.Event())
-    with pytest.raises(Interrupted):
-        simulate(prepare(experiment, parts), parts, Silent(), AtThatLook())
+    monitor = Silent(stop, 1 if where == "before" else None)
+    setups = prepare(experiment, parts)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(InlineTeam, "advance", advance)
+        patch.setattr(measuring, "_loss", loss)
+        simulate(setups, parts, monitor, stop)
+    assert not any(losses), "nothing is evaluated after the interruption"
     (begun,) = load_runs(parts)
-    assert begun.status["step"] == look - 2 and begun.metrics[-1]["step"] == 1
+    assert begun.status["step"] == step and begun.metrics[-1]["step"] == 1
+    assert load_checkpoint(begun.path / "checkpoint" / "state.safetensors")["step"] == step
     simulate(prepare(experiment, parts), parts, Silent(), threading.Event())
     for a, b in zip(load_runs(whole), load_runs(parts), strict=True):
         assert a.metrics == b.metrics
@@ -770,6 +786,7 @@ def test_an_interruption_waits_for_no_evaluation_which_is_made_up_for(look, tmp_
 
 
 def test_a_grid_sizes_each_of_its_models_once_and_builds_none_for_runs_that_are_finished(tmp_path, monkeypatch):
+    monkeypatch.setattr("basinet.sim.run.simulation.Shared", Shared)
     sized, built = [], []
     size, instantiate = building.parameters_of, making.instantiate
     monkeypatch.setattr(building, "parameters_of", lambda *given: (sized.append(1), size(*given))[1])

@@ -10,6 +10,8 @@ from basinet.sim.run.simulation import Interrupted
 from basinet.sim.setup.reached import read_points
 from tests.sim.run.test_simulation import LOOKS_AT_EVERY_STEP, assert_same, carry_out, final_state
 
+pytestmark = pytest.mark.usefixtures("shared_parts")
+
 SMALL = {
     "model": {"name": "mlp", "hidden": [4]},
     "strategy": "diffusion",

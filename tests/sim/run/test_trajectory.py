@@ -19,6 +19,8 @@ from basinet.sim.run.records import METRICS
 from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.run.trajectory import FILE, load_trajectory
 
+pytestmark = pytest.mark.usefixtures("shared_parts")
+
 RUN = {
     "task": "digits",
     "model": {"name": "mlp", "hidden": [4]},

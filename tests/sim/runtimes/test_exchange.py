@@ -1,5 +1,6 @@
 """However agents are dealt to workers, they compute the same, and no more than what neighbours need crosses, once."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 from ray import cloudpickle
 
+from basinet.sim.agents.messages.gloo_threads import gloo_threads
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.data.nests import leaves
@@ -19,7 +21,7 @@ from basinet.sim.setup.sharing import Shared
 from tests.processes import Processes
 
 AGENTS, REPLICAS = 8, 2
-STEPS = {2: 100, 3: 20, 5: 20}
+STEPS = {2: 40, 3: 20, 5: 20}
 """Steps taken by so many workers."""
 
 MLP = {
@@ -38,6 +40,19 @@ CASES = {
     "compression": {"strategy": {"name": "beer", "compressor": "qsgd"}},
     "attack": {"strategy": {"name": "robust", "rule": "median"}, "attack": {"name": "gaussian", "share": 0.2}},
     "lies": {"attack": {"name": "alie", "share": 0.2}},
+    "loss": {
+        "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        "optimizer_state": "mix",
+        "faults": {"name": "link_loss", "probability": 0.3, "symmetric": False},
+    },
+    "running sums": {
+        "strategy": "push_diging",
+        "topology": {"name": "exponential", "policy": "push"},
+        "faults": [
+            {"name": "bursts", "loss": 0.2, "burst": 3.0, "symmetric": False},
+            {"name": "crashes", "probability": 0.1, "spell": 2.0},
+        ],
+    },
     "personal": MLP | {"personal": ["*bias"], "buffers": "mix"},
     "centralized": MLP | {"strategy": "centralized"},
     "local": MLP | {"strategy": {"name": "local_sgd", "period": 3}, "buffers": "mix"},
@@ -105,6 +120,7 @@ def part(store, rank):
         if rank < workers:
             dist.init_process_group("gloo", init_method=f"file://{store}.{workers}", rank=rank, world_size=workers)
             torch.save(everything(setups, steps, dealt(workers), workers, rank), f"{store}.{workers}.{rank}")
+            assert {os.sched_getscheduler(thread) for thread in gloo_threads()} == {os.SCHED_BATCH}
             dist.destroy_process_group()
 
 

@@ -4,9 +4,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,10 +17,12 @@ import torch
 import yaml
 
 from basinet.launch.cli import main
+from basinet.sim.evaluation.metric import Metric
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run, load_runs
+from basinet.sim.run.interruptions import go_on
 from basinet.sim.run.listeners import Feeds, Listeners
 from basinet.sim.run.monitor import Rhythm
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
@@ -255,12 +257,13 @@ def inline(tmp_path_factory):
     return out
 
 
-def test_the_partitioner_makes_no_difference_to_the_result(kept_actors, tmp_path):
+def test_the_partitioner_and_shares_make_no_difference_to_the_result(kept_actors, tmp_path):
     ring = nx.empty_graph(9)
     nx.add_cycle(ring, (np.arange(9) * 4 % 9).tolist())  # neighbours are far apart
     owners, found = {}, {}
-    for name in ("auto", "none"):
+    for name, shares in ("auto", [4, 3, 2]), ("none", None):
         runtime = BASE["runtime"] | {"name": "ray", "actors": 3, "cpus_per_actor": 0.5, "partitioner": name}
+        runtime["shares"] = shares
         one = BASE | {"strategy": "diffusion", "topology": {"name": ring}, "replicas": 1, "steps": 100}
         (setup,) = (setups := prepare(Experiment(one | {"runtime": runtime}), tmp_path / name)).values()
         owners[name] = setup.placement(range(3)).owner
@@ -389,37 +392,32 @@ def test_a_command_that_is_killed_leaves_no_process_and_no_folder_and_goes_on_wi
     (tmp_path / "waits.py").write_text(WAITS)
     runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.25, "engine": "loop"}
     keys = {"strategy": "diffusion", "topology": {"name": "ring", "agents": 4}, "replicas": 1, "analysis": []}
-    keys |= {"task": {"name": "quadratic", "curvature": [1.0, 2.0]}, "steps": 1500, "evaluate_every": 100}
+    keys |= {"task": {"name": "quadratic", "curvature": [1.0, 2.0]}, "steps": 500, "evaluate_every": 100}
     keys |= {"optimizer": {"name": "waits:Waits", "lr": 0.01}, "runtime": runtime}
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(keys))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "basinet", "run", "e.yaml", "--out", "out"],
-        cwd=tmp_path,
-        env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": place},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    process = processes.start(main, ["run", "e.yaml", "--out", "out"], RAY_TMPDIR=place)
     try:
         state = tmp_path / "out" / "diffusion-atc" / "checkpoint" / "state.safetensors"
-        processes.wait_until(lambda: state.exists() or process.poll() is not None)
+        processes.wait_until(state.exists)
         process.kill()
-        said = process.communicate(timeout=HANGS)[1]
-        assert process.returncode == -signal.SIGKILL, said
-        processes.wait_until(lambda: not list(Path(place).iterdir()))
+        statuses, said = processes.end()
+        assert statuses == [-signal.SIGKILL], said
+        processes.wait_until(lambda: not list(Path(place).iterdir()), alive=False)
         processes.wait_until(
-            lambda: not subprocess.run(["pgrep", "-f", place], capture_output=True, check=False).stdout
+            lambda: not subprocess.run(["pgrep", "-f", place], capture_output=True, check=False).stdout, alive=False
         )
     finally:
         process.kill()
         shutil.rmtree(place)
     (tmp_path / "killed").touch()
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    assert 0 < load_run("out/diffusion-atc").status["step"] < 1500
+    assert 0 < load_run("out/diffusion-atc").status["step"] < 500
     for out in ("out", "whole"):
         assert main(["run", "e.yaml", "runtime.name=inline", "--out", out, "--quiet"]) == 0
     broken, whole = (load_run(f"{out}/diffusion-atc").metrics for out in ("out", "whole"))
-    assert [row["step"] for row in broken] == [*range(0, 1501, 100)]
+    assert [row["step"] for row in broken] == [*range(0, 501, 100)]
     for there, here in zip(broken, whole, strict=True):
         assert there == pytest.approx(here, rel=1e-10, abs=1e-14)
 
@@ -481,3 +479,43 @@ def test_an_interruption_does_not_wait_for_the_analysis_of_actors(kept_actors, t
     with pytest.raises(Interrupted):
         simulate(prepare(experiment, tmp_path), tmp_path, Stopping(), stop, endless)
     assert load_run(tmp_path / "diffusion-atc").status["state"] == "done"
+
+
+def test_an_interruption_ends_an_evaluation_of_actors_with_a_checkpoint(kept_actors, tmp_path):
+    stop, begun = threading.Event(), tmp_path / "begun"
+
+    class Endless(Metric):
+        """It has no end at actors."""
+
+        def reset(self):
+            pass
+
+        def update(self, outputs, batch, task):
+            import ray
+
+            if not (ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None):
+                return  # the trial
+            begun.touch()
+            deadline = time.monotonic() + HANGS
+            while time.monotonic() < deadline:
+                go_on()
+                time.sleep(0.01)
+            raise AssertionError("nobody has said that it is to stop")
+
+        def compute(self):
+            return 0.0
+
+    def interrupt():
+        while not begun.exists():
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    keys = {"strategy": "diffusion", "steps": 1, "evaluate_every": 1, "replicas": 2, "metrics": [Endless]}
+    runtime = BASE["runtime"] | {"name": "ray", "actors": 2, "cpus_per_actor": 0.5}
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted):
+        simulate(prepare(Experiment(BASE | keys | {"runtime": runtime}), out), out, Silent(), stop)
+    run = load_run(out / "diffusion-atc")
+    assert run.status["state"] == "interrupted" and run.status["step"] == 0 and not run.metrics
+    assert load_checkpoint(run.path / "checkpoint" / "state.safetensors")["looked"] is False

@@ -112,6 +112,24 @@ def test_of_workers_that_wait_for_each_other_those_that_are_behind_are_named(mon
     assert said is not None and said.startswith("worker 1 (") and "at step 7 in " in said
 
 
+def test_who_is_to_stop_tells_the_others(heart):
+    """Also one that only hears of it, and not those that cannot be reached."""
+    for asked in (0, 1):
+        own, words = Heart("127.0.0.1", lambda: 7), [threading.Event(), threading.Event()]
+        words[1] = own.stop if asked else words[1]
+        watched = Silence({0: own.address, 1: heart.address, 2: STOPPED})
+        with watched.passing_on(words[0], words[1]):
+            assert not heart.stop.is_set()
+            own.address.stop() if asked else words[0].set()
+            assert heart.stop.wait(900) and words[0].is_set()
+        assert heart.address.ask()["step"] == 7
+        heart.stop.clear()
+        own.close()
+        with watched.passing_on(threading.Event()):
+            heart.address.ask()
+        assert not heart.stop.is_set()
+
+
 def test_a_port_to_which_something_else_answers_is_no_answer(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
 

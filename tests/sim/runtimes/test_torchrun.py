@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,15 +18,18 @@ import basinet
 from basinet.analysis.report import report
 from basinet.analysis.runs.measure_replica import measure_replica
 from basinet.launch.cli import main
+from basinet.sim.agents import worker
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.execution.usage_record import load_usage
 from basinet.sim.run.folder import load_run, load_runs
+from basinet.sim.run.interruptions import go_on
 from basinet.sim.run.simulation import Interrupted, prepare, simulate
-from basinet.sim.runtimes.ranks import RankLostError, Ranks
+from basinet.sim.runtimes.ranks import Ranks
+from basinet.sim.runtimes.team import RankLostError
 from basinet.sim.runtimes.torchrun import together
-from tests.processes import Processes
+from tests.processes import Processes, free_port
 
 BASE = {
     "task": {"name": "digits", "partition": "dirichlet"},
@@ -100,10 +102,12 @@ def script():
             time.sleep(0.05)
         return write_report(folder)
 
-    def share(out, description, stop=None, analysis=None):
+    def share(out, description, stop=None, analysis=None, evaluate=None):
         def work():
             monitor, event, folder = Stopping(stop), stop or threading.Event(), Path(out)
-            return simulate(prepare(Experiment(description), folder), folder, monitor, event, analysis)
+            setups = prepare(Experiment(description), folder)
+            worker.evaluate_with_gradient = evaluate or worker.evaluate_with_gradient
+            return simulate(setups, folder, monitor, event, analysis)
 
         return together(work)
 
@@ -124,16 +128,32 @@ def script():
         share("begun-on-ranks", ONE | {"runtime": runtime}, threading.Event())
     except Interrupted:
         said["interrupted"] = True
+
+    def endless(*_, **__):
+        """An evaluation that has no end, in which one of the ranks is interrupted."""
+        print("it has begun", flush=True)
+        if rank == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 900
+        while time.monotonic() < deadline:
+            go_on()
+            time.sleep(0.01)
+        raise AssertionError("nobody has said that it is to stop")
+
+    if rank == "1":  # which is on another machine, as far as it knows
+        worker.evaluate_with_gradient = endless
+        Path.is_dir = lambda path, is_dir=Path.is_dir: path.name != "logs" and is_dir(path)
+    try:
+        share("stopped-within", ONE | {"runtime": runtime}, threading.Event(), evaluate=endless)
+    except Interrupted:
+        said["interrupted within"] = True
     said["initialized"] = torch.distributed.is_initialized()
     Path(f"said-{rank}.json").write_text(json.dumps(said))
 
 
 def start_ranks(processes, *words, size=2, target=main):
     """Start ranks without torchrun, so that the status of each can be seen."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    world = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    world = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": 1}
     world |= {"TORCHELASTIC_RUN_ID": "none"}
     given = (words,) if words else ()
     return [processes.start(target, *given, RANK=rank, LOCAL_RANK=rank, **world) for rank in range(size)]
@@ -199,7 +219,12 @@ def test_all_ranks_are_told_the_same(launched):
     said = [json.loads((launched / f"said-{rank}.json").read_text()) for rank in range(2)]
     assert said[0] == said[1]
     assert said[0]["states"] == {"centralized": "done", "diffusion-atc": "done"} and said[0]["rows"] == 2
-    assert said[0]["interrupted"] and not said[0]["initialized"]
+    assert said[0]["interrupted"] and said[0]["interrupted within"] and not said[0]["initialized"]
+    within = load_run(launched / "stopped-within" / "diffusion-atc")
+    lines = (within.path / "logs" / "worker-1.log").read_text().splitlines()
+    assert lines[0].startswith("--- worker 1: process ") and "it has begun" in lines
+    assert within.status["state"] == "interrupted" and within.status["step"] == 0 and not within.metrics
+    assert load_checkpoint(within.path / "checkpoint" / "state.safetensors")["looked"] is False
     assert said[0]["mistake"] == (
         "runtime.name: torchrun has started 2 ranks; allowed are at most 1, one per agent of each replica"
     )
@@ -290,6 +315,7 @@ def test_the_death_of_a_rank_ends_all(tmp_path, processes, monkeypatch):
     statuses, said = processes.end()
     assert statuses == [1, -signal.SIGKILL]
     assert "diffusion-atc failed: " in said[0][1] and load_run(run).status["state"] == "failed"
+    assert load_run(run).status["goes_on"] is True
 
 
 @pytest.mark.slow
@@ -323,20 +349,17 @@ def test_ranks_whose_launcher_is_killed_stop_with_a_checkpoint_and_leave_no_fold
 
 
 def test_errors_of_the_leader_come_as_they_are(monkeypatch):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
         monkeypatch.setenv(name, str(value))
 
     class Performer:
-        left = 0
+        left = noted = 0
 
         def divide(self, a, b):
             return a / b
 
         def leave(self):
-            self.left += 1
+            self.left, self.noted = self.left + 1, ranks.store.add("failures", 0)
 
     ranks, performer = Ranks(), Performer()
     assert ranks.call(performer, "divide", 1, 2) == [0.5]
@@ -345,6 +368,6 @@ def test_errors_of_the_leader_come_as_they_are(monkeypatch):
     assert ranks.call(performer, "divide", 3, 2) == [1.5]
     with pytest.raises(ZeroDivisionError):
         ranks.call(performer, "divide", 1, 0)
-    assert performer.left == 1
+    assert performer.left == performer.noted == 1, "who fails first has left word before the others notice"
     with pytest.raises(RankLostError, match="division by zero"):
         ranks.call(performer, "divide", 1, 2)

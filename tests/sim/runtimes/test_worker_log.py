@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import sys
 from types import SimpleNamespace
@@ -10,9 +11,10 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from basinet.sim.experiment.component import ExperimentError, look_in
+from basinet.sim.runtimes import worker_log
 from basinet.sim.runtimes.on_ray import ray_cluster, ray_losses
 from basinet.sim.runtimes.runtime import runtime_of
-from basinet.sim.runtimes.worker_log import WorkerLog, note_unseen
+from basinet.sim.runtimes.worker_log import WorkerLog, keep_collected
 
 
 def speak(text):
@@ -34,7 +36,9 @@ def test_a_log_has_what_a_process_prints_until_it_is_closed_and_grows(tmp_path, 
             raise ArithmeticError(f"the {text} is too much")
         except ArithmeticError:
             log.failed()
-        assert not log.unseen and f"{text} of Python" in (tmp_path / "worker-1.log").read_text()  # if it is killed now
+        assert (
+            not log.is_far and log.collected() == "" and f"{text} of Python" in (tmp_path / "worker-1.log").read_text()
+        )  # if it is killed now
         log.close()
         log.close()
     speak("after")
@@ -61,15 +65,24 @@ def test_the_log_of_the_process_that_leads_is_a_copy(tmp_path, capsys):
     assert (tmp_path / "worker-0.log").read_text().splitlines()[1:] == ["now of Python", "now, a warning"]
 
 
-def test_the_log_of_a_machine_that_does_not_see_the_folder_says_so(tmp_path, capsys):
-    log = WorkerLog(tmp_path / "nowhere", 0)
-    speak("now")
-    log.failed()
+def test_the_log_of_a_machine_that_does_not_see_the_folder_is_collected_piece_by_piece(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(worker_log, "_MOST", 1000)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        monkeypatch.setattr(sys, name, os.fdopen(number, "w", closefd=False))
+    log = WorkerLog(tmp_path / "nowhere", 1)
+    assert log.is_far
+    for text in ("first", "second", "x" * 2000):
+        speak(text)
+        keep_collected(tmp_path, ["", log.collected()])
+    assert log.collected() == ""
     log.close()
-    assert log.unseen == socket.gethostname() and "now of Python" in capsys.readouterr().out
-    note_unseen(tmp_path, ["", log.unseen])
+    assert log.collected() == "" and "first" not in "".join(capfd.readouterr())
     (file,) = tmp_path.iterdir()
-    assert file.name == "worker-1.log" and f"is on {log.unseen}, where this folder is not seen" in file.read_text()
+    lines = file.read_text().splitlines()
+    assert file.name == "worker-1.log" and lines[0].startswith(f"--- worker 1: process {os.getpid()} on ")
+    for text in ("first", "second"):
+        assert lines.count(f"{text} of Python") == lines.count(f"{text} of the system") == 1
+    assert re.fullmatch(r"--- [\d,]+ bytes are left out", lines[-2]) and lines[-1].startswith("xxx")
 
 
 def test_a_cluster_gets_the_environment_and_the_modules_of_the_user(tmp_path, monkeypatch):

@@ -40,6 +40,8 @@ NEEDED = {
     **{
         name: {"path": "x"} for name in ("huggingface", "image_folder", "shards", "astra", "links", "simai", "underlay")
     },
+    "bursts": {"loss": 0.1, "burst": 2.0},
+    "crashes": {"probability": 0.1},
     "latencies": {"path": "x", "kind": "rtt", "unit": "ms"},
     "positions": {"path": "x", "bandwidth": "1 Gb/s"},
     "published": {"table": "gaia"},

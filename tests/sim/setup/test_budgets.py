@@ -80,7 +80,7 @@ def test_budgets_by_hand(change, steps, shared):
     ids=str,
 )
 def test_the_last_step_uses_up_the_bytes(change, shared):
-    setup = build_setup(Config.parse(BASE | {"bytes": BUDGET} | change), shared)
+    setup = build_setup(Config.parse(BASE | {"bytes": BUDGET} | change), shared, trial=False)
     with InlineTeam(setup, "loop") as team:
         channel = team.worker.block.channel
         team.advance(setup.num_steps - 1)

@@ -1,19 +1,20 @@
 """Published networks, and the cycle times that Marfoq et al. (NeurIPS 2020, table 3) found for them."""
 
-from itertools import pairwise
-
 import networkx as nx
 import numpy as np
 import pytest
 
-from basinet.topologies.networks import Network, published, transfer
+from basinet.topologies.designs import bounded_tree, fastest_ring, fastest_tree
+from basinet.topologies.mixing_matrix import neighborhoods
+from basinet.topologies.networks import published
 from basinet.topologies.networks.published_networks import underlay_of
+from basinet.topologies.timing.all_reduces import duration, server
+from basinet.topologies.timing.cycle_mean import critical_cycle
+from basinet.topologies.timing.growth import sending_after
+from basinet.topologies.timing.max_plus import Arcs
 
 BITS = 44_961_717
 SIZE = round(BITS / 8)
-COMPUTE = 25.4
-"""Milliseconds."""
-
 CYCLE_TIMES = {
     "gaia": (391, 138, 118),
     "aws_north_america": (288, 90, 81),
@@ -24,37 +25,31 @@ CYCLE_TIMES = {
 """Milliseconds, in the columns star, MST and ring of the table."""
 
 
-def delays(network: Network, edges: list[tuple[int, int]]) -> dict[tuple[int, int], float]:
-    """Milliseconds from the start of a sender's computation until the arrival."""
-    links = network.links_between(*np.array(edges).T)
-    ends = zip(network.senders[links].tolist(), network.receivers[links].tolist(), strict=True)
-    return dict(zip(ends, COMPUTE + sum(network.delays(links, SIZE)) / 1e6, strict=True))
-
-
-def tree_cycle(network: Network, edges: list[tuple[int, int]]) -> float:
-    """The cycles of a tree go along an edge and back."""
-    found = delays(network, [*edges, *((v, u) for u, v in edges)])
-    return max((found[u, v] + found[v, u]) / 2 for u, v in edges)
-
-
 @pytest.mark.parametrize("table", CYCLE_TIMES)
 def test_cycle_times(table):
+    """Of a server at agent 0, and of diffusion on the graphs designed for the network."""
     agents = len(underlay_of(table).names)
     network = published(nx.empty_graph(agents), table=table, complete=True)
-    alone = COMPUTE + (network.latency + transfer(SIZE, network.bandwidth)) / 1e6
-    weights = np.zeros((agents, agents))
-    weights[network.senders, network.receivers] = alone
-    pairs = nx.from_numpy_array(weights)
-    star = 2 * (tree_cycle(network, [(0, k) for k in range(1, agents)]) - COMPUTE) + COMPUTE
-    tree = tree_cycle(network, list(nx.minimum_spanning_tree(pairs).edges))
-    tour = nx.approximation.christofides(pairs)
-    ring = float(np.mean(list(delays(network, list(pairwise(tour))).values())))
+    compute = np.full(agents, 25_400_000)
+
+    def cycle(graph):
+        links = network.links_of(neighborhoods(graph))
+        ends = network.receivers[links], network.senders[links]
+        arcs = sending_after(compute, Arcs.of(agents, *ends, np.add(*network.delays(links, SIZE))))
+        return float(critical_cycle(arcs).mean) / 1e6
+
+    star = 25.4 + duration(network, server(network, SIZE)) / 1e6
+    tree, ring = (cycle(design(network, SIZE, compute)) for design in (fastest_tree, fastest_ring))
     printed_star, printed_tree, printed_ring = CYCLE_TIMES[table]
     # Printed in whole milliseconds; lengths are rounded to 0.1 km, at most 0.01 ms on a route.
     assert abs(star - printed_star) <= 0.51 and abs(tree - printed_tree) <= 0.51
     # The heuristic finds one of the tours within 3/2 of the shortest; which one depends on how it breaks ties, of which
     # Exodus has many: routers of the same city are at no distance.
     assert ring == pytest.approx(printed_ring, rel=0.03)
+    bounded = bounded_tree(network, SIZE, compute, degree=agents - 1)
+    assert cycle(bounded) == pytest.approx(tree, rel=1e-12)
+    few = bounded_tree(network, SIZE, compute, degree=2)
+    assert nx.is_tree(few) and max(degree for _, degree in few.degree) == 2
 
 
 def test_tables():

@@ -2,7 +2,7 @@
 
 import argparse
 
-from basinet.analysis.plots.graph_film import FILMS, film_graph
+from basinet.analysis.plots.network.graph_film import FILMS, film_graph
 from basinet.launch.cli.output import DONE, say
 from basinet.launch.exporting.logged_afterwards import log_again
 from basinet.launch.exporting.tidy_frames import TABLES, write_table

@@ -74,7 +74,7 @@ NESTED = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(NESTED)
 def test_what_was_written_is_read(tmp_path_factory, values):
     folder = tmp_path_factory.getbasetemp()

@@ -17,7 +17,7 @@ from scipy import sparse
 from basinet.analysis.drawing.data_checks import NoDataError
 from basinet.analysis.drawing.layout import Fitted, Sheet
 from basinet.analysis.drawing.style import GREY, SHADES, axis_label, contrast, ink
-from basinet.analysis.plots.topology import load_weights, place_agents
+from basinet.analysis.plots.network.topology import load_weights, place_agents
 from basinet.analysis.statistics.run_labels import strategy_label
 from basinet.sim.experiment.component import ExperimentError, nearest
 from basinet.sim.experiment.mistakes import shown

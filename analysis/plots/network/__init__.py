@@ -1,0 +1,1 @@
+"""Figures of the network: its graph, and who computes, sends and waits when."""

@@ -1,0 +1,86 @@
+"""The question that words of the command line ask for advice on graphs."""
+
+import argparse
+from typing import Any
+
+import networkx as nx
+
+from basinet.analysis.advice.question import Question
+from basinet.analysis.theory.rounds_to_accuracy import Problem
+from basinet.launch.previews.component_words import component_of, network_of
+from basinet.launch.results import load_one
+from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.experiment.config import Config
+from basinet.topologies.networks import size
+
+__all__ = ["question_of"]
+
+_TYPICAL = 100_000
+"""Most parameters of the model on which a strategy is rehearsed; the sizes of its messages are scaled."""
+_OF_THE_RUN = ("topology", "network", "compute", "epochs", "samples", "bytes", "evaluate_every", "tune", "loggers")
+"""Keys of a run that advice replaces, or does without."""
+
+
+def question_of(options: argparse.Namespace) -> Question:
+    """Make the question from the options of the command.
+
+    Args:
+        options: Those of `basinet advise`.
+
+    Returns:
+        The question.
+
+    Raises:
+        ExperimentError: An option is missing or wrong.
+    """
+    recorded = {} if options.run is None else load_one(options.run)[1].config
+    try:
+        held = None if options.model_size is None else size(options.model_size)
+    except ValueError as error:
+        raise ExperimentError(f"--model-size: {error}") from None
+    agents = options.agents or recorded.get("topology", {}).get("agents")
+    network = recorded.get("network") if options.network is None else network_of(options.network)
+    needed = {"--agents": agents, "--network": network, "--model-size": held if held is not None else recorded or None}
+    if missing := next((option for option, given in needed.items() if given is None), None):
+        raise ExperimentError(f"{missing}: a value is needed, or a run that has one (--run)")
+    if agents < 2:
+        raise ExperimentError(f"--agents: got {agents}; there must be at least 2 for graphs to differ")
+    if held is not None and held < 1:
+        raise ExperimentError(f"--model-size: got {options.model_size}; a model has at least one byte")
+    run = {key: value for key, value in recorded.items() if key not in _OF_THE_RUN}
+    if not recorded:
+        dimension = min(_TYPICAL, max(1, (held or 0) // 4))
+        run = {"task": {"name": "quadratic", "curvature": 1.0, "dimension": dimension}, "strategy": "diffusion"}
+    if options.strategy is not None:
+        run["strategy"] = component_of(options.strategy, "strategy")
+    run |= {"steps": 1, "replicas": 1, "analysis": [], "start": None}
+    run["runtime"] = {key: value for key, value in run.get("runtime", {}).items() if key == "dtype"}
+    timed = {
+        "topology": {"name": "complete", "agents": agents},
+        "network": _complete(network),
+        "compute": recorded.get("compute") if options.compute is None else component_of(options.compute, "compute"),
+    }
+    config = Config.parse(run | timed)
+    assert config.network is not None
+    return Question(
+        run,
+        config.network.component.make(graph=nx.empty_graph(agents)),
+        None if config.compute is None else config.compute.make(),
+        held,
+        most_neighbours=options.max_degree,
+        problem=Problem(options.noise, options.heterogeneity, options.accuracy),
+        disagreement=options.agreement,
+        by=options.by,
+        overlap=config.network.overlap,
+        seed=config.seed,
+    )
+
+
+def _complete(network: Any) -> dict[str, Any]:
+    """Let a network link all pairs."""
+    described: dict[str, Any] = {"name": network} if isinstance(network, str) else dict(network)
+    if described["name"] == "edges":
+        raise ExperimentError("network: edges describes the links of one graph, but advice is about a choice of graphs")
+    if described.get("all_reduce") not in (None, "ring", {"name": "ring"}):
+        raise ExperimentError("network.all_reduce: it cannot be set for advice, which looks for the best one itself")
+    return {**described, "complete": True}

@@ -1,0 +1,67 @@
+"""Interface of the faults of a simulated network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from basinet.topologies.registry import Registry
+
+__all__ = ["FAULTS", "AgentFault", "Fault", "LinkFault", "States"]
+
+States = Callable[[int], Tensor]
+"""Function of the step, from 0, to what is out of order: a bool tensor. It does not depend on earlier calls."""
+
+
+class Fault:
+    """Something that goes wrong in the simulated network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkFault(Fault, ABC):
+    """Links that fail for single steps: what is sent along them in such a step does not arrive.
+
+    Args:
+        symmetric: Whether a link fails in both directions at once, so that both of its agents know.
+    """
+
+    symmetric: bool = True
+
+    @abstractmethod
+    def failures(self, keys: Tensor) -> States:
+        """Return a function from the step to which links fail.
+
+        Args:
+            keys: Keys of the links, int64 [R, E]; both directions of a link have the same if the fault is symmetric.
+
+        Returns:
+            The function, whose results are [R, E].
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentFault(Fault, ABC):
+    """Agents that are absent for some steps: they neither compute, nor send or hear anything, and keep what they have.
+
+    Args:
+        rejoin: What an agent that returns goes on from: its own parameters, or the weighted mean of its "neighbors"'.
+    """
+
+    rejoin: Literal["own", "neighbors"] = "own"
+
+    @abstractmethod
+    def absences(self, keys: Tensor) -> States:
+        """Return a function from the step to which agents are absent.
+
+        Args:
+            keys: Keys of the agents, int64 [R, K].
+
+        Returns:
+            The function, whose results are [R, K].
+        """
+
+
+FAULTS: Registry[Fault] = Registry("FAULTS")
+"""The faults that an experiment can name."""

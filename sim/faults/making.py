@@ -1,0 +1,90 @@
+"""Making the faults of a run, and whether its strategy tolerates them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from scipy.sparse import csr_array
+
+from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies.strategy import require_symmetric
+from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.mistakes import first_line, user_code
+from basinet.sim.faults.fault import AgentFault, Fault, LinkFault
+
+__all__ = ["make_faults"]
+
+
+def make_faults(config: Config, strategy: Any, sequence: Sequence[csr_array]) -> tuple[Fault, ...]:
+    """Make the faults of a run.
+
+    Args:
+        config: The run.
+        strategy: Its strategy.
+        sequence: Its mixing matrices.
+
+    Returns:
+        The faults.
+
+    Raises:
+        ExperimentError: The strategy does not tolerate one.
+    """
+    traits, faults = StrategyTraits.of(strategy), []
+    for component in config.faults or ():
+        fault = component.make()
+        if not isinstance(fault, Fault):
+            raise ExperimentError(f"faults: {component.name} does not return a basinet.sim.faults.Fault")
+        problem = _problem(fault, traits, sequence)
+        if problem is not None:
+            raise ExperimentError(f"faults: {component.name} {problem[0]}, but {config.strategy.name} {problem[1]}")
+        _try(fault, component, config.replicas, sequence[0].shape[0])
+        faults.append(fault)
+    if config.bytes is not None and any(isinstance(fault, AgentFault) for fault in faults):
+        raise ExperimentError(
+            "bytes: agents that are absent send nothing, so that the step is not known at which these are sent; give"
+            " steps, epochs or samples"
+        )
+    return tuple(faults)
+
+
+def _try(fault: Fault, component: Component, replicas: int, agents: int) -> None:
+    """Raise unless a fault says of each link or agent whether it fails."""
+    keys = torch.arange(replicas * agents).view(replicas, agents)
+    try:
+        with user_code(component):
+            if isinstance(fault, LinkFault):
+                found = fault.failures(keys)(0)
+            elif isinstance(fault, AgentFault):
+                found = fault.absences(keys)(0)
+            else:
+                return
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"faults: {component.name}: {first_line(error)}") from None
+    if not (isinstance(found, torch.Tensor) and found.shape == keys.shape and found.dtype == torch.bool):
+        raise ExperimentError(f"faults: {component.name} must return a bool tensor of the shape of its keys, [R, ...]")
+
+
+def _problem(fault: Fault, traits: StrategyTraits, sequence: Sequence[csr_array]) -> tuple[str, str] | None:
+    """Say what a fault does, and why the strategy does not tolerate it."""
+    if traits.averages:
+        return "disturbs messages between neighbours", "averages over all agents"
+    if traits.tolerates == "none":
+        return "disturbs messages", "loses its way for good when one does not arrive"
+    if (
+        isinstance(fault, AgentFault)
+        and fault.rejoin != "own"
+        and (traits.tolerates, traits.weights) != ("any", "rows")
+    ):
+        return "gives agents that return other parameters", "needs rejoin: own to keep the agents' sum"
+    if isinstance(fault, LinkFault) and traits.weights != "rows" and len(sequence) > 1:
+        return "loses messages", "then needs the same graph at every step, to send again what was lost"
+    if traits.tolerates == "symmetric":
+        if isinstance(fault, LinkFault) and not fault.symmetric:
+            return "loses messages of which their senders do not know", "needs symmetric: true to keep the agents' sum"
+        try:
+            for weights in sequence:
+                require_symmetric(weights)
+        except ValueError as error:
+            return "loses messages", f"then {error}"
+    return None

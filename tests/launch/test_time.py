@@ -1,0 +1,110 @@
+"""`basinet time`: times of runs on other networks, without training."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+import basinet
+from basinet.launch.cli import main
+from basinet.launch.finished.retiming import retimed
+from basinet.sim.run.folder import load_run
+from basinet.sim.run.records import read_lines
+
+TINY = {
+    "task": {"name": "digits", "train_size": 60},
+    "model": {"name": "mlp", "hidden": [2]},
+    "topology": {"name": "ring", "agents": 4},
+    "strategy": "diffusion",
+    "batch_size": 4,
+    "steps": 6,
+    "evaluate_every": 2,
+    "replicas": 3,
+    "analysis": [],
+    "quiet": True,
+}
+NETWORK = {"name": "uniform", "latency": "5 ms", "bandwidth": "1 MB/s"}
+COMPUTE = {"name": "lognormal", "mean": "20 ms"}
+WORDS = ["network={name: uniform, latency: 5 ms, bandwidth: 1 MB/s}", "compute={name: lognormal, mean: 20 ms}"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run without times."""
+    return basinet.run(**TINY, out=tmp_path_factory.mktemp("plain")).runs[0]
+
+
+def printed(capsys, *words):
+    assert main(["time", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_gets_the_times_that_it_would_have_had(run, tmp_path, no_reports, capsys):
+    timed = basinet.run(**TINY, network=NETWORK, compute=COMPUTE, out=tmp_path / "timed").runs[0]
+    (row,) = printed(capsys, run.path, *WORDS, "--write", tmp_path / "again")
+    (again,) = (path.parent for path in (tmp_path / "again").glob("*/config.yaml"))
+    assert read_lines(again / "metrics.jsonl") == read_lines(timed.path / "metrics.jsonl")
+    written = load_run(again)
+    assert written.config == timed.config and written.status["state"] == "done"
+    assert row["seconds"] == pytest.approx(sum(written.final("simulated_time").values()) / 3, rel=1e-12)
+    assert sum(row[f"{share}_share"] for share in ("compute", "communication", "idle")) == pytest.approx(1, rel=1e-12)
+    # A run with times is timed as it was, or anew.
+    assert printed(capsys, timed.path) == [row | {"run": timed.name}]
+    slow = printed(capsys, timed.path, "network.latency=50 ms", "compute=null")[0]
+    each = 50e-3 + (timed.final("communicated_bytes")[0] / 6 / 8) / 1e6
+    assert slow["seconds_per_step"] == pytest.approx(each, abs=1e-9) and slow["compute_share"] == 0
+
+
+def test_several_values_are_timed_one_after_the_other(run, capsys):
+    rows = printed(capsys, run.path, "compute={name: constant, mean: [20 ms, 5 ms]}")
+    assert [row["seconds_per_step"] for row in rows] == pytest.approx([20e-3, 5e-3], rel=1e-12)
+    assert main(["time", str(run.path), "compute.name=constant", "compute.mean=20 ms,5 ms"]) == 0
+    table = capsys.readouterr().out
+    assert "compute.mean" in table and "20 ms" in table and "0.03" in table
+
+
+def test_the_time_to_a_target_is_that_of_the_first_evaluation_that_reaches_it(run, capsys):
+    (timed,) = retimed(run, ["compute.name=constant", "compute.mean=20 ms"])
+    values = sorted(row["train_loss"] for row in run.metrics if row["step"] == 4)
+    found = timed.until("train_loss", values[1])  # the second of three
+    assert (found.median, found.number) == (4 * 20e-3, 3) and found.count >= 2
+    assert timed.until("train_loss", 0).median == float("inf")
+    words = ["compute.name=constant", "compute.mean=20 ms", "--target", f"train_loss={values[1]}"]
+    assert printed(capsys, run.path, *words)[0]["target"]["median"] == 4 * 20e-3
+
+
+def test_an_unfinished_run_is_timed_to_its_end(run):
+    begun = replace(run, status={**run.status, "state": "interrupted", "step": 2}, metrics=run.metrics[:6])
+    (timed,) = retimed(begun, ["compute.name=constant", "compute.mean=20 ms"])
+    assert timed.steps == 6 and [*timed.moments] == [0, 2, 6]
+    assert timed.final["simulated_time"].tolist() == pytest.approx([0.12] * 3)
+
+
+def test_timelines_are_figures_and_traces(run, tmp_path, capsys):
+    words = ["compute={name: constant, mean: 20 ms}", "--rounds", "2:3"]
+    for file in ("rounds.png", "rounds.json"):
+        printed(capsys, run.path, *words, "--timeline", tmp_path / file)
+    assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
+    events = json.loads((tmp_path / "rounds.json").read_text())["traceEvents"]
+    computed = [(e["ts"], e["dur"]) for e in events if e["ph"] == "X" and e["pid"] == 2 and e["tid"] == 6]
+    assert computed == [(20_000, 20_000), (40_000, 20_000)]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["seed=3"], "seed=3: times depend on network and compute alone; give keys of these"),
+        ([], "network: .* has neither network nor compute; give some"),
+        (["compute.mean=20 ms"], "compute.name: a mapping needs the key 'name'"),
+        (["compute=constant"], "compute.mean: constant needs the setting 'mean'"),
+        ([*WORDS, "--timeline", "x.json", "--rounds", "3:9"], "--rounds: got 3:9; allowed are steps from 1 to 6"),
+        ([*WORDS, "network.latency=1 ms,2 ms", "--timeline", "x.json"], "it is of one run, but there are 2 timings"),
+        ([*WORDS, "--timeline", "x.bmp"], "x.bmp"),
+        ([*WORDS, "--target", "accuracy=3"], "--target: no run has measured accuracy"),
+    ],
+)
+def test_mistakes_are_one_sentence(run, words, sentence, capsys):
+    assert main(["time", str(run.path), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(sentence, line)

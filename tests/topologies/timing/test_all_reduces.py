@@ -1,0 +1,104 @@
+"""Sums over all agents on described networks."""
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from basinet.topologies.networks import Network, Ports, collectives, hierarchy, uniform_links
+from basinet.topologies.timing import all_reduces
+from basinet.topologies.timing.all_reduces import COLLECTIVES, duration
+
+LINE = {"latency": "5 us", "bandwidth": "10 GB/s"}
+
+
+def alike(agents, **more):
+    return uniform_links(nx.complete_graph(agents), **LINE, **more)
+
+
+def time(name, network, size, **settings):
+    return duration(network, COLLECTIVES[name](network, size, **settings))
+
+
+@pytest.mark.parametrize("agents", [1, 2, 3, 8, 13])
+@pytest.mark.parametrize("name", ["ring", "tree", "recursive_doubling", "halving_doubling"])
+def test_on_links_alike_sums_take_the_times_of_the_formulas(name, agents):
+    size = 840 * 10**5  # parts are whole, and in whole nanoseconds but for one rounding each
+    expected = collectives.ALL_REDUCES[name](agents, size, 5_000, 1e10)
+    assert time(name, alike(agents), size) == pytest.approx(expected, abs=4 * agents)
+
+
+def test_a_server_takes_one_message_after_the_other():
+    """Seven messages of 10 ms in, and seven out."""
+    access = {"up": "10 GB/s", "down": "10 GB/s"}
+    assert time("server", alike(8, access=access), 10**8, agent=3) == 2 * (5_000 + 7 * 10**7)
+    star = uniform_links(nx.star_graph(7), **LINE, access=access)  # whose links suffice
+    assert time("server", star, 10**8) == 2 * (5_000 + 7 * 10**7)
+    with pytest.raises(ValueError, match=r"^server: there is no agent 8, but agents 0 to 7$"):
+        time("server", star, 10**8, agent=8)
+
+
+def machines(nodes=4, agents_per_node=8, **more):
+    """The published case: 4 servers of 8, 400 and 50 GB/s, with a line between servers for each agent."""
+    places = nodes * agents_per_node
+    inside = np.arange(places) // agents_per_node
+    receivers, senders = np.divmod(np.arange(places**2), places)
+    receivers, senders = receivers[apart := receivers != senders], senders[apart]
+    near = inside[receivers] == inside[senders]
+    return Network(
+        agents=places,
+        senders=senders,
+        receivers=receivers,
+        latency=np.where(near, 1_000, 5_000),
+        bandwidth=np.where(near, 4e11, 5e10),
+        hosts=inside,
+        ports=Ports(**more),
+    )
+
+
+def test_machines_add_up_inside_first():
+    """8.169 ms for 1 GB; a flat ring, whose slowest link decides, 39.06."""
+    assert time("hierarchical", machines(), 10**9) == pytest.approx(8.169e6, abs=1e3)
+    assert time("ring", machines(), 10**9) == pytest.approx(39.06e6, abs=1e4)
+    closed = collectives.hierarchical(4, 8, 10**9, (1_000, 4e11), (5_000, 5e10))
+    assert time("hierarchical", machines(), 10**9) == pytest.approx(closed, abs=40)
+
+
+def test_machines_share_their_uplinks():
+    """Eight rings across share an uplink: the parts take as long as the whole vector would on one."""
+    near, far = {"latency": "1 us", "bandwidth": "400 GB/s"}, {"latency": "5 us", "bandwidth": "50 GB/s"}
+    network = hierarchy(nx.complete_graph(32), nodes=4, agents_per_node=8, inside=near, between=far)
+    expected = 14 * (1_000 + 312_500) + 6 * (5_000 + 5_000_000)
+    assert time("hierarchical", network, 10**9) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_best_depends_on_the_size_and_on_the_links():
+    network = alike(8)
+    least = {size: duration(network, all_reduces.best(network, size)) for size in (1_000, 10**8)}
+    assert least[1_000] == time("recursive_doubling", network, 1_000)
+    assert least[10**8] == time("halving_doubling", network, 10**8)
+    ring = uniform_links(nx.cycle_graph(8), **LINE)
+    assert duration(ring, all_reduces.best(ring, 1_000)) == time("ring", ring, 1_000)
+    with pytest.raises(ValueError, match=r"^agent 7 sends to agent 0, .* passes; a network of all pairs"):
+        all_reduces.best(uniform_links(nx.path_graph(8), **LINE), 1_000)
+
+
+def test_hierarchical_sums_need_machines_alike():
+    with pytest.raises(ValueError, match=r"^hierarchical needs a network of machines"):
+        time("hierarchical", alike(4), 100)
+    near = {"latency": "1 us"}
+    pods = hierarchy(nx.complete_graph(3), nodes=2, agents_per_node=2, inside=near, between=near, hosts=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"equally many agents, but these have 1 to 2$"):
+        time("hierarchical", pods, 100)
+
+
+@pytest.mark.parametrize("agents", [2, 5, 8, 12])
+@pytest.mark.parametrize("name", ["tree", "recursive_doubling", "server"])
+def test_whole_vectors_reach_everybody(name, agents):
+    """Those that are sent round by round hold everybody's contribution at the end."""
+    network = alike(agents)
+    known = np.eye(agents, dtype=bool)
+    for part in COLLECTIVES[name](network, 100):
+        before = known.copy()
+        for sender, receiver in zip(part.senders, part.receivers, strict=True):
+            known[receiver] |= before[sender]
+    assert known.all()
