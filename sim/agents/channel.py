@@ -44,7 +44,6 @@ class Channel:
         threads: Number of threads that share a product.
 
     Attributes:
-        wire: Carries what travels between workers.
         products: The products with W; those inside its `together` travel together.
         links: The edges of each step.
         running_sums: What arrives later, where weights sum to one over what agents send.
@@ -64,17 +63,17 @@ class Channel:
         self._state = state
         self._optimizer = optimizer
         self._personal = Personal(first_names(config.personal, state.names), state.shapes)
-        self.wire = Wire()
+        self._wire = Wire()
         if placement.workers > 1:
-            self.wire.open()
-        self.products = Products(state, self._personal, self.wire)
-        self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters, self.wire)
+            self._wire.open()
+        self.products = Products(state, self._personal, self._wire)
+        self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters, self._wire)
         self._attackers: Attackers | None = None
         if setup.attack.lies:
             self._attackers = Attackers(setup.attack, setup.attackers, placement, config.seed)
         pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-        self.links = Links(setup, placement, state.parameters, self.wire, pool)
+        self.links = Links(setup, placement, state.parameters, self._wire, pool)
         self.running_sums = RunningSums()
         noisy = any(isinstance(fault, LinkNoise) for fault in setup.faults)
         self._noise = ReceiverNoise(setup.faults, placement, config.seed, state.parameters.device) if noisy else None
@@ -88,14 +87,19 @@ class Channel:
         self.piece = 2**20
 
     @property
+    def wire(self) -> Wire:
+        """What carries rows to other workers."""
+        return self._wire
+
+    @property
     def wire_bytes(self) -> int:
         """Bytes that this worker has really sent to others."""
-        return self.wire.bytes_sent
+        return self._wire.bytes_sent
 
     @property
     def waiting_seconds(self) -> float:
         """Seconds for which this worker has waited for messages of others."""
-        return self.wire.waiting_seconds
+        return self._wire.waiting_seconds
 
     def _send(self, kind: str, step: int, size: int) -> None:
         """Count a row of `size` bytes along each edge of a step."""
