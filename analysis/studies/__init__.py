@@ -7,6 +7,7 @@ from basinet.analysis.studies.heavy_tails import heavy_tails
 from basinet.analysis.studies.lozo_finetuning import lozo_finetuning
 from basinet.analysis.studies.sequences.long_sequences import s3attention
 from basinet.analysis.studies.study import TRAININGS, Check, Findings, Progress, Study, check_folder, write_findings
+from basinet.analysis.studies.topology_time.topology_time import topology_time
 from basinet.analysis.studies.vision.combined_extractors import pretrained_ensemble
 from basinet.analysis.studies.vision.enlarged_images import super_resolution
 from basinet.analysis.studies.vision.pretrained_quality import quality_pretraining
@@ -26,6 +27,7 @@ STUDIES: dict[str, Study] = {
     "s3attention": s3attention,
     "quality-pretraining": quality_pretraining,
     "super-resolution": super_resolution,
+    "topology-time": topology_time,
     "video-language": video_language,
     "video-quality": video_quality,
     "zeroth-order": zeroth_order,

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies import EventDriven
 from basinet.analysis.compare.targets import Reached, median_of
 from basinet.analysis.statistics.quantities import quantity_of
 from basinet.analysis.statistics.run_labels import describe, setting
 from basinet.launch.finished.finished_models import setup_of
 from basinet.sim.clock.clock import TIMES, clock_of
-from basinet.sim.clock.pass_cost import law_of
+from basinet.sim.clock.conditions import under
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
@@ -141,7 +141,7 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
             " compute.mean='20 ms'"
         )
     strategy = KINDS["strategy"].parse(run.config["strategy"])
-    if StrategyTraits.of(strategy.make()).events:
+    if isinstance(strategy.make(), EventDriven):
         raise ExperimentError(
             f"strategy: agents of {strategy.name} act at events, so that {run.path} would have trained otherwise in"
             " other times; carry it out anew"
@@ -151,13 +151,9 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
     flow = data_flow(setup)
     for axes, point in expand({"strategy": "isolated", **description}):
         given = {key: point[key] for key in _KEYS if point.get(key) is not None}
-        parsed = Config.parse({"task": "digits", "topology": "ring", "strategy": "isolated", **given})
-        config = setup.config.model_copy(update={key: getattr(parsed, key) for key in _KEYS})
-        network = None if config.network is None else config.network.component.make(graph=setup.graph)
+        parts = under(replace(setup, flow=flow), given, run.status.get("pass_seconds"))
         texts = {key: describe(setting(given, key)) for key in axes}
-        described = {key: value for key, value in parsed.describe().items() if key in given}
-        parts = replace(setup, config=config, network=network, flow=flow)
-        parts = replace(parts, compute=law_of(parts, run.status.get("pass_seconds")))
+        described = {key: value for key, value in parts.config.describe().items() if key in given}
         yield Retimed(run, parts, described, texts, "-".join([run.name, *axes.values()]))
 
 

@@ -1,0 +1,1 @@
+"""Study of topologies by simulated time."""
