@@ -1,5 +1,5 @@
 """Strategies whose agents step together, and not at events of their own."""
 
-from basinet.algorithms.strategies import STRATEGIES, StrategyTraits
+from basinet.algorithms.strategies import STRATEGIES, EventDriven
 
-STEPPED = [name for name in STRATEGIES if not StrategyTraits.of(STRATEGIES[name]()).events]
+STEPPED = [name for name in STRATEGIES if not isinstance(STRATEGIES[name](), EventDriven)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -11,7 +11,15 @@ from torch import Tensor
 from basinet.algorithms.optimizers import LocalOptimizer
 from basinet.topologies.registry import Registry
 
-__all__ = ["STRATEGIES", "Block", "Neighbors", "Strategy", "require_doubly_stochastic", "require_symmetric"]
+__all__ = [
+    "STRATEGIES",
+    "Block",
+    "Neighbors",
+    "Participation",
+    "Strategy",
+    "require_doubly_stochastic",
+    "require_symmetric",
+]
 
 _TOLERANCE = 1e-8
 
@@ -128,11 +136,31 @@ class Strategy(Protocol):
 
     A strategy holds only settings: what changes from step to step is kept in the block's memory, so that it is in
     checkpoints and one strategy can serve many runs. One that needs certain weights has a method `check(weights)` that
-    raises a ValueError for others. Other needs are declared in an attribute `traits`, a `StrategyTraits`.
+    raises a ValueError for others. One in whose steps only some agents take part has what `Participation` has, so that
+    its time is that of these agents. Other needs are declared in an attribute `traits`, a `StrategyTraits`.
     """
 
     def step(self, block: Block) -> None:
         """Advance all agents of the block by one step."""
+
+
+@runtime_checkable
+class Participation(Protocol):
+    """A strategy in whose steps only some agents take part."""
+
+    @property
+    def sent_share(self) -> float:
+        """Share of the messages between all neighbours that is sent, and counted, on average."""
+
+    def active(self, keys: Tensor) -> Tensor:
+        """Draw which agents take part in a step.
+
+        Args:
+            keys: A key for each agent, of the purpose "activation" and the step, int64 of any shape.
+
+        Returns:
+            Whether each takes part, bool.
+        """
 
 
 STRATEGIES: Registry[Strategy] = Registry("STRATEGIES")

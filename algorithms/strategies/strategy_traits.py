@@ -25,7 +25,6 @@ class StrategyTraits:
             like the parameters.
         shares_subspaces: It needs an optimizer whose agents step in the same subspaces.
         averages: It calls `average`.
-        events: Its agents act when gradients are finished and messages arrive, at times that the experiment describes.
         uses_graph: It calls `combine` or another verb that communicates along edges; otherwise the graph changes only
             the agents' weights π in the centroid, and measures that use W. A class that inherits its traits uses the
             graph, unless it declares its own.
@@ -44,7 +43,6 @@ class StrategyTraits:
     combines_x: bool = True
     shares_subspaces: bool = False
     averages: bool = False
-    events: bool = False
     uses_graph: bool = True
     tolerates: Losses = "any"
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies import EventDriven
 from basinet.analysis.theory.parts import RiskParts
 from basinet.analysis.theory.recursion import Quadratics, Recursion
 from basinet.sim.agents.block import Block
@@ -115,7 +115,7 @@ class _Probe:
                 "runtime": RuntimePart(device="cpu", dtype="float64", engine="loop", threads=1),
             }
         )
-        if StrategyTraits.of(setup.strategy()).events:
+        if isinstance(setup.strategy(), EventDriven):
             raise ExperimentError("strategy: its agents act at events of their own, which theory does not cover")
         made = task.make(seed=0, num_agents=setup.num_agents)
         model = point.make(num_outputs=columns)

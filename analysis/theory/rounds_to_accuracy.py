@@ -33,6 +33,8 @@ __all__ = ["Need", "Problem", "rounds_to_accuracy"]
 Array = NDArray[np.float64]
 
 _RATES = np.geomspace(1e-7, 1, 141)
+_COARSE = 10
+"""Of so many rates, one is tried first."""
 _FADED, _GROWN, _DOUBLINGS = 1e-12, 1e3, 50
 
 
@@ -83,21 +85,30 @@ def rounds_to_accuracy(rule: Rule, matrices: Sequence[csr_array], problem: Probl
     dense = [matrix.toarray() for matrix in matrices]
     if any(abs(W.sum(axis=0) - 1).max() > 1e-8 for W in dense):
         return None
-    agents = len(dense[0])
-    centroid = problem.noise * _RATES / (agents * (2 - _RATES))
-    steady = np.zeros_like(_RATES)
+    # Small rates reach every accuracy that can be reached: the best is near the best of some.
+    some = _steps(rule, dense, problem, _RATES[::_COARSE])
+    near = _COARSE * int(np.argmin(some))
+    rates = _RATES[max(0, near - _COARSE + 1) : near + _COARSE]
+    steps = _steps(rule, dense, problem, rates)
+    best = int(np.argmin(steps))
+    return Need(float(steps[best]), float(rates[best]))
+
+
+def _steps(rule: Rule, matrices: Sequence[Array], problem: Problem, rates: Array) -> Array:
+    """Return how many steps reach the accuracy at each learning rate."""
+    agents = len(matrices[0])
+    centroid = problem.noise * rates / (agents * (2 - rates))
+    steady = np.zeros_like(rates)
     if rule != "centralized" and agents > 1:
-        W = dense[0]
-        normal = len(dense) == 1 and abs(W @ W.T - W.T @ W).max() < _FADED
-        variance, bias = _of_modes(rule, W, _RATES) if normal else _of_period(rule, dense, _RATES)
+        W = matrices[0]
+        normal = len(matrices) == 1 and abs(W @ W.T - W.T @ W).max() < _FADED
+        variance, bias = _of_modes(rule, W, rates) if normal else _of_period(rule, matrices, rates)
         parts = [weight * part for weight, part in ((problem.noise, variance), (problem.heterogeneity, bias)) if weight]
         steady = np.where(np.isfinite(variance), sum(parts, steady), np.inf)
     room = np.maximum(0, problem.accuracy - steady - centroid)  # less than 1 - centroid
     with np.errstate(divide="ignore", invalid="ignore"):
-        decay = np.log(room / (1 - centroid)) / (2 * np.log1p(-_RATES))
-    steps = np.where(room > 0, np.maximum(1, np.ceil(decay - 1e-9)), np.inf)
-    best = int(np.argmin(steps))
-    return Need(float(steps[best]), float(_RATES[best]))
+        decay = np.log(room / (1 - centroid)) / (2 * np.log1p(-rates))
+    return np.where(room > 0, np.maximum(1, np.ceil(decay - 1e-9)), np.inf)
 
 
 def _of_modes(rule: Rule, W: Array, rates: Array) -> tuple[Array, Array]:

@@ -308,7 +308,7 @@ def make_parser() -> argparse.ArgumentParser:
     advising.add_argument(
         "--network",
         metavar="WHAT",
-        help="a file or a name, then settings, such as 'uniform,bandwidth=10 Gb/s,latency=50 us'",
+        help="a file or a name, then settings, or settings alone, such as 'bandwidth=10 Gb/s,latency=50 us'",
     )
     advising.add_argument(
         "--compute", metavar="LAW", help="compute times, such as 'lognormal,mean=20 ms,sigma=0.3' (default none)"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from basinet.algorithms.strategies import EventDriven
 from basinet.analysis.compare.targets import Reached, median_of
 from basinet.analysis.statistics.quantities import quantity_of
 from basinet.analysis.statistics.run_labels import describe, setting
@@ -19,7 +20,7 @@ from basinet.sim.clock.clock import TIMES, clock_of
 from basinet.sim.clock.conditions import under
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.config import KINDS, Config
 from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.experiment.grids.grid import expand
 from basinet.sim.experiment.words import override
@@ -139,12 +140,18 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
             f"network: {run.path} has neither network nor compute; give some, such as compute.name=constant"
             " compute.mean='20 ms'"
         )
+    strategy = KINDS["strategy"].parse(run.config["strategy"])
+    if isinstance(strategy.make(), EventDriven):
+        raise ExperimentError(
+            f"strategy: agents of {strategy.name} act at events, so that {run.path} would have trained otherwise in"
+            " other times; carry it out anew"
+        )
     untimed = replace(run, config={key: value for key, value in run.config.items() if key not in _KEYS})
     setup = setup_of(untimed, None)
     flow = data_flow(setup)
     for axes, point in expand({"strategy": "isolated", **description}):
         given = {key: point[key] for key in _KEYS if point.get(key) is not None}
-        parts = under(replace(setup, flow=flow), given)
+        parts = under(replace(setup, flow=flow), given, run.status.get("pass_seconds"))
         texts = {key: describe(setting(given, key)) for key in axes}
         described = {key: value for key, value in parts.config.describe().items() if key in given}
         yield Retimed(run, parts, described, texts, "-".join([run.name, *axes.values()]))

@@ -17,7 +17,7 @@ __all__ = ["question_of"]
 
 _TYPICAL = 100_000
 """Most parameters of the model on which a strategy is rehearsed; the sizes of its messages are scaled."""
-_OF_THE_RUN = ("topology", "network", "compute", "epochs", "samples", "bytes", "evaluate_every", "tune", "loggers")
+_OF_THE_RUN = ("topology", "network", "compute", "faults", "epochs", "samples", "bytes", "evaluate_every", "loggers")
 """Keys of a run that advice replaces, or does without."""
 
 
@@ -62,6 +62,11 @@ def question_of(options: argparse.Namespace) -> Question:
     }
     config = Config.parse(run | timed)
     assert config.network is not None
+    if config.compute is not None and (config.compute.takes("flops") or config.compute.takes("seconds")):
+        raise ExperimentError(
+            f"--compute: {config.compute.name} follows from a model, which advice does not have; give another law, such"
+            " as {name: lognormal, mean: 20 ms}"
+        )
     return Question(
         run,
         config.network.component.make(graph=nx.empty_graph(agents)),
@@ -79,7 +84,7 @@ def question_of(options: argparse.Namespace) -> Question:
 def _complete(network: Any) -> dict[str, Any]:
     """Let a network link all pairs."""
     described: dict[str, Any] = {"name": network} if isinstance(network, str) else dict(network)
-    if described["name"] == "edges":
+    if described.get("name") == "edges":
         raise ExperimentError("network: edges describes the links of one graph, but advice is about a choice of graphs")
     if described.get("all_reduce") not in (None, "ring", {"name": "ring"}):
         raise ExperimentError("network.all_reduce: it cannot be set for advice, which looks for the best one itself")

@@ -45,7 +45,7 @@ def component_of(text: str, key: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     override(found, words)
     description = found[key]
-    if not isinstance(description, Mapping) or "name" not in description:
+    if not isinstance(description, Mapping):
         raise ExperimentError(f"{key}: got {text}; a name is needed, then settings, as in NAME,key=value")
     return dict(description)
 
@@ -57,7 +57,7 @@ def network_of(text: str) -> dict[str, Any]:
     (.topo, .txt), YAML with the network of an experiment or of ASTRA-sim, or CSV with links, positions or latencies.
 
     Args:
-        text: A file or name, then settings; or a mapping in YAML.
+        text: A file or name, then settings; settings alone for links that are all alike; or a mapping in YAML.
 
     Returns:
         The description as an experiment has it.

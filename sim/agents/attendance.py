@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from basinet.sim.agents.channel import Channel
 from basinet.sim.agents.placement import Placement
 from basinet.sim.setup.setup import Setup
+
+if TYPE_CHECKING:
+    from basinet.sim.agents.block import Block
 
 __all__ = ["Attendance"]
 
@@ -35,7 +38,7 @@ class Attendance:
         self.present: Tensor | None = None
 
     @contextmanager
-    def of_step(self, block: Any) -> Iterator[None]:
+    def of_step(self, block: "Block") -> Iterator[None]:
         """Take a step within this context, after which absent agents have what they had before.
 
         Those who return may go on from the parameters of their neighbours.
@@ -79,7 +82,7 @@ class Attendance:
         self._channel.replicas.weigh(self.weights)
 
 
-def _tensors(block: Any) -> dict[str, Tensor]:
+def _tensors(block: "Block") -> dict[str, Tensor]:
     """Return what a step may change of each agent, [N, ...], by name; the optimizer keeps its state by itself."""
     mixed = block.optimizer.rows() if block.setup.config.optimizer_state != "keep" else []
     return {

@@ -84,7 +84,7 @@ class Block:
         self.events: EventRunner | None = None
         if isinstance(self.strategy, EventDriven):
             some = SomeGradients(setup, self.oracle, self.template, self.task, self.state)
-            self.events = EventRunner(setup, placement, self.state, some)
+            self.events = EventRunner(setup, placement, self.state, some, self.channel.wire)
         # Mixed rows are written over the gradients once these are used up, otherwise into a tensor of their own.
         self._gradients_used_up = True
         self._scratch: list[Tensor] = []

@@ -87,6 +87,11 @@ class Channel:
         self.piece = 2**20
 
     @property
+    def wire(self) -> Wire:
+        """What carries rows to other workers."""
+        return self._wire
+
+    @property
     def wire_bytes(self) -> int:
         """Bytes that this worker has really sent to others."""
         return self._wire.bytes_sent

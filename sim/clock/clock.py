@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
+from basinet.sim.clock.participation import absent
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.faults.outages import Outages
 from basinet.sim.setup.setup import Setup
@@ -219,7 +220,8 @@ class Clock:
         self._free = start + takes
         if self._observe is not None:
             self._observe("compute", self.step + 1, start, self._free)
-        return _Moment(self._free, np.zeros_like(self._free))
+        end = self._free if self._away is None else np.where(self._away, np.maximum(ready.time, start), self._free)
+        return _Moment(end, np.zeros_like(end))
 
     def _start(self, ready: _Moment) -> np.ndarray:
         """Find when agents begin to compute what is ready; an absent one does not wait."""
@@ -295,17 +297,17 @@ def clock_of(setup: Setup) -> Clock:
         ExperimentError: The network lacks a link, or the law of compute times is not one for so many agents.
     """
     assert setup.flow is not None
-    config, network, law, part = setup.config, setup.network, setup.config.compute, setup.config.network
+    config, network, law, part = setup.config, setup.network, setup.compute, setup.config.network
     sizes: dict[str, Any] = {"agents": setup.num_agents, "replicas": config.replicas}
     try:
-        compute = None if law is None else ComputeTimes(law.make(), **sizes, seed=config.seed)
+        compute = None if law is None else ComputeTimes(law, **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
     asked: dict[str, Any] = {**sizes, "network": network, "compute": compute}
     if network is not None and part is not None:
         asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
-    asked["absent"] = Outages(setup.faults, weights, **sizes, seed=config.seed).absent
+    asked["absent"] = absent(setup, Outages(setup.faults, weights, **sizes, seed=config.seed))
     try:
         return Clock(setup.flow, weights, **asked)
     except ExperimentError:

@@ -123,8 +123,8 @@ class _Times:
     def __init__(self, setup: Setup) -> None:
         config, sizes = setup.config, {"agents": setup.num_agents, "replicas": setup.config.replicas}
         self._draw: Callable[[int], np.ndarray] = lambda _: np.ones((config.replicas, setup.num_agents), np.int64)
-        if config.compute is not None:
-            self._draw = ComputeTimes(config.compute.make(), **sizes, seed=config.seed)
+        if setup.compute is not None:
+            self._draw = ComputeTimes(setup.compute, **sizes, seed=config.seed)
         self._rows: dict[int, list[list[int]]] = {}
 
     def of(self, replica: int) -> Callable[[int], Sequence[int]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from basinet.algorithms.strategies.strategy import Participation
 from basinet.sim.clock.data_flow import DataFlow, Event, StepFlow, Waits
 from basinet.sim.clock.tensor_sources import numbers_in
 from basinet.sim.clock.tracing import TracedBlock
@@ -32,6 +33,8 @@ def data_flow(setup: Setup) -> DataFlow:
         ExperimentError: The steps do not repeat.
     """
     steps = steps_to_rehearse(setup)
+    strategy = setup.strategy()
+    sent = strategy.sent_share if isinstance(strategy, Participation) else 1.0
     held = sum(map(len, setup.holdings[0])) if setup.holdings else setup.config.batch_size * setup.num_agents
     sweep = held / (setup.config.batch_size * setup.num_agents)
 
@@ -39,7 +42,7 @@ def data_flow(setup: Setup) -> DataFlow:
         block = TracedBlock(team.worker.block, sweep)
         with blaming(setup):
             block.advance(steps)
-        return [_step(block, step) for step in range(steps)]
+        return [_step(block, step, sent) for step in range(steps)]
 
     found = with_few(setup, trace)
     cycle = cycle_of(found)
@@ -51,15 +54,15 @@ def data_flow(setup: Setup) -> DataFlow:
     return DataFlow(tuple(found[:cycle]), tuple(found[cycle : 2 * cycle]))
 
 
-def _step(block: TracedBlock, step: int) -> StepFlow:
-    """Describe a step that was traced, with times and places relative to it."""
+def _step(block: TracedBlock, step: int, sent: float) -> StepFlow:
+    """Describe a step that was traced, with times and places relative to it, and messages of full size."""
 
     def waits(sources: int) -> Waits:
         numbers = reversed([*numbers_in(sources)])
         return tuple((number - block.starts[block.step_of[number]], step - block.step_of[number]) for number in numbers)
 
     events = [
-        Event(traced.kind, waits(traced.waits), traced.size, traced.edges, traced.share)
+        Event(traced.kind, waits(traced.waits), round(traced.size / sent), traced.edges, traced.share)
         for traced in block.events[block.starts[step] : block.starts[step + 1]]
     ]
     return StepFlow(tuple(events), waits(block.results[step]))

@@ -1,6 +1,7 @@
 """What is computed with rows: the numbers behind the events of asynchronous agents."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from basinet.algorithms.strategies import Row
 
@@ -17,6 +18,7 @@ class Gradient:
         step: The number of the batch.
     """
 
+    kind: ClassVar[int] = 0
     result: Row
     point: Row
     step: int
@@ -31,6 +33,7 @@ class Gradient:
 class Adapt:
     """An agent's optimizer step: result ← adapt(x, gradient)."""
 
+    kind: ClassVar[int] = 1
     result: Row
     x: Row
     gradient: Row
@@ -45,6 +48,7 @@ class Adapt:
 class Mix:
     """A combination: result ← own + Σ_l w_l (x_l − own)."""
 
+    kind: ClassVar[int] = 2
     result: Row
     own: Row
     weights: tuple[float, ...]

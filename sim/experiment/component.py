@@ -52,6 +52,7 @@ class Kind:
         beside: Returns the settings that the simulator handles itself, in addition to those in the maker's signature.
         noun: What to call such a component; by default, its key.
         files: Settings that name a file, whose content counts as the component's.
+        usual: The name if settings alone are given.
     """
 
     key: str
@@ -63,6 +64,7 @@ class Kind:
     beside: Callable[[Any], Mapping[str, inspect.Parameter]] = field(default=lambda _: {})
     noun: str = ""
     files: tuple[str, ...] = ()
+    usual: str | None = None
 
     def parse(self, given: Any) -> "Component":
         """Parse a component.
@@ -83,9 +85,9 @@ class Kind:
         known: dict[str, Any] = {}
         if isinstance(given, Mapping):
             settings = dict(given)
-            if "name" not in settings:
+            given = settings.pop("name", self.usual)
+            if given is None:
                 raise ExperimentError(f"{self.key}.name: a mapping needs the key 'name'; {nearest('', self.registry)}")
-            given = settings.pop("name")
             known = {word: settings.pop(word) for word in DIGESTS if word in settings}
             if known:
                 settings.pop("label", None)

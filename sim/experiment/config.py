@@ -140,9 +140,11 @@ KINDS: dict[str, Kind] = {
         ("graph",),
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
-    "network": Kind("network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",)),
+    "network": Kind(
+        "network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",), usual="uniform"
+    ),
     "all_reduce": Kind("network.all_reduce", COLLECTIVES, ("network", "size"), noun="all-reduce"),
-    "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault"),
+    "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault", files=("path",)),
     "strategy": Kind("strategy", STRATEGIES, (), lambda given: not isinstance(given, type) and hasattr(given, "step")),
     "attack": Kind("attack", ATTACKS),
     "optimizer": Kind(
@@ -156,7 +158,12 @@ KINDS: dict[str, Kind] = {
     "schedule": Kind("schedule", SCHEDULES, ("t", "num_steps", "evaluations")),
     "averaging": Kind("averaging", AVERAGINGS, ("t", "num_steps")),
     "compute": Kind(
-        "compute", LAWS, ready=lambda given: isinstance(given, ComputeLaw), noun="compute law", files=("path",)
+        "compute",
+        LAWS,
+        ("flops", "seconds"),
+        lambda given: isinstance(given, ComputeLaw),
+        noun="compute law",
+        files=("path",),
     ),
     "escape": Kind("escape", ESCAPES, ("centroids", "start", "excess_loss")),
     "metrics": Kind("metrics", Registry("metrics"), ready=is_metric, noun="metric"),

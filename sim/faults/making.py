@@ -67,10 +67,15 @@ def _try(fault: Fault, component: Component, replicas: int, agents: int) -> None
 
 def _problem(fault: Fault, traits: StrategyTraits, sequence: Sequence[csr_array]) -> tuple[str, str] | None:
     """Say what a fault does, and why the strategy does not tolerate it."""
+    if traits.events:
+        return (
+            "disturbs what all send in a step",
+            "has no such steps; allowed are strategies that do, such as diffusion",
+        )
     if traits.averages:
-        return "disturbs messages between neighbours", "averages over all agents"
+        return "disturbs neighbours", "averages over all agents; allowed are strategies that do not, such as diffusion"
     if traits.tolerates == "none":
-        return "disturbs messages", "loses its way for good when one does not arrive"
+        return "disturbs messages", "needs all of them; allowed are strategies that tolerate it, such as diffusion"
     if (
         isinstance(fault, AgentFault)
         and fault.rejoin != "own"

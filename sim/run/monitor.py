@@ -12,6 +12,7 @@ import numpy as np
 
 from basinet.sim.agents.state import take_rows
 from basinet.sim.agents.worker import measure_some
+from basinet.sim.clock.laws import Measured
 from basinet.sim.data.rows import length
 from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.digest import digest
@@ -130,6 +131,8 @@ class Progress:
             self.about["model"] = {"name": setup.task.model, "arguments": setup.task.model_arguments}
         self.about |= {"start": setup.about_start} if setup.about_start else {}
         self.about |= {"kept": identities(setup.task.kept)} if setup.task.kept else {}
+        if isinstance(setup.compute, Measured):
+            self.about["pass_seconds"] = setup.compute.seconds
         self.about["quantities"] = {metric: asdict(known) for metric, known in quantities_of(setup.task).items()}
         with user_code(setup.config.task.component):
             self.about["baselines"] = {name: _finite(row) for name, row in setup.task.baselines().items()}

@@ -5,11 +5,9 @@ write files. The others wait in `together` for its calls. Parameters travel betw
 """
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -17,17 +15,15 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
 
-from basinet.sim.agents.placement import Placement
-from basinet.sim.agents.worker import Worker
 from basinet.sim.engines import EngineName
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.records import Row
+from basinet.sim.runtimes.rank_session import RankSession
 from basinet.sim.runtimes.ranks import Ranks
-from basinet.sim.runtimes.runtime import Runtime, Seat, memory_of, runtime_of
-from basinet.sim.runtimes.team import TIMEOUT, Analysis, RankLostError, Team
-from basinet.sim.runtimes.worker_log import WorkerLog, keep_collected
+from basinet.sim.runtimes.runtime import Runtime, Seat, memory_of
+from basinet.sim.runtimes.team import Analysis, RankLostError, Team
+from basinet.sim.runtimes.worker_log import keep_collected
 from basinet.sim.runtimes.world import is_task, num_ranks, started
 from basinet.sim.setup.setup import Setup
 
@@ -87,7 +83,7 @@ def together(work: Callable[[], T]) -> T:
     if ranks.leading:
         return work()
     if ranks.rank > 0:
-        outcome: T = ranks.serve(_RankSession(ranks))
+        outcome: T = ranks.serve(RankSession(ranks))
         return outcome
     ranks.leading, ranks.asked_to_stop = True, False
     ranks.heart.stop.clear()
@@ -100,77 +96,6 @@ def together(work: Callable[[], T]) -> T:
         ranks.leading = False
     ranks.end(value)
     return value
-
-
-class _RankSession:
-    """One rank's part in a run."""
-
-    def __init__(self, ranks: Ranks) -> None:
-        self.ranks = ranks
-        self.threads = torch.get_num_threads()
-        self.worker: Worker | None = None
-        self.log: WorkerLog | None = None
-
-    def take(self, setup: Setup) -> tuple[str, str]:
-        """Take the parts of a run; return the machine and the device."""
-        self.setup = setup
-        self.device = runtime_of(setup.config.runtime).device()
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
-        return socket.gethostname(), str(self.device)
-
-    def meet(self, backend: str, meeting: int, placement: Placement) -> None:
-        """Join the process group over which rows travel."""
-        self.placement = replace(placement, rank=self.ranks.rank)
-        dist.init_process_group(
-            backend,
-            store=PrefixStore(f"meeting {meeting}", self.ranks.store),
-            rank=self.ranks.rank,
-            world_size=self.ranks.size,
-            timeout=TIMEOUT,
-            # NCCL then connects all ranks at once; a first message between only two would not find the others.
-            device_id=self.device if backend == "nccl" else None,
-        )
-
-    def host(self, engine: EngineName) -> None:
-        """Build the block."""
-        worker = self.worker = Worker(self.setup, self.placement, engine)
-        self.ranks.step = lambda: worker.block.step
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the worker; without a block this rank can still `analyze`."""
-        try:
-            return getattr(self.worker or self, method)(*arguments)
-        except Exception:
-            if self.log is not None:
-                self.log.failed()
-                self.log.close()  # what this rank says of it is for the user
-            raise
-
-    def log_to(self, folder: Path) -> bool:
-        """Write what this process prints into a file; return whether that has to be collected."""
-        self.log = WorkerLog(folder, self.ranks.rank, leads=self.ranks.rank == 0)
-        return self.log.is_far
-
-    def collected(self) -> str:
-        """Return what has been printed since the last call, if it has to be collected."""
-        return "" if self.log is None else self.log.collected()
-
-    def analyze(self, analysis: Analysis, state: dict[str, Any], replica: int) -> list[Row]:
-        """Analyse a replica together with the other ranks, as a worker does."""
-        return analysis(self.setup, state, replica, self.placement.rank, self.placement.workers)
-
-    def leave(self) -> None:
-        """Release the block and leave the process group."""
-        if self.log is not None:
-            self.log.close()
-        if self.worker is not None:
-            self.worker.close()
-        self.worker = None
-        self.ranks.step = lambda: None
-        if dist.is_initialized():
-            dist.destroy_process_group()
-        torch.set_num_threads(self.threads)
 
 
 class TorchrunTeam(Team):
@@ -190,7 +115,7 @@ class TorchrunTeam(Team):
         self.ranks = _ranks()
         if not self.ranks.leading:
             raise RuntimeError("A team of ranks is led by one of them: call this inside `together`.")
-        self.session = _RankSession(self.ranks)
+        self.session = RankSession(self.ranks)
         self.far_logs: Path | None = None
         self.stop = threading.Event() if stop is None else stop
         try:

@@ -30,7 +30,7 @@ def blaming(setup: Setup, workers: int = 1) -> Iterator[None]:
         Nothing.
 
     Raises:
-        WorkStopped: The original one.
+        WorkStopped: The code was stopped.
         Exception: The original exception, or an ExperimentError that it is the cause of.
     """
     try:

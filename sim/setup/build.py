@@ -13,11 +13,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from basinet.algorithms import draws
-from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies import EventDriven, StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.clock.clock import clock_of
 from basinet.sim.clock.event_clock import EventClock
+from basinet.sim.clock.pass_cost import law_of
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.data.rows import Stored, length, take
 from basinet.sim.evaluation.asked_metrics import with_metrics
@@ -140,7 +141,7 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         push=push,
         faults=make_faults(config, strategy, sequence),
     )
-    if traits.events:
+    if isinstance(strategy, EventDriven):
         check_events(setup)
     if config.bytes is not None:
         setup = _until_sent(setup, share, trial=trial)
@@ -186,11 +187,14 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
         component = part.component
         network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
         setup = replace(setup, network=network)
-    if StrategyTraits.of(setup.strategy()).events:
+    events = isinstance(setup.strategy(), EventDriven)
+    rehearsed = _tried(setup, share)[0] if trial and not events else setup
+    law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))
+    setup = replace(setup, compute=law)
+    if events:
         try_mixing(setup)
         EventClock(setup)  # raises what `clock_of` does
         return setup
-    rehearsed = _tried(setup, share)[0] if trial else setup
     flow = share("flow", (*rehearsed.tried, setup.push != ()), lambda: data_flow(rehearsed))
     setup = replace(setup, flow=flow)
     clock_of(setup)  # raises if links are missing, or the law is not one for so many agents

@@ -20,6 +20,7 @@ from basinet.algorithms.strategies import Strategy, StrategyTraits
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState, instantiate
 from basinet.sim.clock.data_flow import DataFlow
+from basinet.sim.clock.laws import ComputeLaw
 from basinet.sim.data.nests import map_nest
 from basinet.sim.evaluation.measuring import quantities_of
 from basinet.sim.experiment.component import Component, ExperimentError
@@ -68,6 +69,7 @@ class Setup:
         about_start: How much the model takes of the start, and what not.
         frozen: Values of the frozen parameters, if they are read from a run's folder.
         network: What messages between agents take in simulated time.
+        compute: Law of the time that a gradient takes in simulated time; None for no time.
         flow: What the strategy's steps wait for; None if their time is not simulated.
         faults: What goes wrong in the simulated network.
     """
@@ -90,6 +92,7 @@ class Setup:
     about_start: str = ""
     frozen: Mapping[str, Tensor] | None = None
     network: Network | None = None
+    compute: ComputeLaw | None = None
     flow: DataFlow | None = None
     faults: tuple[Fault, ...] = ()
 
@@ -135,9 +138,10 @@ class Setup:
         """What decides whether the parts fit together: runs that agree in it, up to random draws, share one trial.
 
         These are all keys of the experiment except its seed, the graph and the analysis (which have trials of their
-        own), the partition, and keys that only set when something is done.
+        own), the partition, simulated time, and keys that only set when something is done.
         """
         left_out = {"case", "strategy_keys", "tuned", "seed", "topology", "task", "evaluate_every", "keep_every"}
+        left_out |= {"network", "compute"}
         config, task = self.config, self.task
         keys = [key for key in type(config).model_fields if key not in left_out and not key.startswith("analysis")]
         values = [getattr(config, key) for key in keys]

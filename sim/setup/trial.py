@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from basinet.algorithms.optimizers import LocalOptimizer, OptimizerTraits, SharedSubspaces
-from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies import EventDriven, StrategyTraits
+from basinet.sim.agents.events.row_store import EVENT_ROWS
 from basinet.sim.agents.personal import check_personal, check_remembered
 from basinet.sim.data.nests import leaves, map_nest
 from basinet.sim.data.rows import Data, take
@@ -60,8 +61,8 @@ def try_parts(setup: Setup) -> tuple[int, int]:
         setup: The parts; `Setup.tried` lists everything that may matter here.
 
     Returns:
-        The number of trained parameters, and the bytes that an agent needs for its optimizer's state, its averages and
-        frozen values of its own.
+        The number of trained parameters, and the bytes that an agent needs for its optimizer's state, its averages,
+        frozen values of its own, and rows behind events.
 
     Raises:
         ExperimentError: Some parts do not fit together; the message is one sentence.
@@ -83,7 +84,8 @@ def try_parts(setup: Setup) -> tuple[int, int]:
     rehearse(setup)
     held = held_parameters(model)
     own = sum(b.nbytes for name, b in model.named_buffers() if name in held)
-    return size, remembered + own + size * setup.dtype.itemsize * (config.averaging is not None)
+    rows = (config.averaging is not None) + EVENT_ROWS * isinstance(setup.strategy(), EventDriven)
+    return size, remembered + own + size * setup.dtype.itemsize * rows
 
 
 def try_mixing(setup: Setup) -> None:

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,7 +80,7 @@ def encode(clip: Tensor, codec: str, strength: int) -> bytes:
         raise ValueError(f"strength is {strength}; allowed are 0 to {chosen.strongest}, the rate factors of {codec}")
     os.environ.setdefault("SVT_LOG", "1")  # or SVT-AV1 tells of itself on the standard error output
     frames, file = _padded(clip.permute(0, 2, 3, 1).numpy(), chosen.fewest), io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
+    with _same_priority(), av.open(file, "w", format="mp4") as container:
         stream = container.add_stream(chosen.encoder, rate=30, options={"crf": str(strength), **chosen.options})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.codec_context.thread_count = 1
@@ -87,6 +88,19 @@ def encode(clip: Tensor, codec: str, strength: int) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
+
+
+@contextmanager
+def _same_priority() -> Iterator[None]:
+    """Restore how this thread is scheduled: where it may, SVT-AV1 gives it priority over all others, for good."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def compressed(clip: Tensor, codec: str, strength: int) -> Tensor:

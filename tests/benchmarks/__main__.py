@@ -19,6 +19,7 @@ from tests.benchmarks import (
     checkpointing,
     curvature,
     engines,
+    events,
     gpu,
     lengths,
     optimizers,
@@ -37,6 +38,7 @@ from tests.benchmarks.harness import Row, machine
 GROUPS: dict[str, list[Callable[[], Iterator[Row]]]] = {
     "steps": [steps.rows],
     "engines": [engines.rows],
+    "events": [events.rows],
     "lengths": [lengths.rows],
     "many": [steps.hundred_thousand],
     "mixing": [bandwidth.mixing],

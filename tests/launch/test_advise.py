@@ -96,8 +96,9 @@ def test_components_in_a_word():
     assert described == {"name": "hierarchy", "nodes": 2, "agents_per_node": 2, "inside": inside}
     assert component_of("{name: uniform, latency: 1 us}", "network") == {"name": "uniform", "latency": "1 us"}
     assert component_of("constant,mean=1 ms,factors=[1, 2]", "compute")["factors"] == [1, 2]
+    assert network_of("latency=1 us,bandwidth=1 GB/s") == {"latency": "1 us", "bandwidth": "1 GB/s"}
     with pytest.raises(ExperimentError, match="settings, as in NAME,key=value"):
-        component_of("{latency: 1 us}", "network")
+        component_of("[1, 2]", "network")
 
 
 def test_files_of_networks(tmp_path):

@@ -11,7 +11,18 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Quantity", "nanoseconds", "rate", "share", "show_rate", "show_size", "show_time", "size", "transfer"]
+__all__ = [
+    "Quantity",
+    "nanoseconds",
+    "rate",
+    "share",
+    "show_rate",
+    "show_size",
+    "show_time",
+    "size",
+    "speed",
+    "transfer",
+]
 
 Quantity = str | float
 """A number with its unit. A bare number is accepted only to be refused with a sentence that names the unit wanted."""
@@ -22,6 +33,11 @@ _PREFIXES = _DECIMAL | {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _SIZES = {f"{prefix}B": Fraction(factor) for prefix, factor in _PREFIXES.items()}
 _RATES = {f"{prefix}B{per}": Fraction(factor) for prefix, factor in _PREFIXES.items() for per in ("/s", "ps")} | {
     f"{prefix}{bit}": Fraction(factor, 8) for prefix, factor in _PREFIXES.items() for bit in ("b/s", "bps", "bit/s")
+}
+_SPEEDS = {
+    f"{prefix}{unit}": Fraction(factor)
+    for prefix, factor in (_DECIMAL | {"P": 10**15}).items()
+    for unit in ("FLOP/s", "FLOPS")
 }
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([^\d\s.]\S*)?\s*", re.ASCII)
 _LONGEST = 2**62
@@ -72,6 +88,28 @@ def rate(text: Quantity) -> float:
     read = float(_read(text, _RATES, "a bandwidth", "10 Gb/s"))
     if not read:
         raise ValueError(f"got {text!r}; a bandwidth must be positive")
+    return read
+
+
+def speed(text: Quantity) -> float:
+    """Read the speed of a processor.
+
+    Args:
+        text: A positive number and FLOP/s or FLOPS, after k, M, G, T or P (powers of 1000).
+
+    Returns:
+        Floating-point operations per second.
+
+    Raises:
+        ValueError: If it is no such speed.
+
+    Example:
+        >>> speed("20 TFLOP/s")
+        20000000000000.0
+    """
+    read = float(_read(text, _SPEEDS, "a speed", "20 TFLOP/s"))
+    if not read:
+        raise ValueError(f"got {text!r}; a speed must be positive")
     return read
 
 

@@ -30,8 +30,8 @@ def critical_ratio(nodes: int, receivers: Numbers, senders: Numbers, delays: Num
     r"""Find the cycle with the largest delay per round, by Howard's algorithm.
 
     It is :math:`\lambda = \max \sum \text{delays} / \sum \text{rounds}` over all cycles. Each node follows one of its
-    arcs back; the cycles reached so give each node a growth, and the delays on the way a time. Nodes change to arcs that
-    give them more growth, or a later time at the same growth, until there are none.
+    arcs back; the cycles reached so give each node a growth, and the delays on the way a time. Nodes change to arcs
+    that give them more growth, or a later time at the same growth, until there are none.
 
     Args:
         nodes: Number of nodes.

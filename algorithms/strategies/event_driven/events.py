@@ -77,7 +77,7 @@ class EventDriven(ABC):
     is over at the instant in which K times as many gradients are finished in all.
     """
 
-    traits: ClassVar[StrategyTraits] = StrategyTraits(events=True, static=True, combines_x=False, mixes_all=True)
+    traits: ClassVar[StrategyTraits] = StrategyTraits(static=True, combines_x=False, mixes_all=True)
 
     def step(self, block: Block) -> None:
         """Advance by one step."""

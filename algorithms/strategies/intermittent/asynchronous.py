@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies.strategy import STRATEGIES, Block
@@ -33,13 +34,22 @@ class AsynchronousDiffusion:
     traits: ClassVar[StrategyTraits] = StrategyTraits(combines_x=False, mixes_all=True)
     activity: Annotated[float, Field(gt=0, le=1)] = 0.5
 
+    @property
+    def sent_share(self) -> float:
+        """Share of the messages between all neighbours that is sent on average: both ends must be active."""
+        return self.activity**2
+
+    def active(self, keys: Tensor) -> Tensor:
+        """Draw which agents take part in a step; see `Participation`."""
+        return draws.uniform(keys, ()) < self.activity
+
     def step(self, block: Block) -> None:
         """Advance by one step."""
-        active = draws.uniform(block.keys("activation"), ()) < self.activity
+        active = self.active(block.keys("activation"))
         block.adapt(block.gradients(), active)
         a = active[:, None].to(block.x)
         share, mixed = a.clone(), a * block.x
-        size = round(self.activity**2 * block.x.shape[1] * block.x.element_size())
+        size = round(self.sent_share * block.x.shape[1] * block.x.element_size())
         with block.together():
             block.combine(mixed, sent=size)
             block.combine(share, sent=0, truly=True)

@@ -1,7 +1,8 @@
 """Runs asynchronous agents: from event to event without numbers, and then the numbers, in as few passes as can be."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms.strategies import Row
+from basinet.sim.agents.events.crossing_rows import CrossingRows
 from basinet.sim.agents.events.row_optimizers import RowOptimizers
 from basinet.sim.agents.events.row_store import RowStore
 from basinet.sim.agents.events.some_gradients import SomeGradients
 from basinet.sim.agents.events.waves import Wave, waves
 from basinet.sim.agents.messages import sparse_products
+from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
 from basinet.sim.clock.event_clock import EventClock
@@ -27,46 +30,44 @@ __all__ = ["EventRunner"]
 class EventRunner:
     """Takes the steps of agents that act at events.
 
-    All workers follow the events of all replicas, and each computes the numbers of its own.
+    All workers follow the events of all replicas. Each computes the numbers of its own agents, wave by wave, and sends
+    them to the workers that need them in the next.
 
     Args:
         setup: The parts of the run.
         placement: Which rows live here.
         state: Their state; its parameters are those that are measured.
         gradients: Computes gradients of some agents.
+        wire: Carries rows to other workers.
 
     Attributes:
         clock: The events.
 
     Raises:
-        ExperimentError: This worker has a part of a replica only.
+        ExperimentError: The optimizer asks for batches of its own sizes.
     """
 
-    def __init__(self, setup: Setup, placement: Placement, state: StackedState, gradients: SomeGradients) -> None:
-        if not placement.whole:
-            raise ExperimentError(
-                f"strategy: the agents of {setup.config.strategy.name} act at events, whose numbers one worker computes"
-                f" for a whole replica; allowed are at most {placement.replicas} workers, and as many replicas on each"
-            )
+    def __init__(
+        self, setup: Setup, placement: Placement, state: StackedState, gradients: SomeGradients, wire: Wire
+    ) -> None:
         self._setup = setup
-        self._placement = placement
         self._state = state
         self._gradients = gradients
-        self._replicas = np.unique(placement.row_replicas).tolist()
-        self._first = {replica: n * placement.agents for n, replica in enumerate(self._replicas)}
         self._optimizers = RowOptimizers(setup, state, setup.optimizer_keys(*placement.index(state.parameters.device)))
         if self._optimizers.asks_for_batches:
             raise ExperimentError(
                 f"optimizer: {setup.config.optimizer.name} asks for batches of its own sizes at steps of all agents,"
                 f" and {setup.config.strategy.name} has none; allowed are optimizers that take batches as they are"
             )
+        self._rank = placement.rank
+        self._owner = placement.owner.reshape(placement.replicas, placement.agents).tolist()
+        self._replicas = np.unique(placement.row_replicas).tolist()
+        pairs = zip(placement.row_replicas.tolist(), placement.row_agents.tolist(), strict=True)
+        self._places = {pair: n for n, pair in enumerate(pairs)}
         self.clock = EventClock(setup)
         self._store = RowStore(state.parameters)
-        for replica in self._replicas:
-            self._store.new(self.clock.passes[replica].x).copy_(state.parameters[self._rows_of(replica)])
-
-    def _rows_of(self, replica: int) -> slice:
-        return slice(self._first[replica], self._first[replica] + self._placement.agents)
+        self._crossing = CrossingRows(placement.rank, wire)
+        self._store.new([self.clock.passes[replica].x[k] for replica, k in self._places]).copy_(state.parameters)
 
     @torch.no_grad()
     def take(self, rate: float) -> None:
@@ -77,27 +78,42 @@ class EventRunner:
         """
         step = self.clock.step
         found = self.clock.take()
-        operations = [found[replica] for replica in self._replicas]
-        self._make_room([operation for own in operations for operation in own])
-        for wave in waves(zip(self._replicas, operations, strict=True)):
+        programs = [(replica, found[replica]) for replica in self._replicas]
+        measured = {replica: self.clock.passes[replica].parameters() for replica in self._replicas}
+        self._make_room(programs, measured)
+        for wave in waves(programs):
             self._compute(wave, step, rate)
-        for replica in self._replicas:
-            self._store.copy(self.clock.passes[replica].parameters(), self._state.parameters[self._rows_of(replica)])
+        self._carry((replica, k, row) for replica, rows in measured.items() for k, row in enumerate(rows))
+        self._store.copy([measured[replica][k] for replica, k in self._places], self._state.parameters)
 
-    def _make_room(self, operations: Sequence[Operation]) -> None:
-        """Make room for the results of a step, whose events have happened already."""
-        if self._store.has_room(len(operations)):
+    def _make_room(
+        self, programs: Sequence[tuple[int, Sequence[Operation]]], measured: Mapping[int, Sequence[Row]]
+    ) -> None:
+        """Make room for the results of a step, whose events have happened already, and for what others send."""
+        count = sum(len(operations) for _, operations in programs)
+        reads = {row for _, operations in programs for operation in operations for row in operation.reads}
+        reads.update(row for rows in measured.values() for row in rows)
+        if self._store.has_room(count + len(reads)):
             return
-        needed = {row for replica in self._replicas for row in self.clock.passes[replica].live()}
-        needed.update(row for operation in operations for row in operation.reads)
-        self._store.keep(needed, len(operations))
+        needed = {row for replica in self._replicas for row in self.clock.passes[replica].live()} | reads
+        self._store.keep(needed, count + len(reads))
+        self._crossing.keep(needed)
+
+    def _carry(self, reads: Iterable[tuple[int, int, Row]]) -> None:
+        """Exchange rows that agents of replicas read next with other workers."""
+        owner = self._owner
+        self._crossing.carry(((row, owner[r][row.agent], owner[r][reader]) for r, reader, row in reads), self._store)
 
     def _compute(self, wave: Wave, step: int, rate: float) -> None:
         """Compute the results of a wave."""
-        agents = [self._first[r] + o.result.agent for r, o in zip(wave.replicas, wave.operations, strict=True)]
-        order = np.argsort(agents, kind="stable").tolist()
-        rows = [agents[place] for place in order]
-        operations = [wave.operations[place] for place in order]
+        pairs = [(r, operation.result.agent) for r, operation in zip(wave.replicas, wave.operations, strict=True)]
+        every = list(zip(pairs, wave.operations, strict=True))
+        self._carry((*pair, row) for pair, operation in every for row in operation.reads)
+        mine = [(self._places[pair], operation) for pair, operation in every if pair in self._places]
+        mine.sort(key=itemgetter(0))
+        rows, operations = [row for row, _ in mine], [operation for _, operation in mine]
+        if not operations:
+            return
         if isinstance(operations[0], Gradient):
             self._differentiate(cast(list[Gradient], operations), rows, step)
         elif isinstance(operations[0], Adapt):
@@ -127,10 +143,10 @@ class EventRunner:
             return
         counts = torch.tensor([len(operation.others) for operation in operations])
         receivers = torch.repeat_interleave(counts).to(own.device)
-        weights = torch.tensor([weight for operation in operations for weight in operation.weights]).to(own)
-        others = self._store.read([row for operation in operations for row in operation.others])
-        mixed = own.index_add(0, receivers, (others - own[receivers]).mul_(weights[:, None]))
-        self._store.new([operation.result for operation in operations]).copy_(mixed)
+        weights = own.new_tensor([weight for operation in operations for weight in operation.weights])
+        others = self._store.numbers[self._store.places([row for o in operations for row in o.others])]
+        changes = (others - own[receivers]).mul_(weights[:, None])
+        self._store.new([o.result for o in operations]).copy_(own.index_add(0, receivers, changes))
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what later steps depend on, by agent; the events themselves are found anew.
@@ -153,8 +169,8 @@ class EventRunner:
             count: Counter[int] = Counter()
             for row in own.live():
                 pairs = found.setdefault(str(count[row.agent]), [])
-                if replica in self._first:
-                    pairs.append((self._first[replica] + row.agent, row))
+                if (replica, row.agent) in self._places:
+                    pairs.append((self._places[replica, row.agent], row))
                 count[row.agent] += 1
         return found
 
@@ -167,10 +183,13 @@ class EventRunner:
         """
         self.clock = EventClock(self._setup)
         self.clock.advance(step)
-        self._store.keep((), sum(map(len, self._live().values())))
-        for name, pairs in self._live().items():
-            places, rows = zip(*pairs, strict=True)
-            self._store.new(rows).copy_(state["needed"][name][list(places)])
+        live = self._live()
+        self._store.keep((), sum(map(len, live.values())))
+        self._crossing.keep(())
+        for name, pairs in live.items():
+            if pairs:
+                places, rows = zip(*pairs, strict=True)
+                self._store.new(rows).copy_(state["needed"][name][list(places)])
         self._optimizers.load_state_dict(state["optimizers"])
 
 

@@ -7,10 +7,13 @@ from torch import Tensor
 
 from basinet.algorithms.strategies import Row
 
-__all__ = ["RowStore"]
+__all__ = ["EVENT_ROWS", "RowStore"]
 
-_ROOM = 2**20
-"""Numbers for which there is room anyway, so that rows are seldom moved."""
+EVENT_ROWS = 8
+"""Rows that an agent takes, about: those in use, those that a step makes, a gradient, and the point where it is."""
+
+_MOST, _ROOM = 16, 2**22
+"""Rows of an agent for which there is room, so that they are seldom moved, if all are not more numbers than that."""
 
 
 class RowStore:
@@ -24,7 +27,8 @@ class RowStore:
     """
 
     def __init__(self, like: Tensor) -> None:
-        self.numbers = like.new_empty(max(len(like), _ROOM // like.shape[1]), like.shape[1])
+        agents, size = like.shape
+        self.numbers = like.new_empty(max(EVENT_ROWS * agents, min(_MOST * agents, _ROOM // size)), size)
         self._places: dict[Row, int] = {}  # in ascending order
         self._end = 0
 

@@ -8,6 +8,9 @@ from basinet.sim.clock.row_operations import Gradient, Mix, Operation
 
 __all__ = ["Wave", "waves"]
 
+_PASS = 2**32
+"""More than the waves of a pass."""
+
 
 class Wave(NamedTuple):
     """Operations of one kind that are computed at once.
@@ -33,20 +36,18 @@ def waves(programs: Iterable[tuple[int, Sequence[Operation]]]) -> list[Wave]:
     Returns:
         The waves, in order.
     """
-    groups: dict[tuple[int, int, str], tuple[list[int], list[Operation]]] = {}
+    groups: dict[tuple[int, int], tuple[list[int], list[Operation]]] = {}
     for replica, operations in programs:
-        ready: dict[Row, tuple[int, int]] = {}
-        latest: dict[tuple[str, int], tuple[int, int]] = {}
+        ready: dict[Row, int] = {}  # where each row is computed: the pass times `_PASS`, and the wave after it
+        latest: dict[tuple[int, int], int] = {}
         for operation in operations:
-            kind, agent = type(operation).__name__, operation.result.agent
-            after = [ready.get(row, (0, 0)) for row in operation.reads]
-            if not isinstance(operation, Mix):
-                after.append(latest.get((kind, agent), (0, 0)))
-            number, wave = max(after)
-            place = (number + 1, 0) if isinstance(operation, Gradient) else (number, wave + 1)
-            ready[operation.result] = place
-            latest[kind, agent] = place
-            own, group = groups.setdefault((*place, kind), ([], []))
+            kind, result = operation.kind, operation.result
+            after = max([ready.get(row, 0) for row in operation.reads])
+            if kind != Mix.kind:
+                after = max(after, latest.get((kind, result.agent), 0))
+            place = (after // _PASS + 1) * _PASS if kind == Gradient.kind else after + 1
+            ready[result] = latest[kind, result.agent] = place
+            own, group = groups.setdefault((place, kind), ([], []))
             own.append(replica)
             group.append(operation)
     return [Wave(*groups[place]) for place in sorted(groups)]

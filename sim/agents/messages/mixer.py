@@ -197,10 +197,9 @@ class Mixer:
         """Return the row sums of this worker's rows."""
         p = self.placement
         sums: np.ndarray = self._sums[p.row_agents]
-        if not self.differences or outage.added is outage.missing:
-            return sums
-        more: np.ndarray = (outage.added - outage.missing)[p.row_replicas, p.row_agents]
-        return sums + more
+        if self.differences and outage.added is not outage.missing:
+            sums = sums + (outage.added - outage.missing)[p.row_replicas, p.row_agents]
+        return sums
 
     def without(self, outage: Outage) -> "Mixer":
         """Return the product in which some messages do not arrive; what travels between workers is the same.

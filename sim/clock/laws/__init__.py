@@ -7,6 +7,7 @@ from basinet.sim.clock.laws.lognormal_time import Lognormal
 from basinet.sim.clock.laws.markov_time import Markov
 from basinet.sim.clock.laws.pareto_time import Pareto
 from basinet.sim.clock.laws.time_trace import Trace
+from basinet.sim.clock.laws.times_of_model import Flops, Measured
 from basinet.sim.clock.laws.uniform_time import Uniform
 from basinet.sim.clock.laws.weibull_time import Weibull
 
@@ -16,9 +17,11 @@ __all__ = [
     "Constant",
     "DrawnLaw",
     "Exponential",
+    "Flops",
     "Independent",
     "Lognormal",
     "Markov",
+    "Measured",
     "Pareto",
     "Trace",
     "Uniform",

@@ -5,9 +5,10 @@ import threading
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from basinet.sim.clock.laws import Measured
 from basinet.sim.engines import ENGINES, EngineName
 from basinet.sim.experiment.mistakes import ExperimentError, first_line
 from basinet.sim.run.analyzed import analysis_settings
@@ -177,6 +178,9 @@ class _Execution:
             return "paused", ""
         is_reached = saved is not None and reached in FINISHED and saved["step"] == status["step"]
         before = str(status.get("engine", ""))
+        if isinstance(law := setup.compute, Measured):  # which is not measured again, maybe on another machine
+            seconds = status.get("pass_seconds", law.seconds)
+            setup = self.setup = replace(setup, compute=replace(law, seconds=seconds))
         with self._team(saved, before) as team:
             team.log_to(folder.path / "logs")
             progress = self.progress = Progress(self.name, setup, folder, team, given.monitor, given.rhythm)
@@ -242,11 +246,10 @@ class _Execution:
             Its reason.
         """
         reason = first_line(error)
-        failure: dict[str, Any] = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
-        if isinstance(error, RankLostError):
-            failure["goes_on"] = True  # by the same command
+        failure = {"state": "failed", "error": reason, "traceback": traceback.format_exc()}
+        again = {"goes_on": True} if isinstance(error, RankLostError) else {}  # by the same command
         try:
-            self.folder.write_status(**self._status() | failure)
+            self.folder.write_status(**self._status() | failure | again)
         except ExperimentError as gone:  # the folder was removed
             reason = first_line(gone)
         except OSError as unwritten:  # if the disk is full, this may fail, too

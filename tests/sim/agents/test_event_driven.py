@@ -1,5 +1,8 @@
 """Agents that act at events, as a run has them: against synchronous steps, and one operation after another."""
 
+import queue
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from basinet.sim.agents.worker import Worker
 from basinet.sim.clock.event_clock import EventClock
 from basinet.sim.clock.row_operations import Adapt, Gradient
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.run.checkpoints.tensor_files import TensorFile, read_tensor_file
 
 EQUAL = {"compute": {"name": "constant", "mean": "1 ms"}}
 RANDOM = {"compute": {"name": "exponential", "mean": "1 ms"}}
@@ -103,38 +107,74 @@ def test_waves_give_the_numbers_of_one_operation_after_another(strategy, make_se
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
-def test_a_resumed_run_is_the_unbroken_one(strategy, make_setup):
+def test_a_resumed_run_is_the_unbroken_one(strategy, make_setup, tmp_path):
     """With messages on their way, gradients begun, and optimizers that have taken different numbers of steps."""
     keys = {"model": {"name": "mlp", "hidden": [4], "norm": "batch"}, "strategy": strategy, **RANDOM, **AFAR}
     setup = make_setup(**keys, optimizer={"name": "adam", "lr": 0.01}, trial=False)
     whole, first, second = (worker_of(setup) for _ in range(3))
     whole.advance(9)
     first.advance(4)
-    second.load(first.state())
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(b"".join(TensorFile(first.state())))
+    second.load(read_tensor_file(file))
     second.advance(9)
     assert torch.equal(whole.block.x, second.block.x)
     assert whole.measure() == second.measure()
     assert all(torch.equal(b, second.block.state.buffers[name]) for name, b in whole.block.state.buffers.items())
 
 
-def test_a_worker_computes_its_own_replicas(make_setup):
-    setup = make_setup(**POINT, strategy="wait_free", **RANDOM, trial=False)
+class Post:
+    """Carries rows between two threads as a wire does between two processes."""
+
+    def __init__(self, boxes, rank):
+        self.boxes, self.rank = boxes, rank
+
+    def send(self, parcels):
+        ((routes, x),) = parcels
+        for rank, route in routes.items():
+            self.boxes[self.rank, rank].put(x.index_select(0, route.send))
+        self.coming = {rank: route.needed for rank, route in routes.items()}
+        return self
+
+    def fetch(self):
+        found = [self.boxes[rank, self.rank].get(timeout=600) for rank in self.coming]
+        assert [len(rows) for rows in found] == [*self.coming.values()]
+        return [torch.cat(found)]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_two_workers_give_the_numbers_of_one(strategy, make_setup):
+    """They share both replicas, agent by agent, and resume halfway."""
+    keys = {**POINT, "topology": {"name": "ring", "agents": 6}, **RANDOM, **AFAR, "trial": False}
+    setup = make_setup(**keys, strategy=strategy, optimizer={"name": "adam", "lr": 0.01})
     whole = worker_of(setup)
-    whole.advance(5)
+    whole.advance(7)
+    template, task = whole.block.template, whole.block.task
+    boxes = {pair: queue.Queue() for pair in ((0, 1), (1, 0))}
 
-    def runner(placement):
-        state = setup.state(whole.block.template, len(placement.rows), torch.device("cpu"))
-        state.parameters.fill_(2.0)
-        optimizer = setup.local_optimizer(state, setup.optimizer_keys(*placement.index("cpu")))
-        parts = setup, placement, whole.block.template, whole.block.task, state, optimizer, "stacked", 1
-        return EventRunner(setup, placement, state, SomeGradients(setup, Oracle(*parts), *parts[2:5])), state
+    def run(rank):
+        placement = Placement(6, np.arange(12) % 2, 2, rank)
 
-    part, state = runner(Placement.split(2, 4, workers=2, rank=1))
-    for _ in range(5):
-        part.take(1.0)
-    assert torch.equal(state.parameters, whole.block.x[4:])
-    with pytest.raises(ExperimentError, match=r"^strategy: the agents of wait_free .* at most 2 workers"):
-        runner(Placement.split(2, 4, workers=4, rank=1))
+        def begin():
+            state = setup.state(template, 6, torch.device("cpu"))
+            state.parameters.fill_(2.0)
+            optimizer = setup.local_optimizer(state, setup.optimizer_keys(*placement.index("cpu")))
+            oracle = Oracle(setup, placement, template, task, state, optimizer, "stacked", 1)
+            some = SomeGradients(setup, oracle, template, task, state)
+            return EventRunner(setup, placement, state, some, Post(boxes, rank)), state
+
+        (first, _), (second, state) = begin(), begin()
+        for _ in range(3):
+            first.take(1.0)
+        second.load_state_dict(first.state_dict(), 3)
+        for _ in range(4):
+            second.take(1.0)
+        return state.parameters
+
+    with ThreadPoolExecutor(2) as pool:
+        for rank, x in enumerate(pool.map(run, range(2))):
+            torch.testing.assert_close(x, whole.block.x[rank::2], rtol=1e-12, atol=1e-12)
+    assert all(box.empty() for box in boxes.values())
 
 
 def test_evaluations_record_what_was_sent_and_how_old_it_was(make_setup):
@@ -164,6 +204,7 @@ def test_agents_draw_the_batches_of_their_own_steps(sampling, make_block):
     [
         ({"compute": None}, "^compute: wait_free acts when gradients are finished, .* give a law, such as"),
         ({"optimizer": {"name": "mezo", "lr": 0.1}}, "^optimizer: wait_free .* and mezo evaluates gradients by itself"),
+        ({"faults": {"name": "link_loss", "probability": 0.2}}, r"^faults: wait_free .* allowed is none$"),
         ({"accumulate": 2}, "^accumulate: wait_free .* allowed is 1$"),
         (
             {"attack": {"name": "sign_flip", "agents": [1]}},

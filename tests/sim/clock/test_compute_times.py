@@ -1,6 +1,9 @@
 """Compute times: their means, what waiting for the slowest costs, and that nothing but the key matters."""
 
+import threading
+from dataclasses import replace
 from math import comb, erf, exp, gamma
+from unittest.mock import Mock
 
 import networkx as nx
 import numpy as np
@@ -8,6 +11,8 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from basinet.launch.finished.retiming import retimed
+from basinet.sim.clock import pass_cost
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.laws import (
     LAWS,
@@ -22,6 +27,9 @@ from basinet.sim.clock.laws import (
 )
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
+from basinet.sim.experiment.experiment import Experiment
+from basinet.sim.run.folder import load_run
+from basinet.sim.run.simulation import prepare, simulate
 from basinet.topologies.timing.max_plus import Arcs
 
 UNIT = 10**9
@@ -202,7 +210,8 @@ def test_laws_are_components():
     assert kind.parse(component.describe()).make() == component.make()
     law = Uniform(mean="1 s")
     assert kind.parse(law).make() is law
-    assert {*LAWS} == {"constant", "exponential", "lognormal", "markov", "pareto", "trace", "uniform", "weibull"}
+    drawn = {"constant", "exponential", "lognormal", "markov", "pareto", "trace", "uniform", "weibull"}
+    assert {*LAWS} == drawn | {"flops", "measured"}
 
 
 @pytest.mark.parametrize(
@@ -217,6 +226,9 @@ def test_laws_are_components():
             {"name": "constant", "mean": "1 s", "factors": [1, 0]},
             "compute.factors: got 0, which should be greater than 0",
         ),
+        ({"name": "flops", "rate": "20 TB/s"}, "compute.rate: got '20 TB/s'; a speed is given in one of FLOP/s"),
+        ({"name": "flops", "rate": "0 FLOP/s"}, "compute.rate: got '0 FLOP/s'; a speed must be positive"),
+        ({"name": "measured", "mean": "1 s"}, "compute.mean: measured has no setting 'mean'"),
         ({"name": "normal", "mean": "1 s"}, "compute: there is no compute law 'normal'"),
     ],
 )
@@ -224,6 +236,43 @@ def test_mistakes_are_told_in_a_sentence(given, message):
     with pytest.raises(ExperimentError) as raised:
         KINDS["compute"].parse(given).make()
     assert message in str(raised.value)
+
+
+def test_operations_of_the_model_take_their_time(make_setup):
+    """Of 5 samples: [5, 64] [64, 6] and [5, 6] [6, 10], for the gradient of each weight and of the inner input."""
+    law = {"name": "flops", "rate": "1 MFLOP/s", "utilisation": 0.5, "factors": [1, 3]}
+    setup = make_setup(compute=law, trial=False)
+    operations = 2 * 5 * (2 * (64 * 6 + 6 * 10) + 6 * 10)
+    assert setup.compute.flops == operations
+    assert ComputeTimes(setup.compute, agents=4)(7).tolist() == [[2000 * operations, 6000 * operations] * 2]
+    spread = ComputeTimes(replace(setup.compute, sigma=0.3, factors=(1.0,)), agents=K, replicas=2000)(0)
+    within(spread.mean(1) / (2000 * operations), 1.0)
+    with pytest.raises(ExperimentError, match=r"^compute: flops counts products .* but point has none$"):
+        make_setup(task="quadratic", model="point", compute=law, trial=False)
+
+
+def test_what_was_measured_is_recorded_and_not_measured_again(make_setup, tmp_path, monkeypatch):
+    seconds = iter([0.25, 4.0, 5.0])
+    monkeypatch.setattr(pass_cost, "_seconds", lambda setup: next(seconds))
+    given = {"task": "quadratic", "model": "point", "topology": {"name": "ring", "agents": 4}, "strategy": "diffusion"}
+    given |= {"compute": "measured", "steps": 4, "evaluate_every": 2, "replicas": 1, "analysis": []}
+
+    def go(until):
+        setups = prepare(Experiment(given), tmp_path)
+        (name,) = setups
+        simulate(setups, tmp_path, Mock(advanced=lambda *_: None), threading.Event(), until={name: until})
+        return load_run(tmp_path / name)
+
+    assert go(2).status["pass_seconds"] == 0.25
+    run = go(4)
+    assert run.status["state"] == "done" and run.status["pass_seconds"] == 0.25
+    assert [row["simulated_time"] for row in run.metrics] == [0, 0.5, 1]
+    (timed,) = retimed(run)
+    assert timed.final["simulated_time"].tolist() == [1]
+
+
+def test_gradients_are_measured(make_setup):
+    assert make_setup(compute="measured", trial=False).compute.seconds > 0
 
 
 def test_a_spell_cannot_be_shorter_than_without_memory():

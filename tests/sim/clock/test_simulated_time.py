@@ -1,9 +1,11 @@
 """Simulated time of runs: what evaluations record, and what is refused."""
 
+import numpy as np
 import pytest
 
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
+from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.execution.twins import groups
@@ -70,6 +72,42 @@ def test_runs_on_other_graphs_of_a_network_are_not_taken_over(make_setup):
     for network, expected in ((None, 1), (SLOW, 2)):
         setups = {graph["name"]: make_setup(**keys, topology=graph, network=network) for graph in graphs}
         assert len(groups(setups)) == expected
+
+
+def test_idle_agents_neither_compute_nor_exchange_messages(make_setup):
+    """S_k ← S_k + C_k, then the latest message, of full size, of active neighbours; idle ones are as late."""
+    keys = {**POINT, "network": SLOW, "compute": RANDOM, "trial": False}
+    setup = make_setup(**keys, strategy={"name": "asynchronous", "activity": 0.5})
+    size = 8 * setup.num_parameters
+    worker = Worker(setup, Placement.split(2, 4), "stacked")
+    s, compute = np.zeros((2, 4), dtype=int), ComputeTimes(setup.compute, agents=4, replicas=2)
+    moved = []
+    for step in range(6):
+        before = worker.block.x.detach().clone()
+        worker.advance(step + 1)
+        active = (worker.block.x != before).any(1).numpy().reshape(2, 4)  # others keep their parameters
+        moved.append(active.mean())
+        left = s + active * compute(step)
+        s = left.copy()
+        for k in range(4):
+            for neighbour in ((k - 1) % 4, (k + 1) % 4):
+                arrived = left[:, neighbour] + active[:, k] * (5_000_000 + 1_000 * size)
+                s[:, k] = np.where(active[:, neighbour], np.maximum(s[:, k], arrived), s[:, k])
+        assert [row["simulated_time"] for row in worker.measure()[0]] == (s.max(1) / 1e9).tolist()
+    assert 0 < np.mean(moved) < 1
+    always, diffusion = (
+        make_setup(**keys, strategy=strategy) for strategy in ({"name": "asynchronous", "activity": 1}, "diffusion")
+    )
+    assert measured(always, 5) == measured(diffusion, 5)
+
+
+def test_graphs_that_alternate_need_the_links_that_they_use(make_setup):
+    graphs = {"name": "one_peer_exponential", "agents": 8}
+    setup = make_setup(
+        **POINT, topology=graphs, network=SLOW, compute={"name": "constant", "mean": "20 ms"}, trial=False
+    )
+    assert len(setup.network.senders) == 8 * 3
+    assert measured(setup, 4)[0] == pytest.approx([4 * (25e-3 + 8e-6 * setup.num_parameters)] * 2, rel=1e-12)
 
 
 def test_times_do_not_change_the_training(make_setup):

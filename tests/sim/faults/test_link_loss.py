@@ -155,11 +155,15 @@ def test_every_strategy_declares_what_it_tolerates():
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"strategy": "choco"}, "^faults: link_loss disturbs messages, but choco loses its way for good"),
-        ({"strategy": "centralized"}, "^faults: link_loss .* but centralized averages over all agents$"),
+        ({"strategy": "choco"}, "^faults: link_loss disturbs messages, but choco needs all of them; allowed are"),
+        ({"strategy": "centralized"}, "^faults: link_loss .* but centralized averages over all agents; allowed"),
         (
             {"strategy": "gradient_tracking", "faults": {"name": "link_loss", "probability": 0.1, "symmetric": False}},
             "^faults: link_loss .* but gradient_tracking needs symmetric: true to keep the agents' sum$",
+        ),
+        (
+            {"strategy": "wait_free", "compute": {"name": "constant", "mean": "1 s"}},
+            "^faults: .* wait_free has no such",
         ),
         ({"faults": "link_loss"}, "^faults.probability: link_loss needs the setting 'probability'$"),
         ({"faults": {"name": "link_loss", "probability": 1.2}}, "^faults.probability: .*1.2"),

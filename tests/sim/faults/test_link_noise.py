@@ -57,7 +57,7 @@ def test_the_noise_of_single_messages(make_block):
     }
     block, other = make_block(**keys), make_block(**keys)
     other.channel.piece = 7
-    x = torch.zeros(8, 2000, dtype=torch.float64)
+    x = torch.zeros(8, 700, dtype=torch.float64)
     told, again = block.broadcast(x), other.broadcast(x)
     heard = torch.cat([rows for _, rows in told], 2)
     assert torch.equal(heard, torch.cat([rows for _, rows in told], 2))
@@ -66,7 +66,7 @@ def test_the_noise_of_single_messages(make_block):
     noise = heard[block.neighbors.heard]  # 12 rows
     assert float(noise.square().mean()) == pytest.approx(25, rel=4.5 * (2 / noise.numel()) ** 0.5)
     correlated = torch.corrcoef(noise) - torch.eye(12)
-    assert correlated.abs().max() < 6 / 2000**0.5
+    assert correlated.abs().max() < 6 / 700**0.5
     received = block.exchange(x[:, None, :5].expand(-1, 3, -1))
     assert received[block.neighbors.heard].all() and not torch.equal(received, heard[..., :5])
 

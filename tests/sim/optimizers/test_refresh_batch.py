@@ -65,7 +65,7 @@ def test_the_counterexample_in_the_simulator_stops_where_the_theory_says(make_bl
     if batch % 2:
         assert gaps == pytest.approx([float(Structured.problem.stall(5e-3, 20, batch))] * 3, rel=1e-9)
     else:
-        assert max(gaps) < 0.1  # of which an odd one would leave 0.33 and more
+        assert max(gaps) < 0.1  # a single sample leaves 2.2
 
 
 @pytest.mark.parametrize("engine", ["stacked", "vectorized", "loop"])

@@ -1,5 +1,6 @@
 """Videos: codecs and decoding are deterministic, distortions grow with their level, bad files make a sentence."""
 
+import os
 import struct
 
 import av
@@ -28,6 +29,7 @@ def mp4(clip):
 @pytest.mark.parametrize("codec", CODECS)
 def test_the_same_clip_makes_the_same_bytes_and_pixels(clip, codec):
     first = encode(clip, codec, 30)
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER, "other threads have their turn, too"
     used = np.random.default_rng(0).integers(0, 255, 10**6, dtype=np.uint8)  # what was in memory must not matter
     assert encode(clip, codec, 30) == first and len(used)
     frames = read_frames(first)
