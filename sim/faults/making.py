@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies import EventDriven, Strategy, StrategyTraits
 from basinet.algorithms.strategies.strategy import require_symmetric
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import Config
@@ -30,12 +30,12 @@ def make_faults(config: Config, strategy: Any, sequence: Sequence[csr_array]) ->
     Raises:
         ExperimentError: The strategy does not tolerate one.
     """
-    traits, faults = StrategyTraits.of(strategy), []
+    faults: list[Fault] = []
     for component in config.faults or ():
         fault = component.make()
         if not isinstance(fault, Fault):
             raise ExperimentError(f"faults: {component.name} does not return a basinet.sim.faults.Fault")
-        problem = _problem(fault, traits, sequence)
+        problem = _problem(fault, strategy, sequence)
         if problem is not None:
             raise ExperimentError(f"faults: {component.name} {problem[0]}, but {config.strategy.name} {problem[1]}")
         _try(fault, component, config.replicas, sequence[0].shape[0])
@@ -65,9 +65,10 @@ def _try(fault: Fault, component: Component, replicas: int, agents: int) -> None
         raise ExperimentError(f"faults: {component.name} must return a bool tensor of the shape of its keys, [R, ...]")
 
 
-def _problem(fault: Fault, traits: StrategyTraits, sequence: Sequence[csr_array]) -> tuple[str, str] | None:
+def _problem(fault: Fault, strategy: Strategy, sequence: Sequence[csr_array]) -> tuple[str, str] | None:
     """Say what a fault does, and why the strategy does not tolerate it."""
-    if traits.events:
+    traits = StrategyTraits.of(strategy)
+    if isinstance(strategy, EventDriven):
         return (
             "disturbs what all send in a step",
             "has no such steps; allowed are strategies that do, such as diffusion",

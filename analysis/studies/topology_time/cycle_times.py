@@ -80,11 +80,11 @@ def ranked(times: CycleTimes) -> Check:
     Returns:
         The check; a ring may be shorter than the published one, which is not the shortest.
     """
-    told = [
+    predicted, measured = [
         ", ".join(f"{name} {ms:.0f}" for name, ms in zip(DESIGNS, some, strict=True))
         for some in (times.published, times.found)
     ]
     *ratios, ring = np.divide(times.found, times.published)
     agrees = all(abs(ratio - 1) <= _WITHIN for ratio in ratios) and 0.9 <= ring <= 1 + _WITHIN
     rule = "within 3 %; the ring may be up to 10 % shorter"
-    return Check(f"cycle times in ms ({times.network.replace('_', ' ')})", *told, rule, bool(agrees))
+    return Check(f"cycle times in ms ({times.network.replace('_', ' ')})", predicted, measured, rule, bool(agrees))

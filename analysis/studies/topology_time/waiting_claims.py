@@ -60,8 +60,10 @@ def training_checks(trainings: Sequence[Training]) -> Iterator[Check]:
         size = AGENTS * one.steps[-1] * 4 * one.setup.num_parameters
         sent[one.topology] = round(max(final.values()) / size, 6)
         ends[one.topology] = one.accuracy
-    told = [", ".join(f"{name} {count:g}" for name, count in counts.items()) for counts in (_NEIGHBOURS, sent)]
-    yield Check(f"models that an agent sends in a step ({task})", *told, "equal", sent == _NEIGHBOURS)
+    predicted, measured = [
+        ", ".join(f"{name} {count:g}" for name, count in counts.items()) for counts in (_NEIGHBOURS, sent)
+    ]
+    yield Check(f"models that an agent sends in a step ({task})", predicted, measured, "equal", sent == _NEIGHBOURS)
     apart = float(np.nanmax(np.abs(ends["complete"] - ends[ALL_REDUCE])))
     # A sample on the boundary of two classes may fall on either side by rounding.
     yield Check.near(
