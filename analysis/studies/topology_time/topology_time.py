@@ -35,14 +35,15 @@ __all__ = ["topology_time"]
 
 _TRAINING = 0.8
 """Share of the duration that trainings take."""
-_TARGET = 0.9
+_TARGET = 0.8
+"""The accuracy to be reached, as a share of what all-reduce ends with."""
 
 
 def topology_time(
     progress: Progress,
     folder: Path,
     *,
-    steps: Annotated[int, Field(ge=2, le=10**6)] = 300,
+    steps: Annotated[int, Field(ge=2, le=10**6)] = 500,
     replicas: Annotated[Count, Field(ge=2)] = 5,
 ) -> Findings:
     """Which topology is the fastest in seconds, on networks and laws of compute time, against steps and the theory.

@@ -64,13 +64,13 @@ def training_checks(trainings: Sequence[Training]) -> Iterator[Check]:
         ", ".join(f"{name} {count:g}" for name, count in counts.items()) for counts in (_NEIGHBOURS, sent)
     ]
     yield Check(f"models that an agent sends in a step ({task})", predicted, measured, "equal", sent == _NEIGHBOURS)
-    apart = float(np.nanmax(np.abs(ends["complete"] - ends[ALL_REDUCE])))
+    apart = float(np.nanmean(np.abs(ends["complete"] - ends[ALL_REDUCE])))
     # A sample on the boundary of two classes may fall on either side by rounding.
     yield Check.near(
-        f"diffusion on the complete graph trains as all-reduce does (largest difference of accuracies, {task})",
+        f"diffusion on the complete graph trains as all-reduce does (mean difference of accuracies, {task})",
         0.0,
         apart,
-        within=0.01,
+        within=0.005,
     )
 
 
