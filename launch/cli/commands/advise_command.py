@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
 from basinet.analysis.advice.advice import Advice, Advised, Changed, advise, what_if
 from basinet.analysis.advice.question import CRITERIA, Criterion
@@ -38,6 +39,9 @@ def execute(options: argparse.Namespace) -> int:
         write_table(*_choices(advice))
         write_table(*_changes(advice, changed))
         say(f"{question.network.agents} agents, {show_size(advice.size)}, ranked by time {_GOALS[advice.by]}")
+    network = question.network
+    if network.routes is None and np.isinf(network.ports.up).all() and np.isinf(network.ports.down).all():
+        say("agents send along all of their links at once, at full bandwidth; access={up: …, down: …} limits their own")
     for name, reason in advice.left_out.items():
         say(f"without {name}: {reason}")
     for name, described in files.items():
