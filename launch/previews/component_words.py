@@ -29,9 +29,6 @@ def component_of(text: str, key: str) -> dict[str, Any]:
     Returns:
         The description as an experiment has it.
 
-    Raises:
-        ExperimentError: It is neither.
-
     Example:
         >>> component_of("lognormal,mean=20 ms,sigma=0.3", "compute")
         {'name': 'lognormal', 'mean': '20 ms', 'sigma': 0.3}
@@ -44,10 +41,7 @@ def component_of(text: str, key: str) -> dict[str, Any]:
         words = [f"{key}.{word}" for word in ([first] if "=" in first else [f"name={first}"]) + others]
     found: dict[str, Any] = {}
     override(found, words)
-    description = found[key]
-    if not isinstance(description, Mapping):
-        raise ExperimentError(f"{key}: got {text}; a name is needed, then settings, as in NAME,key=value")
-    return dict(description)
+    return dict(found[key])
 
 
 def network_of(text: str) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_the_report_shows_the_sweep(extended):
     out, _ = extended
     page = write_report(out).read_text()
     assert "<h2>Tuning</h2>" in page and "10 added, since the best" in page
-    assert 'aria-label="Training loss over optimizer.lr. Horizontal axis: optimizer.lr.' in page
+    assert 'alt="Training loss over optimizer.lr. Horizontal axis: optimizer.lr.' in page
     assert "Chosen: centralized: 1; diffusion ATC: 1." in page
     assert len((out / "figures" / "tuning.csv").read_text().splitlines()) == 11
 
