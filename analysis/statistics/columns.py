@@ -9,12 +9,13 @@ __all__ = ["column_widths", "split_columns"]
 _LONGEST_WORD = 30  # longer ones, such as paths, are broken
 
 
-def split_columns(widths: Sequence[int], limit: int) -> list[list[int]]:
+def split_columns(widths: Sequence[int], limit: int, names: int = 1) -> list[list[int]]:
     """Split the columns of a table into as few tables as fit a width.
 
     Args:
-        widths: Width of each column; the first one names the rows and is in all tables.
+        widths: Width of each column.
         limit: Maximum width of a table.
+        names: How many columns name the rows; these first ones are in all tables.
 
     Returns:
         The columns of each table; a column too wide for any table gets its own.
@@ -23,22 +24,23 @@ def split_columns(widths: Sequence[int], limit: int) -> list[list[int]]:
         >>> split_columns([10, 8, 8, 8], 30)
         [[0, 1, 2], [0, 3]]
     """
-    tables: list[list[int]] = [[0]]
-    for column in range(1, len(widths)):
+    tables = [[*range(names)]]
+    for column in range(names, len(widths)):
         taken = sum(widths[i] for i in tables[-1])
-        if len(tables[-1]) > 1 and taken + widths[column] > limit:
-            tables.append([0])
+        if len(tables[-1]) > names and taken + widths[column] > limit:
+            tables.append([*range(names)])
         tables[-1].append(column)
     return tables
 
 
-def column_widths(columns: Sequence[Sequence[str]], limit: int, *, frame: int) -> list[dict[int, int]]:
-    """Lay out one or more tables with the same first column, so that no number or other word is broken.
+def column_widths(columns: Sequence[Sequence[str]], limit: int, *, frame: int, names: int = 1) -> list[dict[int, int]]:
+    """Lay out one or more tables with the same first columns, so that no number or other word is broken.
 
     Args:
         columns: The texts of each column, with its heading.
         limit: Width of the terminal.
         frame: Width that a column takes besides its text.
+        names: How many columns name the rows.
 
     Returns:
         For each table, its columns and the width of their texts.
@@ -47,7 +49,7 @@ def column_widths(columns: Sequence[Sequence[str]], limit: int, *, frame: int) -
              for texts in columns]  # fmt: skip
     most = [max((cell_len(line) for text in texts for line in text.split("\n")), default=1) for texts in columns]
     tables = []
-    for chosen in split_columns([width + frame for width in least], limit - 1):
+    for chosen in split_columns([width + frame for width in least], limit - 1, names):
         room = limit - 1 - frame * len(chosen)
         # The widest columns give way first, down to their longest words.
         level = max(most[i] for i in chosen)

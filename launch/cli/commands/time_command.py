@@ -40,7 +40,8 @@ def execute(options: argparse.Namespace) -> int:
         axes = list(dict.fromkeys(key for timed in timings for key in timed.axes))
         header = ["run", *axes, "steps", "s / step", "total (s)", *(f"{share} (%)" for share in _SHARES)]
         header += [f"s to {options.target}"] if target else []
-        write_table(header, [_texts(timed, row, axes) for timed, row in zip(timings, rows, strict=True)])
+        texts = [_texts(timed, row, axes) for timed, row in zip(timings, rows, strict=True)]
+        write_table(header, texts, names=1 + len(axes))
     if options.write is not None:
         write_retimed(timings, options.write)
         say(f"runs with these times: {options.write}")

@@ -14,7 +14,7 @@ from scipy import stats
 
 from basinet.analysis.compare.comparison import comparison_of
 from basinet.analysis.compare.frame_reading import frame_of
-from basinet.analysis.statistics.columns import column_widths
+from basinet.analysis.statistics.columns import column_widths, split_columns
 from basinet.analysis.statistics.incidents import incidents
 from basinet.analysis.statistics.paired import paired_differences
 from basinet.analysis.statistics.ranking import leaders, ranking
@@ -327,6 +327,7 @@ def test_tables_break_no_word_and_lose_no_column(limit):
             assert width <= max(map(len, columns[column]))
     if limit == 200:
         assert len(tables) == 1
+    assert all(table[:2] == [0, 1] for table in split_columns([9] * 8, limit, names=2))
 
 
 def test_table_of_runs_without_measurements():
