@@ -53,7 +53,7 @@ class EventClock:
         try:
             lines = [MessageLines(setup.network, pairs, self._row_bytes) for _ in range(config.replicas)]
         except ValueError as error:
-            raise ExperimentError(f"network: {error}") from None
+            raise ExperimentError(f"network: {error}; a network of all pairs (complete: true) has one") from None
         self.passes = [
             EventPass(strategy, heard, own, self._times.of(replica), draws.key(config.seed, "events", replica))
             for replica, own in enumerate(lines)
