@@ -18,6 +18,7 @@ from basinet.analysis.statistics.run_labels import describe, setting
 from basinet.launch.finished.finished_models import setup_of
 from basinet.sim.clock.clock import TIMES, clock_of
 from basinet.sim.clock.conditions import under
+from basinet.sim.clock.laws import Measured
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS, Config
@@ -148,10 +149,12 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
         )
     untimed = replace(run, config={key: value for key, value in run.config.items() if key not in _KEYS})
     setup = setup_of(untimed, None)
-    flow = data_flow(setup)
+    setup, seconds = replace(setup, flow=data_flow(setup)), run.status.get("pass_seconds")
     for axes, point in expand({"strategy": "isolated", **description}):
         given = {key: point[key] for key in _KEYS if point.get(key) is not None}
-        parts = under(replace(setup, flow=flow), given, run.status.get("pass_seconds"))
+        parts = under(setup, given, seconds)
+        if isinstance(parts.compute, Measured):
+            seconds = parts.compute.seconds  # the same for all timings
         texts = {key: describe(setting(given, key)) for key in axes}
         described = {key: value for key, value in parts.config.describe().items() if key in given}
         yield Retimed(run, parts, described, texts, "-".join([run.name, *axes.values()]))

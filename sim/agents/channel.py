@@ -44,6 +44,7 @@ class Channel:
         threads: Number of threads that share a product.
 
     Attributes:
+        wire: Carries rows to other workers.
         products: The products with W; those inside its `together` travel together.
         links: The edges of each step.
         running_sums: What arrives later, where weights sum to one over what agents send.
@@ -63,17 +64,17 @@ class Channel:
         self._state = state
         self._optimizer = optimizer
         self._personal = Personal(first_names(config.personal, state.names), state.shapes)
-        self._wire = Wire()
+        self.wire = Wire()
         if placement.workers > 1:
-            self._wire.open()
-        self.products = Products(state, self._personal, self._wire)
-        self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters, self._wire)
+            self.wire.open()
+        self.products = Products(state, self._personal, self.wire)
+        self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters, self.wire)
         self._attackers: Attackers | None = None
         if setup.attack.lies:
             self._attackers = Attackers(setup.attack, setup.attackers, placement, config.seed)
         pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-        self.links = Links(setup, placement, state.parameters, self._wire, pool)
+        self.links = Links(setup, placement, state.parameters, self.wire, pool)
         self.running_sums = RunningSums()
         noisy = any(isinstance(fault, LinkNoise) for fault in setup.faults)
         self._noise = ReceiverNoise(setup.faults, placement, config.seed, state.parameters.device) if noisy else None
@@ -87,19 +88,14 @@ class Channel:
         self.piece = 2**20
 
     @property
-    def wire(self) -> Wire:
-        """What carries rows to other workers."""
-        return self._wire
-
-    @property
     def wire_bytes(self) -> int:
         """Bytes that this worker has really sent to others."""
-        return self._wire.bytes_sent
+        return self.wire.bytes_sent
 
     @property
     def waiting_seconds(self) -> float:
         """Seconds for which this worker has waited for messages of others."""
-        return self._wire.waiting_seconds
+        return self.wire.waiting_seconds
 
     def _send(self, kind: str, step: int, size: int) -> None:
         """Count a row of `size` bytes along each edge of a step."""

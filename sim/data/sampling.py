@@ -272,20 +272,23 @@ class EpochSampler(_DataSampler):
         """Draw the samples of a step; see `_DataSampler`."""
         if size - 1 > (self.span - 1) * int(self.holdings.sizes_on_host.min()):
             self._reach(size)
-        return self._in_order(slice(None), step * self.batch_size, size)
+        position = step * self.batch_size
+        self._order(position // self.holdings.sizes_on_host)
+        return self._in_order(slice(None), position, size)
 
     def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
         """Draw the samples of some agents; see `_DataSampler`."""
-        return self._in_order(rows, steps * self.batch_size, self.batch_size)
+        positions, some = steps * self.batch_size, rows.cpu().numpy()
+        first = self.first.copy()
+        first[some] = positions.cpu().numpy() // self.holdings.sizes_on_host[some]
+        self._order(first)
+        return self._in_order(rows, positions[:, None], self.batch_size)
 
     def _in_order(self, rows: Tensor | slice, position: int | Tensor, size: int) -> Tensor:
-        """Take so many samples of some agents, int64 [n, size], from a position in their orders on."""
+        """Take samples of some agents, int64 [n, size], from a position, or positions [n, 1], in their orders on."""
         sizes = self.holdings.sizes[rows, None]
-        places = torch.as_tensor(position, device=sizes.device)[..., None] + torch.arange(size, device=sizes.device)
+        places = position + torch.arange(size, device=sizes.device)
         epoch, slot = places // sizes, places % sizes
-        first = self.first.copy()
-        first[rows if isinstance(rows, slice) else rows.cpu().numpy()] = epoch[:, 0].cpu().numpy()
-        self._order(first)
         return self.holdings.find(self.orders[rows].gather(1, (epoch - epoch[:, :1]) * self.length + slot), rows)
 
     def _order(self, first: np.ndarray) -> None:
