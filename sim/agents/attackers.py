@@ -97,16 +97,18 @@ class Attackers:
         self._known: WeakKeyDictionary[Neighbors, _Lies] = WeakKeyDictionary()
         self._count = (-1, 0)
 
-    def message(self, step: int) -> int:
-        """Number the next message that all agents send, as a key for its draws.
+    def message(self, step: int, neighbors: Neighbors) -> int:
+        """Number the next message that all agents send, as a key for its draws, and ask who sends to whom.
 
         Args:
             step: The step.
+            neighbors: Who hears it.
 
         Returns:
             The message's number within the step, from 0.
         """
         self._count = (step, self._count[1] + 1 if self._count[0] == step else 0)
+        self._lies(neighbors)
         return self._count[1]
 
     def _lies(self, neighbors: Neighbors) -> _Lies:
@@ -163,7 +165,7 @@ class Attackers:
         if not received.is_floating_point():
             return
         told, heard = (rows.reshape(*rows.shape[:2], rows[:1, :1].numel()) for rows in (messages, received))
-        self.falsify(neighbors, told, heard, slice(0, told.shape[2]), step, self.message(step))
+        self.falsify(neighbors, told, heard, slice(0, told.shape[2]), step, self.message(step, neighbors))
 
     def error(self, neighbors: Neighbors, x: Tensor, step: int, piece: int) -> Tensor:
         """Compute by how much the attack changes the weighted sums of the neighbours' rows, Σ_l W[k, l] (m_l − x_l).
@@ -177,7 +179,7 @@ class Attackers:
         Returns:
             The change, [N, P].
         """
-        message = self.message(step)
+        message = self.message(step, neighbors)
         lies = self._lies(neighbors)
         error = torch.zeros_like(x)
         weights = neighbors.weights[lies.rows, lies.slots, None]

@@ -255,6 +255,7 @@ class Block:
             "bytes_sent": self.channel.bytes_sent,
             "bytes_beside": self.channel.bytes_beside.tolist(),
             "messages": self.channel.messages.tolist(),
+            "late_steps": self.channel.disturbances.late_rows.steps,
             "engine": self.oracle.engine.name,
             "layout": self._layout,
             "optimizer": optimizer["shared"],
@@ -267,7 +268,8 @@ class Block:
                 "centroid_weights": torch.from_numpy(weights),
                 "buffers": self.state.buffers,
                 "memory": self.memory,
-                "late": self.channel.running_sums.late,
+                "late": self.channel.disturbances.running_sums.late,
+                "late_rows": self.channel.disturbances.late_rows.rows,
                 "optimizer": optimizer["rows"],
                 **oracle["rows"],
                 **averages,
@@ -290,9 +292,13 @@ class Block:
         self.x.copy_(rows["parameters"])
         for name, buffer in self.state.buffers.items():
             buffer.copy_(rows["buffers"][name])
-        self.memory.update((name, value.to(self.x.device, copy=True)) for name, value in rows["memory"].items())
-        late = rows.get("late", {})
-        self.channel.running_sums.late = {name: value.to(self.x.device, copy=True) for name, value in late.items()}
+
+        def here(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.to(self.x.device, copy=True) for name, value in tensors.items()}
+
+        self.memory.update(here(rows["memory"]))
+        late = (here(rows.get(name, {})) for name in ("late", "late_rows"))
+        self.channel.disturbances.load(state.get("late_steps", {}), *late)
         self.optimizer.load_state_dict({"rows": rows["optimizer"], "shared": state["optimizer"]})
         self.oracle.load_state_dict(state)
         known = state.get("evaluations", {})  # not in checkpoints of an earlier version

@@ -8,21 +8,18 @@ import torch
 from torch import Tensor
 
 from basinet.algorithms.optimizers import LocalOptimizer
-from basinet.sim.agents.attackers import Attackers, no_average
-from basinet.sim.agents.messages.broadcasts import Broadcast
+from basinet.sim.agents.attackers import no_average
+from basinet.sim.agents.messages.disturbed.disturbances import Disturbances
 from basinet.sim.agents.messages.edges import KINDS_OF_EDGES, num_messages
 from basinet.sim.agents.messages.links import Links
 from basinet.sim.agents.messages.neighbors import Neighbors
-from basinet.sim.agents.messages.products import Products
-from basinet.sim.agents.messages.receiver_noise import ReceiverNoise
+from basinet.sim.agents.messages.products import Product, Products
 from basinet.sim.agents.messages.replicas import Replicas
-from basinet.sim.agents.messages.running_sums import RunningSums
 from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.personal import Personal
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.faults import LinkNoise
 from basinet.sim.models.patterns import first_names
 from basinet.sim.setup.setup import Setup
 
@@ -47,14 +44,13 @@ class Channel:
         wire: Carries rows to other workers.
         products: The products with W; those inside its `together` travel together.
         links: The edges of each step.
-        running_sums: What arrives later, where weights sum to one over what agents send.
+        disturbances: What happens to messages on their way.
         replicas: Sums, means and distances over the agents of each replica.
         bytes_sent: Bytes sent so far by all agents of a replica together, if none was absent.
         bytes_beside: What those of each replica have sent more, or less, since some were, int64 [R].
         row_bytes: Bytes sent along an edge of each kind since the channel was made.
         messages: Messages sent so far along the edges of each replica if there are faults, and those of them that were
             lost, int64 [2, R].
-        piece: Numbers of a broadcast that a worker holds at a time.
     """
 
     def __init__(
@@ -69,23 +65,16 @@ class Channel:
             self.wire.open()
         self.products = Products(state, self._personal, self.wire)
         self.replicas = Replicas(placement, setup.honest_weights, self._personal, state.parameters, self.wire)
-        self._attackers: Attackers | None = None
-        if setup.attack.lies:
-            self._attackers = Attackers(setup.attack, setup.attackers, placement, config.seed)
         pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
         self.links = Links(setup, placement, state.parameters, self.wire, pool)
-        self.running_sums = RunningSums()
-        noisy = any(isinstance(fault, LinkNoise) for fault in setup.faults)
-        self._noise = ReceiverNoise(setup.faults, placement, config.seed, state.parameters.device) if noisy else None
-        self._count = (-1, 0)
+        self.disturbances = Disturbances(setup, placement, self.links, self._personal, state.parameters.device)
         self._placement = placement
         self._num_messages = num_messages(setup)
         self.bytes_sent = 0
         self.row_bytes = dict.fromkeys(KINDS_OF_EDGES, 0)
         self.bytes_beside = np.zeros(config.replicas, np.int64)
         self.messages = np.zeros((2, config.replicas), np.int64)
-        self.piece = 2**20
 
     @property
     def wire_bytes(self) -> int:
@@ -124,22 +113,27 @@ class Channel:
             truly: Whether attackers do not falsify this message, as for numbers of the protocol itself.
             spare: A tensor like the parameters that may be swapped with `x`.
         """
-        self._send("graph", step, self._personal.row_bytes(x) if sent is None else sent)
-        error = self._error("graph", x, step, truly=truly)
-        products = [self.products.product(self.links.mixer("graph", step), x, spare, error)]
+        products = [self._product("graph", x, step, sent, truly=truly, spare=spare)]
         if x is self._state.parameters:
-            for rows in self._followers():
-                follower = self.products.product(self.links.mixer("graph", step, positive=True), rows, in_place=True)
-                self._send("graph", step, self._personal.row_bytes(follower.flat))
-                products.append(follower)
+            for place, rows in enumerate(self._followers()):
+                flat = self.products.flat(rows)
+                mixer = self.disturbances.mixing_of_follower(flat, step, place)
+                self._send("graph", step, self._personal.row_bytes(flat))
+                products.append(self.products.product(mixer, rows, flat, in_place=True))
         self.products.compute(products)
 
     def push(self, x: Tensor, step: int, *, spare: Tensor | None = None) -> None:
         """Mix with weights whose columns sum to one; otherwise like `combine`, but nothing follows the parameters."""
-        self._send("reverse", step, self._personal.row_bytes(x))
-        self.products.compute(
-            [self.products.product(self.links.mixer("reverse", step), x, spare, self._error("reverse", x, step))]
-        )
+        self.products.compute([self._product("reverse", x, step, spare=spare)])
+
+    def _product(
+        self, kind: str, x: Tensor, step: int, sent: int | None = None, *, truly: bool = False, spare: Tensor | None
+    ) -> Product:
+        """Describe how rows [N, ...] are mixed, and count what is sent for it."""
+        flat, size = self.products.flat(x), self._personal.row_bytes(x) if sent is None else sent
+        mixer, error, size = self.disturbances.mixing(kind, flat, step, size, truly=truly)
+        self._send(kind, step, size)
+        return self.products.product(mixer, x, flat, spare, None if error is None else error.view(x.shape))
 
     def average(self, x: Tensor, step: int, weights: Tensor | None = None) -> None:
         """Replace each row in place by the mean of its replica, by way of a server.
@@ -154,7 +148,7 @@ class Channel:
         Raises:
             ExperimentError: Some agents attack.
         """
-        if self._attackers is not None:
+        if self.disturbances.attackers is not None:
             raise ExperimentError(no_average(self._config))
         beside = 0 if weights is None else weights.itemsize
         self._send("server", step, self._personal.row_bytes(x) + beside)
@@ -179,7 +173,7 @@ class Channel:
         rows = torch.from_numpy(who[self._placement.row_replicas, self._placement.row_agents]).to(x.device)
         rows = (rows & (total[:, 0] > 0)).nonzero()[:, 0]
         weights = (neighbors.weights / total)[rows]
-        for columns, heard in self._heard(neighbors, x, step):
+        for columns, heard in self.disturbances.broadcast(x, step)[0]:
             x[rows, columns] = torch.einsum("nd,ndp->np", weights, heard[rows])
 
     def neighbors(self, step: int) -> Neighbors:
@@ -198,15 +192,8 @@ class Channel:
             [N, D, ...], from the neighbour in each slot; 0 where an agent hears nobody.
         """
         size = self._personal.row_bytes(messages, 2) if sent is None else sent
+        received, size = self.disturbances.exchange(messages, step, size)
         self._send("graph", step, size)
-        neighbors = self.neighbors(step)
-        received = neighbors.exchange(messages)
-        if self._attackers is not None:
-            self._attackers.falsify_all(neighbors, messages, received, step)
-        if self._noise is not None and received.is_floating_point():
-            rows = received.view(*received.shape[:2], -1)
-            self._noise.add(rows, neighbors, slice(0, rows.shape[2]), step, self._number(step))
-        self._personal.keep(received, messages)
         return received
 
     def broadcast(self, x: Tensor, step: int) -> Iterable[tuple[slice, Tensor]]:
@@ -220,19 +207,9 @@ class Channel:
             Pairs of columns and of what is received in them, [N, D, w]; iterating again gives the same. During the last
             iteration, columns of `x` already visited may be overwritten.
         """
-        self._send("graph", step, self._personal.row_bytes(x))
-        return self._heard(self.neighbors(step), x, step)
-
-    def _heard(self, neighbors: Neighbors, x: Tensor, step: int) -> Broadcast:
-        number, lie = self._number(step), 0 if self._attackers is None else self._attackers.message(step)
-
-        def alter(told: Tensor, heard: Tensor, columns: slice) -> None:
-            if self._attackers is not None:
-                self._attackers.falsify(neighbors, told, heard, columns, step, lie)
-            if self._noise is not None:
-                self._noise.add(heard, neighbors, columns, step, number)
-
-        return Broadcast(neighbors, x, self._personal, self.piece, alter)
+        heard, size = self.disturbances.broadcast(x, step)
+        self._send("graph", step, size)
+        return heard
 
     def centroid(self, x: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Average parameters and buffers over the agents of each replica.
@@ -247,26 +224,6 @@ class Channel:
             [self._state.parameters if x is None else x, *self._state.buffers.values()]
         )
         return point, dict(zip(self._state.buffers, buffers, strict=True))
-
-    def _error(self, kind: str, x: Tensor, step: int, *, truly: bool = False) -> Tensor | None:
-        """Compute by how much the mix of rows [N, ...] is changed: by attackers, noise and what arrives late."""
-        number = self._number(step)
-        errors: list[Tensor | None] = []
-        if self._attackers is not None and not truly:
-            neighbors = self.links.neighbors(kind, step)
-            errors.append(self._attackers.error(neighbors, self.products.flat(x), step, self.piece))
-        if self._noise is not None and not truly:
-            errors.append(self._noise.of_mix(self.links.neighbors(kind, step), self.products.flat(x), step, number))
-        if kind in self.links.columns and self.links.outages.of_links:
-            parts = f"{kind} {number}", self.links.all_neighbors(kind, step), self.links.outages.at(kind, step)
-            errors.append(self.running_sums.deliver(*parts, self.products.flat(x), self.piece))
-        found = [error for error in errors if error is not None]
-        return sum(found[1:], found[0]).view(x.shape) if found else None
-
-    def _number(self, step: int) -> int:
-        """Number the next message of a step."""
-        self._count = (step, self._count[1] + 1 if self._count[0] == step else 0)
-        return self._count[1]
 
     def _followers(self) -> list[Tensor]:
         """Return optimizer state and running statistics that follow the parameters, as the experiment says."""

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from basinet.topologies.registry import Registry
 
-__all__ = ["FAULTS", "AgentFault", "Fault", "LinkFault", "States"]
+__all__ = ["FAULTS", "AgentFault", "Fault", "LinkFault", "Numbers", "States"]
 
 States = Callable[[int], Tensor]
 """Function of the step, from 0, to what is out of order: a bool tensor. It does not depend on earlier calls."""
+
+Numbers = Callable[[int], Tensor]
+"""Function of the step, from 0, to numbers, int64, which does not depend on earlier calls either."""
 
 
 class Fault:

@@ -12,6 +12,7 @@ from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.mistakes import first_line, user_code
 from basinet.sim.faults.fault import AgentFault, Fault, LinkFault
+from basinet.sim.faults.link_delay import LinkDelay
 
 __all__ = ["make_faults"]
 
@@ -40,7 +41,13 @@ def make_faults(config: Config, strategy: Any, sequence: Sequence[csr_array]) ->
             raise ExperimentError(f"faults: {component.name} {problem[0]}, but {config.strategy.name} {problem[1]}")
         _try(fault, component, config.replicas, sequence[0].shape[0])
         faults.append(fault)
-    if config.bytes is not None and any(isinstance(fault, AgentFault) for fault in faults):
+    absent = any(isinstance(fault, AgentFault) for fault in faults)
+    if absent and any(isinstance(fault, LinkDelay) for fault in faults):
+        raise ExperimentError(
+            "faults: got agents that are absent beside link_delay, and what they have not sent cannot be late; allowed"
+            " is one of the two"
+        )
+    if config.bytes is not None and absent:
         raise ExperimentError(
             "bytes: agents that are absent send nothing, so that the step is not known at which these are sent; give"
             " steps, epochs or samples"
@@ -83,6 +90,14 @@ def _problem(fault: Fault, strategy: Strategy, sequence: Sequence[csr_array]) ->
         and (traits.tolerates, traits.weights) != ("any", "rows")
     ):
         return "gives agents that return other parameters", "needs rejoin: own to keep the agents' sum"
+    if isinstance(fault, LinkDelay) and (traits.tolerates, traits.weights) != ("any", "rows"):
+        return (
+            "delivers messages late",
+            "keeps a sum over the agents, of which the newest counts; allowed are strategies that do not, such as"
+            " diffusion",
+        )
+    if isinstance(fault, LinkDelay) and len(sequence) > 1:
+        return "delivers messages late", "then needs the same graph at every step, along which they were sent"
     if isinstance(fault, LinkFault) and traits.weights != "rows" and len(sequence) > 1:
         return "loses messages", "then needs the same graph at every step, to send again what was lost"
     if traits.tolerates == "symmetric":

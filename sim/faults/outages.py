@@ -10,7 +10,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.algorithms import draws
-from basinet.sim.faults.fault import AgentFault, Fault, LinkFault, States
+from basinet.sim.faults.fault import AgentFault, Fault, LinkFault, Numbers, States
+from basinet.sim.faults.link_delay import LinkDelay
 from basinet.topologies.mixing_matrix import edges_of
 
 __all__ = ["Outage", "Outages"]
@@ -36,12 +37,13 @@ class Outage:
 
 @dataclass(frozen=True)
 class _Links:
-    """The edges of a mixing matrix, and which of them fail."""
+    """The edges of a mixing matrix, which of them fail, and how many steps messages take."""
 
     receivers: NDArray[np.int64]
     senders: NDArray[np.int64]
     weights: NDArray[np.float64]
     failures: list[States]
+    delays: list[Numbers]
 
 
 class Outages:
@@ -58,6 +60,7 @@ class Outages:
     Attributes:
         expected: Whether messages may be lost or agents be absent.
         of_links: Whether messages may be lost that were sent.
+        longest: The most steps that a message may take.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class Outages:
             for fault, keys in every
             if isinstance(fault, AgentFault)
         ]
+        self._late = [(fault, keys) for fault, keys in every if isinstance(fault, LinkDelay)]
+        self.longest = sum(fault.steps for fault, _ in self._late)
         self.of_links = bool(self._of_links)
         self.expected = bool(self._of_links or self._of_agents)
         self._links: dict[tuple[str, int], _Links] = {}
@@ -150,6 +155,22 @@ class Outages:
             self._last[kind] = step, self._find(kind, step)
         return self._last[kind][1]
 
+    def delays(self, kind: str, step: int) -> NDArray[np.int64]:
+        """Find how many steps messages take that are sent in a step.
+
+        Args:
+            kind: The kind of edge.
+            step: The step.
+
+        Returns:
+            int64 [R, E].
+        """
+        links = self._at(kind, step)
+        found = np.zeros((self._shape[0], len(links.receivers)), np.int64)
+        for delay in links.delays:
+            found += delay(step).numpy()
+        return found
+
     def _find(self, kind: str, step: int) -> Outage | None:
         links = self._at(kind, step)
         lost, unsent = np.zeros((2, self._shape[0], len(links.receivers)), dtype=bool)
@@ -188,7 +209,8 @@ class Outages:
         for fault, keys in self._of_links:
             first, second = (torch.minimum(*ends), torch.maximum(*ends)) if fault.symmetric else ends
             failures.append(fault.failures(draws.fold(draws.fold(keys, first), second)))
-        return _Links(receivers, senders, values, failures)
+        delays = [fault.delays(draws.fold(draws.fold(keys, ends[0]), ends[1])) for fault, keys in self._late]
+        return _Links(receivers, senders, values, failures, delays)
 
 
 def _replica_keys(replicas: int, seed: int, number: int) -> Tensor:

@@ -20,6 +20,7 @@ from basinet.sim.engines.loop import LoopEngine
 from basinet.sim.engines.randomness import KeyedDropout, seeded
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.mistakes import complaint, in_words, nearest, place_of
+from basinet.sim.faults import LinkRounding
 from basinet.sim.models.hidden_state import hidden_state
 from basinet.sim.models.model import MODELS
 from basinet.sim.models.modules import copy_model, layer_at_fault, materialize, move_model, writes
@@ -386,7 +387,8 @@ def _check_metric(setup: Setup, rows: Sequence[Row]) -> None:
 
 def _small(setup: Setup, *, few: bool) -> Setup:
     """Reduce a run to one replica on the CPU, in this process, and if asked to a few agents and samples."""
-    setup = replace(_with_known_start(setup), flow=None, network=None, faults=())
+    rounding = tuple(fault for fault in setup.faults if isinstance(fault, LinkRounding))  # which shortens messages
+    setup = replace(_with_known_start(setup), flow=None, network=None, faults=rounding)
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
     escape, parts = config.escape, min(_FEW, config.accumulate or 1)
     config = config.model_copy(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from basinet.sim.agents.messages.wire import Routes, Wire
 from basinet.sim.agents.placement import Placement
 from basinet.sim.faults.outages import Outage
 
-__all__ = ["Mixer", "mix"]
+__all__ = ["Mixer", "Mixing", "mix"]
 
 _DENSE_BELOW = 64
 """Up to this many agents, a dense product is faster than a sparse one on a GPU, whatever the graph."""
@@ -27,14 +28,24 @@ _TOLERANCE = 1e-8
 """Tolerance within which a row of W counts as summing to one, so that agents that agree stay exactly as they are."""
 
 
-def mix(products: Sequence[tuple["Mixer", Tensor, Tensor]], wire: Wire) -> None:
+class Mixing(Protocol):
+    """What computes products with W, as a `Mixer` does."""
+
+    routes: Routes
+
+    def leaving(self, x: Tensor) -> Tensor: ...
+    def combine(self, x: Tensor, result: Tensor) -> None: ...
+    def add(self, others: Tensor, x: Tensor, result: Tensor) -> None: ...
+
+
+def mix(products: Sequence[tuple[Mixing, Tensor, Tensor]], wire: Wire) -> None:
     """Compute W x for several x at once: one message per pair of workers, in flight while local rows are mixed.
 
     Args:
         products: Mixers, the tensors x [N, P], of the same type, and what receives W x, not the same tensors as `x`.
         wire: Carries rows to other workers.
     """
-    flight = wire.send([(mixer.routes, x) for mixer, x, _ in products])
+    flight = wire.send([(mixer.routes, mixer.leaving(x)) for mixer, x, _ in products])
     for mixer, x, result in products:
         mixer.combine(x, result)
     for (mixer, x, result), others in zip(products, flight.fetch(), strict=True):
@@ -238,6 +249,10 @@ class Mixer:
             return dense, self.row_sums
         sums = self._sums + outage.added[here] - outage.missing[here]
         return dense, torch.from_numpy(sums[:, :, None]).to(self._like)
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return the rows that are sent to other workers, of which these take what they need: those of `x`."""
+        return x
 
     def combine(self, x: Tensor, result: Tensor) -> None:
         """Compute what this worker's rows contribute to W x: all of it if none come from others.

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from basinet.sim.agents.messages.boundary import Boundary, crossing, in_replicas
-from basinet.sim.agents.messages.wire import Wire
+from basinet.sim.agents.messages.wire import Routes, Wire
 from basinet.sim.agents.placement import Placement
 from basinet.sim.faults.outages import Outage
 from basinet.topologies.mixing_matrix import edges_of
@@ -81,6 +81,11 @@ class Neighbors:
         self._boundary = Boundary(receiver, sender, placement, like.device)
         self._others_rows = index(self._boundary.places(sender[arrives]))
 
+    @property
+    def routes(self) -> Routes:
+        """The routes of rows that all neighbours are told alike."""
+        return self._boundary.routes
+
     def without(self, outage: Outage) -> "Neighbors":
         """Return the neighbours where some messages do not arrive; what travels between workers is the same.
 
@@ -140,7 +145,7 @@ class Neighbors:
         Returns:
             The rows that `broadcast` needs beside those that live here, [H, P].
         """
-        return self._wire.send([(self._boundary.routes, x)]).fetch()[0].clone()
+        return self._wire.send([(self.routes, x)]).fetch()[0].clone()
 
     def broadcast(self, x: Tensor, others: Tensor, piece: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Pass on the rows that all neighbours are told alike, a few columns at a time.

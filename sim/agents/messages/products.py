@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from basinet.sim.agents.messages.mixer import Mixer, mix
+from basinet.sim.agents.messages.mixer import Mixing, mix
 from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.personal import Personal
 from basinet.sim.agents.state import StackedState, interchangeable
@@ -29,7 +29,7 @@ class Product:
         in_place: Whether `x` has to stay where it is in memory, as others hold views of it.
     """
 
-    mixer: Mixer
+    mixer: Mixing
     flat: Tensor
     result: Tensor
     x: Tensor
@@ -85,8 +85,9 @@ class Products:
 
     def product(
         self,
-        mixer: Mixer,
+        mixer: Mixing,
         x: Tensor,
+        flat: Tensor,
         spare: Tensor | None = None,
         error: Tensor | None = None,
         *,
@@ -97,6 +98,7 @@ class Products:
         Args:
             mixer: W.
             x: The rows, [N, ...], which are to be replaced.
+            flat: Their `flat`.
             spare: A tensor like the parameters that may be swapped with `x`.
             error: By how much attackers falsify the product.
             in_place: Whether `x` has to stay where it is in memory.
@@ -104,7 +106,6 @@ class Products:
         Returns:
             The product.
         """
-        flat = x if spare is not None else self.flat(x)
         result = torch.empty_like(flat) if spare is None else spare
         return Product(mixer, flat, result, x, spare, error, in_place or x is self._state.gradients)
 

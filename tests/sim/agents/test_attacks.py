@@ -117,7 +117,7 @@ def test_pieces_change_nothing(make_block):
         whole = make_block(strategy=strategy, **keys)
         whole.advance(5)
         pieces = make_block(strategy=strategy, **keys)
-        pieces.channel.piece = 7 * 14 * 10
+        pieces.channel.disturbances.piece = 7 * 14 * 10
         pieces.advance(5)
         torch.testing.assert_close(pieces.x, whole.x, rtol=1e-12, atol=1e-13)
         assert pieces.channel.bytes_sent == whole.channel.bytes_sent == 5 * 42 * whole.x.shape[1] * 8

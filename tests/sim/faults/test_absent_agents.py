@@ -10,7 +10,7 @@ from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.faults import AgentFault, Availability, Crashes
+from basinet.sim.faults import AgentFault, Availability, Crashes, Pauses
 
 K = 5
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}, "topology": {"name": "ring", "agents": K}}
@@ -140,6 +140,11 @@ def test_a_resumed_run_goes_on_with_bursts_and_absences(make_setup, tmp_path):
             "^faults: crashes .* but push_sum needs rejoin: own to keep the agents' sum$",
         ),
         ({"faults": {"name": "availability", "path": "nowhere.csv"}}, "^faults: .*nowhere.csv"),
+        (
+            {"faults": {"name": "pauses", "agents": [5], "at": 3}},
+            "^faults: pauses: agents: got 5; allowed are the numbers of agents, 0 to 4$",
+        ),
+        ({"faults": {"name": "pauses", "agents": [1], "at": 3, "steps": 4, "every": 4}}, "^faults: .*every: got 4; more"),
         ({"steps": None, "bytes": 1000}, "^bytes: agents that are absent send nothing"),
     ],
 )
@@ -167,3 +172,26 @@ def test_all_agents_may_be_absent(make_block):
     assert isinstance(block, Block)
     block.advance(2)
     assert (block.x == 2).all() and block.channel.centroid()[0].isfinite().all()
+
+
+def test_pauses_are_where_they_are_asked_for(make_block):
+    keys = torch.zeros(2, K, dtype=torch.int64)
+
+    def steps(**asked):
+        absent = Pauses(**asked).absences(keys)
+        found = torch.stack([absent(step) for step in range(9)])
+        assert torch.equal(found[:, 0], found[:, 1]) and not found[:, :, [0, 2, 4]].any()
+        assert torch.equal(found[:, 0, 1], found[:, 0, 3])
+        return found[:, 0, 1].nonzero()[:, 0].tolist()
+
+    assert steps(agents=(3, 1), at=2, steps=3) == [2, 3, 4]
+    assert steps(agents=(3, 1), at=6) == [6, 7, 8] and steps(agents=(1, 3), at=0, steps=1) == [0]
+    assert steps(agents=(3, 1), at=1, steps=2, every=4) == [1, 2, 5, 6]
+    block = make_block(**POINT, faults={"name": "pauses", "agents": [1], "at": 1, "steps": 2})
+    block.advance(1)
+    before = block.x.view(2, K, -1).clone()
+    block.advance(3)
+    now = block.x.view(2, K, -1)
+    assert torch.equal(now[:, 1], before[:, 1]) and (now[:, 0] != before[:, 0]).any()
+    block.advance(4)
+    assert (now[:, 1] != before[:, 1]).all()

@@ -56,7 +56,7 @@ def test_the_noise_of_single_messages(make_block):
         "faults": [{"name": "link_noise", "size": 3.0}, {"name": "link_noise", "size": 4.0}],
     }
     block, other = make_block(**keys), make_block(**keys)
-    other.channel.piece = 7
+    other.channel.disturbances.piece = 7
     x = torch.zeros(8, 700, dtype=torch.float64)
     told, again = block.broadcast(x), other.broadcast(x)
     heard = torch.cat([rows for _, rows in told], 2)

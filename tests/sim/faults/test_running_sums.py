@@ -37,7 +37,7 @@ class PushOnly:
 
 def total(block, message, rows):
     """Sum over the agents of each replica, and over what is under way to them."""
-    late = block.channel.running_sums.late.get(message)
+    late = block.channel.disturbances.running_sums.late.get(message)
     weights = block.channel.links.all_neighbors("graph", 0).weights
     under_way = 0 if late is None else (weights[:, :, None] * late).sum(1)
     return (rows + under_way).view(2, K, -1).sum(1)
@@ -64,7 +64,7 @@ def test_trackers_keep_their_sum(make_block):
     block = make_block(**KEYS | {"topology": topology}, strategy="push_pull")
     for step in range(1, 8):
         block.advance(step)
-        late = block.channel.running_sums.late["reverse 0"]
+        late = block.channel.disturbances.running_sums.late["reverse 0"]
         weights = block.channel.links.all_neighbors("reverse", 0).weights
         trackers = block.memory["tracker"] + (weights[:, :, None] * late).sum(1)
         found, expected = (t.view(2, K, -1).sum(1) for t in (trackers, block.memory["tracked"]))
@@ -75,7 +75,7 @@ def test_what_is_under_way_is_in_checkpoints(make_setup):
     setup = make_setup(**KEYS, strategy="push_diging", trial=False)
     whole, resumed = (Worker(setup, Placement.split(2, K), "stacked") for _ in range(2))
     whole.advance(4)
-    assert whole.block.channel.running_sums.late.keys() == {"graph 0", "graph 1", "graph 2"}
+    assert whole.block.channel.disturbances.running_sums.late.keys() == {"graph 0", "graph 1", "graph 2"}
     resumed.load(whole.state())
     for worker in (whole, resumed):
         worker.advance(9)

@@ -45,6 +45,11 @@ CASES = {
         "optimizer_state": "mix",
         "faults": {"name": "link_loss", "probability": 0.3, "symmetric": False},
     },
+    "late": {
+        "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        "optimizer_state": "mix",
+        "faults": [{"name": "link_delay", "steps": 3, "least": 1}, {"name": "link_rounding", "levels": 64}],
+    },
     "running sums": {
         "strategy": "push_diging",
         "topology": {"name": "exponential", "policy": "push"},

@@ -1,0 +1,1 @@
+"""Messages that do not arrive as they were sent, or when."""
