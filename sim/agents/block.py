@@ -186,11 +186,16 @@ class Block:
             self.oracle.scaling.overflowed.copy_(self.channel.replicas.any(self.oracle.scaling.overflowed))
 
     def happen(self) -> None:
-        """Let the events of a step happen; see `EventRunner.take`."""
+        """Let the events of a step happen, whose numbers follow; see `EventRunner.take`."""
         assert self.events is not None
         self.events.take(self._rate())
         if self.oracle.clipping is not None:
             self.oracle.clipping.computed += 1
+
+    def _settle(self) -> None:
+        """Compute the numbers behind events; see `EventRunner.settle`."""
+        if self.events is not None:
+            self.events.settle()
 
     def sent(self, replica: int) -> dict[str, float]:
         """Return the bytes that the agents of a replica have sent, and what else is known of their messages."""
@@ -210,10 +215,13 @@ class Block:
             if self.oracle.scaling is not None:
                 self.oracle.scaling.update()
             if self.averages is not None:
+                self._settle()
                 self.averages.add(self.x, self.step)
             self.step += 1
             if self.escape is not None and self.step % self.escape.every == 0:
+                self._settle()
                 self.escape.look(*self.channel.centroid(), self.step)
+        self._settle()
         self._check_strategy()
 
     @property

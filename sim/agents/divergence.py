@@ -1,9 +1,13 @@
 """Divergence: which agents' losses have become non-finite, and when."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 __all__ = ["DivergenceWatch"]
+
+_NEVER = 2**62
 
 
 class DivergenceWatch:
@@ -18,6 +22,7 @@ class DivergenceWatch:
         self.first_bad = torch.zeros(num_agents, dtype=torch.int64, device=like.device)
         self.recent = like.new_zeros(num_agents, 16)
         self.steps: list[int] = []
+        self.apart: list[tuple[Tensor, Tensor, Sequence[int]]] = []
 
     def add(self, losses: Tensor, step: int) -> None:
         """Record the losses of a step.
@@ -31,6 +36,18 @@ class DivergenceWatch:
         self.recent[:, len(self.steps)] = losses
         self.steps.append(step)
 
+    def add_some(self, rows: Tensor, losses: Tensor, steps: Sequence[int]) -> None:
+        """Record losses of some agents, each in a step of its own.
+
+        Args:
+            rows: The agents' rows, int64 [n].
+            losses: [n].
+            steps: The steps.
+        """
+        if len(self.apart) == self.recent.shape[1]:
+            self.found()
+        self.apart.append((rows, ~losses.isfinite(), steps))
+
     def found(self) -> Tensor:
         """Find the first non-finite losses.
 
@@ -43,4 +60,11 @@ class DivergenceWatch:
             new = bad.any(1) & (self.first_bad == 0)
             self.first_bad += new * steps[bad.int().argmax(1)]
             self.steps = []
+        if self.apart:
+            rows, bad, steps = zip(*self.apart, strict=True)
+            every = torch.tensor([step for some in steps for step in some], device=self.first_bad.device)
+            late = torch.where(torch.cat(bad), every, _NEVER)
+            first = torch.full_like(self.first_bad, _NEVER).scatter_reduce(0, torch.cat(rows), late, "amin")
+            self.first_bad += first * ((first < _NEVER) & (self.first_bad == 0))
+            self.apart = []
         return self.first_bad

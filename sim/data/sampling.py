@@ -233,15 +233,16 @@ class IndependentSampler(_DataSampler):
 
     def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
         """Draw the samples of some agents; see `_DataSampler`."""
-        ahead = steps - self.own_first[rows]
         if self.own_samples is None:
             self.own_samples = steps.new_zeros(self.at_once, len(self.keys), self.batch_size)
-        if bool(((ahead < 0) | (ahead >= self.at_once)).any()):
-            self.own_first[rows] = steps
-            keys = draws.fold(self.keys[rows], (steps[:, None] + torch.arange(self.at_once, device=steps.device)).T)
-            sizes = self.holdings.sizes[rows].expand(self.at_once, -1)
-            self.own_samples[:, rows] = self.holdings.find(draws.integers(keys, sizes, (self.batch_size,)), rows)
-            ahead = torch.zeros_like(ahead)
+        ahead = steps - self.own_first[rows]
+        if bool((outside := (ahead < 0) | (ahead >= self.at_once)).any()):
+            some, firsts = rows[outside], steps[outside]
+            self.own_first[some] = firsts
+            keys = draws.fold(self.keys[some], (firsts[:, None] + torch.arange(self.at_once, device=steps.device)).T)
+            sizes = self.holdings.sizes[some].expand(self.at_once, -1)
+            self.own_samples[:, some] = self.holdings.find(draws.integers(keys, sizes, (self.batch_size,)), some)
+            ahead = steps - self.own_first[rows]
         return self.own_samples[ahead, rows]
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 from basinet.algorithms.optimizers import OptimizerTraits
 from basinet.algorithms.optimizers.torch_optimizers import FUSED, TORCH, stepping
@@ -36,6 +36,8 @@ class RowOptimizers:
             self._optimizer = setup.optimizer(self._rows, **fused)
             (self._group,) = self._optimizer.param_groups
             self._rate, self._step = self._group["lr"], stepping(self._optimizer)
+            # Without momentum there is nothing to keep apart for agents.
+            self._forgets, self._every = kind is optim.SGD and not self._group["momentum"], nn.Parameter(self._x.detach())
         else:
             parts = [state.part(slice(n, n + 1)) for n in range(len(self._x))]
             self._each = [setup.local_optimizer(part, keys[n : n + 1]) for n, part in enumerate(parts)]
@@ -61,16 +63,23 @@ class RowOptimizers:
                 place.copy_(self._x[row])
             return
         self._group["lr"] = self._rate * rate
+        if self._forgets:
+            self._take([self._every], [x], [gradients])
+            return
         parameters = [self._rows[row] for row in rows]
         begun = [bool(self._optimizer.state.get(parameter)) for parameter in parameters]
-        for parameter, place in zip(parameters, _apart(x), strict=True):
-            parameter.data = place
+        every = list(zip(parameters, _apart(x), _apart(gradients), strict=True))
         for now in {*begun}:  # torch takes those that have no state yet for themselves
-            for parameter, gradient, has in zip(parameters, _apart(gradients), begun, strict=True):
-                parameter.grad = gradient if has == now else None
-            self._step(self._optimizer)
-            for parameter in parameters:
-                parameter.grad = None
+            self._take(*zip(*(each for each, has in zip(every, begun, strict=True) if has == now), strict=True))
+
+    def _take(self, parameters: Sequence[nn.Parameter], x: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Let torch's optimizer step parameters, which have these values and gradients."""
+        for parameter, place, gradient in zip(parameters, x, gradients, strict=True):
+            parameter.data, parameter.grad = place, gradient
+        self._group["params"] = parameters
+        self._step(self._optimizer)
+        for parameter in parameters:
+            parameter.grad = None
 
     def state_dict(self) -> list[Any]:
         """Return the state of each agent's optimizer, plain values and tensors."""
@@ -92,9 +101,9 @@ class RowOptimizers:
             self._optimizer.state[row] = {name: _copied(value, row) for name, value in held.items()}
 
 
-def _apart(rows: Tensor) -> list[Tensor]:
+def _apart(rows: Tensor) -> tuple[Tensor, ...]:
     """Return rows [n, P] one by one, views [1, P]."""
-    return [rows[n : n + 1] for n in range(len(rows))]
+    return rows.split(1)
 
 
 def _copied(value: Any, row: Tensor) -> Any:

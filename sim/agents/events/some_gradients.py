@@ -1,5 +1,7 @@
 """Gradients of some of a block's agents, each at a point of its own and of a batch of its own."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -47,13 +49,13 @@ class SomeGradients:
         """Return where the points of so many agents are read from, [n, P]."""
         return self._part(count)[0].parameters
 
-    def compute(self, rows: Tensor, batches: Tensor, step: int) -> Tensor:
+    def compute(self, rows: Tensor, batches: Tensor, steps: Sequence[int]) -> Tensor:
         """Compute the gradients of some agents at `points`.
 
         Args:
             rows: The agents' rows in the block, int64 [n], all different.
             batches: Numbers of their batches, int64 [n].
-            step: The step of the run.
+            steps: The step of the run in which each is finished, from 0.
 
         Returns:
             [n, P], valid until the next call.
@@ -62,11 +64,13 @@ class SomeGradients:
         for name, buffer in self._agents.buffers.items():
             state.buffers[name].copy_(buffer[rows])
         oracle, noise = self._oracle, self._setup.config.gradient_noise
+        # An engine without random draws does not read the keys.
+        keys = oracle.keys("model", batches, rows) if engine.needs_keys else rows
         with torch.enable_grad():
-            losses = engine.gradients(self._batch(rows, batches), oracle.keys("model", batches, rows))
+            losses = engine.gradients(self._batch(rows, batches), keys)
         for name, buffer in self._agents.buffers.items():
             buffer[rows] = state.buffers[name]
-        oracle.watch.add(losses.new_zeros(len(self._agents.parameters)).index_copy(0, rows, losses.detach()), step + 1)
+        oracle.watch.add_some(rows, losses.detach(), [step + 1 for step in steps])
         if noise is not None:
             noise.disturb(state.gradients, oracle.keys("gradient noise", batches, rows))
         if oracle.clipping is not None:

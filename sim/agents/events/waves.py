@@ -4,50 +4,62 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from basinet.algorithms.strategies import Row
-from basinet.sim.clock.row_operations import Gradient, Mix, Operation
+from basinet.sim.clock.row_operations import Adapt, Gradient, Mix, Operation
 
-__all__ = ["Wave", "waves"]
+__all__ = ["Program", "Task", "waves"]
 
 _PASS = 2**32
 """More than the waves of a pass."""
 
 
-class Wave(NamedTuple):
-    """Operations of one kind that are computed at once.
+class Program(NamedTuple):
+    """What is computed in a step of a replica.
 
     Attributes:
-        replicas: The replica of each.
-        operations: The operations.
+        replica: The replica.
+        step: The step, from 0.
+        rate: The schedule's factor on the learning rate.
+        operations: The operations, in an order in which they can be computed.
     """
 
-    replicas: list[int]
-    operations: list[Operation]
+    replica: int
+    step: int
+    rate: float
+    operations: Sequence[Operation]
 
 
-def waves(programs: Iterable[tuple[int, Sequence[Operation]]]) -> list[Wave]:
+class Task(NamedTuple):
+    """An operation of a program."""
+
+    program: Program
+    operation: Operation
+
+
+def waves(programs: Iterable[Program]) -> list[list[Task]]:
     """Sort operations such that few passes compute all gradients.
 
-    Each gradient belongs to the first pass that has its point; all else follows the pass that it needs, one wave after
-    another. An agent's gradients are in different passes, and its optimizer steps in different waves.
+    Each gradient belongs to the first pass that has its point, in whichever step it is; all else follows the pass that
+    it needs, one wave after another. An agent's gradients are in different passes, and its optimizer steps in different
+    waves.
 
     Args:
-        programs: Replicas and their operations, in an order in which they can be computed.
+        programs: The programs, those of a replica in the order of its steps.
 
     Returns:
-        The waves, in order.
+        The waves, in order; all of one is of one kind, and all optimizer steps have one rate.
     """
-    groups: dict[tuple[int, int], tuple[list[int], list[Operation]]] = {}
-    for replica, operations in programs:
-        ready: dict[Row, int] = {}  # where each row is computed: the pass times `_PASS`, and the wave after it
-        latest: dict[tuple[int, int], int] = {}
+    groups: dict[tuple[int, int, float], list[Task]] = {}
+    ready: dict[Row, int] = {}  # where each row is computed: the pass times `_PASS`, and the wave after it
+    latest: dict[tuple[int, int, int], int] = {}
+    for program in programs:
+        replica, _, rate, operations = program
         for operation in operations:
             kind, result = operation.kind, operation.result
             after = max([ready.get(row, 0) for row in operation.reads])
             if kind != Mix.kind:
-                after = max(after, latest.get((kind, result.agent), 0))
+                after = max(after, latest.get((kind, replica, result.agent), 0))
             place = (after // _PASS + 1) * _PASS if kind == Gradient.kind else after + 1
-            ready[result] = latest[kind, result.agent] = place
-            own, group = groups.setdefault((place, kind), ([], []))
-            own.append(replica)
-            group.append(operation)
-    return [Wave(*groups[place]) for place in sorted(groups)]
+            ready[result] = latest[kind, replica, result.agent] = place
+            group = groups.setdefault((place, kind, rate if kind == Adapt.kind else 0.0), [])
+            group.append(Task(program, operation))
+    return [groups[place] for place in sorted(groups)]

@@ -169,6 +169,7 @@ def test_two_workers_give_the_numbers_of_one(strategy, make_setup):
         second.load_state_dict(first.state_dict(), 3)
         for _ in range(4):
             second.take(1.0)
+        second.settle()
         return state.parameters
 
     with ThreadPoolExecutor(2) as pool:
