@@ -10,7 +10,7 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.analysis.advice.candidates import Topology, candidates
 from basinet.analysis.advice.question import Criterion, Question
 from basinet.analysis.advice.round_times import Choice, scaled
-from basinet.analysis.theory import rule_of
+from basinet.analysis.theory.mode_recursion import rule_of
 from basinet.analysis.theory.rounds_to_accuracy import rounds_to_accuracy
 from basinet.sim.clock.data_flow import DataFlow
 from basinet.sim.clock.rehearsed_flow import data_flow
@@ -72,6 +72,7 @@ class Choices:
         self._question = question
         self._shared = Shared()
         self._flows: dict[str, DataFlow] = {}
+        self._common: Config | None = None
         setup = self._setup({"name": "complete", "agents": question.network.agents})
         strategy = setup.strategy()
         if not StrategyTraits.of(strategy).uses_graph:
@@ -99,7 +100,11 @@ class Choices:
         }
 
     def _setup(self, topology: Topology, **keys: str) -> Setup:
-        return build_setup(Config.parse({**self._question.run, "topology": topology, **keys}), self._shared)
+        config = Config.parse({**self._question.run, "topology": topology, **keys})
+        own = {"topology": config.topology, "strategy": config.strategy}
+        # All else is the same object for all, so that they share what is made of it, and trials.
+        self._common = self._common or config
+        return build_setup(self._common.model_copy(update=own), self._shared)
 
     def _flow(self, setup: Setup) -> DataFlow:
         """Return the data flow of a strategy, which does not depend on the graph."""

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -130,7 +130,8 @@ class Clock:
         self._busy = np.zeros((len(numbers), replicas), np.int64)
         self._free = np.zeros(shape, np.int64)
         self._computed, self._exposed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._result = self._last = _Moment(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        self._start_of_run = _Moment(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        self._result = self._last = self._start_of_run
         self._observe: Observer | None = None
 
     def _route(self, weights: csr_array, numbers: np.ndarray) -> _Route:
@@ -203,10 +204,8 @@ class Clock:
 
     def _ready(self, waits: Waits, ends: list[_Moment]) -> _Moment:
         """Find when each agent has all that is waited for."""
-        found = _Moment(np.zeros_like(self._free), np.zeros_like(self._free))
-        for place, ago in waits:
-            found = found.or_later(ends[place] if ago == 0 else self._past[-ago][place])
-        return found
+        moments = [ends[place] if ago == 0 else self._past[-ago][place] for place, ago in waits]
+        return reduce(_Moment.or_later, moments) if moments else self._start_of_run
 
     def _computes(self, ready: _Moment, share: float) -> _Moment:
         takes = np.zeros_like(self._free) if self._compute is None else self._compute(self.step).T
