@@ -18,7 +18,7 @@ from basinet.sim.faults.outages import Outages
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
-from basinet.topologies.timing.all_reduces import duration
+from basinet.topologies.timing.after_the_last import after_the_last
 from basinet.topologies.timing.exchanges import exchange
 
 __all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments"]
@@ -82,7 +82,8 @@ class Clock:
         network: What messages take; None for no time.
         compute: What a pass of a batch takes each agent in a step, given its number: nanoseconds, int64 [R, K]; None
             for no time.
-        collective: What a collective takes in nanoseconds, given the bytes of a row; None for no time.
+        collective: What a collective takes after the last agent is ready, given the bytes of a row: nanoseconds, int64
+            [R], of when agents are ready, int64 [K, R]; None for no time.
         overlap: Whether agents compute while they send and wait.
         absent: Which agents are absent in a step, given its number, bool [R, K] or None: they neither compute nor send
             or hear anything.
@@ -105,7 +106,7 @@ class Clock:
         replicas: int = 1,
         network: Network | None = None,
         compute: Callable[[int], np.ndarray] | None = None,
-        collective: Callable[[int], int] | None = None,
+        collective: Callable[[int], Callable[[np.ndarray], np.ndarray]] | None = None,
         overlap: bool = True,
         absent: Callable[[int], np.ndarray | None] = lambda step: None,
     ) -> None:
@@ -117,7 +118,7 @@ class Clock:
         self._away: np.ndarray | None = None
         events = {event for step in flow.first + flow.cycle for event in step.events}
         sums = {event.size for event in events if event.kind == "collective"}
-        self._sums = {size: 0 if collective is None else collective(size) for size in sums}
+        self._sums = {} if collective is None else {size: collective(size) for size in sums}
         kinds = {str(event.edges) for event in events if event.kind == "exchange"}
         known = {kind: weights[kind] for kind in sorted(kinds)}
         pairs = [_pairs(w) for matrices in known.values() for w in matrices]
@@ -237,7 +238,7 @@ class Clock:
         return exposed
 
     def _collects(self, ready: _Moment, size: int) -> _Moment:
-        takes = self._sums[size]
+        takes = self._sums[size](ready.time) if self._sums else 0
         start = np.broadcast_to(ready.time.max(0), ready.time.shape)
         if self._observe is not None:
             self._observe("send", self.step + 1, start, start + takes)
@@ -315,9 +316,9 @@ def clock_of(setup: Setup) -> Clock:
         raise ExperimentError(f"network: {error}") from None
 
 
-def _sum(network: Network, algorithm: Component, size: int) -> int:
-    """Compute what a sum over all agents takes."""
-    return duration(network, algorithm.make(network=network, size=size))
+def _sum(network: Network, algorithm: Component, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Find what a sum over all agents takes."""
+    return after_the_last(network, algorithm.make(network=network, size=size))
 
 
 def _pairs(weights: csr_array) -> tuple[np.ndarray, int]:
