@@ -1,7 +1,8 @@
 """The choices that advice ranks: graphs with the strategy that is asked about, and sums over all agents."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -10,7 +11,7 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.analysis.advice.candidates import Topology, candidates
 from basinet.analysis.advice.question import Criterion, Question
 from basinet.analysis.advice.round_times import Choice, scaled
-from basinet.analysis.theory import rule_of
+from basinet.analysis.theory.mode_recursion import rule_of
 from basinet.analysis.theory.rounds_to_accuracy import rounds_to_accuracy
 from basinet.sim.clock.data_flow import DataFlow
 from basinet.sim.clock.rehearsed_flow import data_flow
@@ -22,7 +23,7 @@ from basinet.sim.setup.sharing import Shared
 from basinet.topologies import consensus_factor, mixing_time
 from basinet.topologies.designs import fastest_star
 from basinet.topologies.mixing_matrix import edges_of
-from basinet.topologies.networks import Delays, Network
+from basinet.topologies.networks import Network
 from basinet.topologies.spectra.consensus_theory import steps_to_shrink
 from basinet.topologies.timing.all_reduces import COLLECTIVES, Round, duration
 
@@ -72,6 +73,7 @@ class Choices:
         self._question = question
         self._shared = Shared()
         self._flows: dict[str, DataFlow] = {}
+        self._common: Config | None = None
         setup = self._setup({"name": "complete", "agents": question.network.agents})
         strategy = setup.strategy()
         if not StrategyTraits.of(strategy).uses_graph:
@@ -99,7 +101,11 @@ class Choices:
         }
 
     def _setup(self, topology: Topology, **keys: str) -> Setup:
-        return build_setup(Config.parse({**self._question.run, "topology": topology, **keys}), self._shared)
+        config = Config.parse({**self._question.run, "topology": topology, **keys})
+        own = {"topology": config.topology, "strategy": config.strategy}
+        # All else is the same object for all, so that they share what is made of it, and trials.
+        self._common = self._common or config
+        return build_setup(self._common.model_copy(update=own), self._shared)
 
     def _flow(self, setup: Setup) -> DataFlow:
         """Return the data flow of a strategy, which does not depend on the graph."""
@@ -125,8 +131,8 @@ class Choices:
     def _all_reduce(self) -> Made:
         """Sum up by the algorithm that takes least."""
 
-        def collective(network: Network, size: int) -> Delays:
-            return _parts(network, COLLECTIVES[_fastest(network, size)](network, size))
+        def collective(network: Network, size: int) -> Sequence[Round]:
+            return COLLECTIVES[_fastest(network, size)](network, size)
 
         return self._sum(collective, f"all_reduce ({_fastest(self._question.network, self.size)})")
 
@@ -135,12 +141,9 @@ class Choices:
         network = self._question.network
         hub, _ = max(fastest_star(network, self.size).degree, key=lambda pair: pair[1])
 
-        def collective(network: Network, size: int) -> Delays:
-            return _parts(network, COLLECTIVES["server"](network, size, agent=hub))
+        return self._sum(partial(COLLECTIVES["server"], agent=hub), f"server ({network.names[hub]})")
 
-        return self._sum(collective, f"server ({network.names[hub]})")
-
-    def _sum(self, collective: Callable[[Network, int], Delays], name: str) -> Made:
+    def _sum(self, collective: Callable[[Network, int], Sequence[Round]], name: str) -> Made:
         question = self._question
         setup = self._setup({"name": "complete", "agents": question.network.agents}, strategy="centralized")
         steps: dict[Criterion, float] = {"agreement": 1.0}
@@ -161,12 +164,6 @@ def _fastest(network: Network, size: int) -> str:
     if not found:
         raise ValueError(reason)
     return min(found, key=found.__getitem__)
-
-
-def _parts(network: Network, rounds: Sequence[Round]) -> Delays:
-    """Return what rounds take, and what of that would be the same without bytes."""
-    latency = duration(network, [replace(part, size=0) for part in rounds])
-    return Delays(np.array(latency), np.array(duration(network, rounds) - latency))
 
 
 def _steps_to_agree(matrices: list[csr_array], left: float) -> float:

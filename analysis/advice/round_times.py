@@ -11,6 +11,8 @@ from basinet.sim.clock.clock import Clock
 from basinet.sim.clock.data_flow import DataFlow, StepFlow
 from basinet.sim.clock.pace import Pace, pace
 from basinet.topologies.networks import Delays, Network
+from basinet.topologies.timing.after_the_last import after_the_last
+from basinet.topologies.timing.all_reduces import Round
 
 __all__ = ["BOUNDS", "Choice", "ComputeDraws", "RoundTime", "round_time", "scaled"]
 
@@ -60,15 +62,15 @@ class Choice:
     Attributes:
         flow: The data flow of a step, with the sizes of messages.
         weights: The mixing matrices of a period, by kind of edge.
-        collective: What a sum over all agents takes, given the network and the bytes of a row; None if there is none.
+        collective: The rounds of a sum over all agents, given the network and the bytes of a row; None if there is none.
     """
 
     flow: DataFlow
     weights: Mapping[str, Sequence[csr_array]]
-    collective: Callable[[Network, int], Delays] | None = None
+    collective: Callable[[Network, int], Sequence[Round]] | None = None
 
-    def collectives(self, network: Network) -> dict[int, Delays]:
-        """Return what the sums of a step take on a network, by the bytes of a row."""
+    def collectives(self, network: Network) -> dict[int, Sequence[Round]]:
+        """Return the rounds of the sums of a step on a network, by the bytes of a row."""
         steps = self.flow.first + self.flow.cycle
         sizes = {event.size for step in steps for event in step.events if event.kind == "collective"}
         return {} if self.collective is None else {size: self.collective(network, size) for size in sizes}
@@ -131,7 +133,8 @@ def round_time(choice: Choice, network: Network, draws: ComputeDraws, *, overlap
     Raises:
         ValueError: The network lacks a link that is used.
     """
-    sums = choice.collectives(network)
+    rounds = choice.collectives(network)
+    sums = {size: _parts(network, some, draws.means[:, None]) for size, some in rounds.items()}
     found = pace(choice.flow, choice.weights, network=network, compute=draws.means, collectives=sums, overlap=overlap)
     step, error = float(found.step), 0.0
     if draws.vary:
@@ -143,20 +146,27 @@ def round_time(choice: Choice, network: Network, draws: ComputeDraws, *, overlap
             replicas=replicas,
             network=network,
             compute=lambda step: draws.times[step],
-            collective=lambda size: int(sums[size].latency + sums[size].transfer),
+            collective=lambda size: after_the_last(network, rounds[size]),
             overlap=overlap,
         )
         warm = int(count * _WARM)
         begin = clock.advance(warm).copy()
         slopes = (clock.advance(count) - begin) / (count - warm)
-        # Waiting for random times never takes less than waiting for their means.
-        step, error = max(step, float(slopes.mean())), float(slopes.std(ddof=1) / np.sqrt(replicas))
+        simulated, error = float(slopes.mean()), float(slopes.std(ddof=1) / np.sqrt(replicas))
+        # Waiting for random times never takes less than waiting for their means, except in the queue of a server.
+        step = simulated if rounds else max(step, simulated)
     average = draws.means.mean()
     usual = sum(float(part) * min(1.0, average / max(1, draws.means[k])) for k, part in found.compute.items())
     latency, transfer = float(found.latency), float(found.transfer)
     parts = {"compute": usual, "latency": latency, "bandwidth": transfer}
     parts["stragglers"] = max(0.0, step - sum(parts.values()))
     return RoundTime(step, error, {part: float(parts[part]) for part in BOUNDS}, _critical(found, network, draws.means))
+
+
+def _parts(network: Network, rounds: Sequence[Round], ready: NDArray[np.int64]) -> Delays:
+    """Return what rounds take after the last agent is ready, and what of that would be the same without bytes."""
+    latency = after_the_last(network, [replace(part, size=0) for part in rounds])(ready)
+    return Delays(latency, after_the_last(network, rounds)(ready) - latency)
 
 
 def _critical(found: Pace, network: Network, compute: NDArray[np.int64]) -> str:

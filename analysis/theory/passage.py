@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import cumulative_trapezoid
 from scipy.sparse import csr_array
 
 from basinet.analysis.theory.mode_recursion import Rule, disagreement_variance
@@ -137,9 +136,13 @@ def mean_passage_time(potential: Potential, diffusion: float, *, start: float, t
     after = np.linspace(a, c, _GRID)
     wall, way = u(before), u(after)
     low = min(wall.min(), way.min())
-    inner = np.trapezoid(np.exp(low - wall), before)
-    inner = inner + cumulative_trapezoid(np.exp(low - way), after, initial=0.0)
+    inner = np.trapezoid(np.exp(low - wall), before) + _integrals(np.exp(low - way), after)
     return float(np.trapezoid(np.exp(way - low) * inner, after) / (diffusion * lr))
+
+
+def _integrals(values: Array, places: Array) -> Array:
+    """Integrate from the first place up to each, by the trapezoidal rule."""
+    return np.append(0.0, np.cumsum(np.diff(places) * (values[1:] + values[:-1]) / 2))
 
 
 def _far_end(u: Potential, start: float, scale: float) -> float:
@@ -196,5 +199,5 @@ def well_probability(potential: Potential, diffusion: float, *, barrier: float, 
     """
     w = np.linspace(low, high, _GRID)
     values = potential(w) / diffusion
-    mass = cumulative_trapezoid(np.exp(values.min() - values), w, initial=0.0)
+    mass = _integrals(np.exp(values.min() - values), w)
     return float(1 - np.interp(barrier, w, mass) / mass[-1])

@@ -15,7 +15,7 @@ from basinet.topologies.networks import size
 
 __all__ = ["question_of"]
 
-_TYPICAL = 100_000
+_TYPICAL = 10_000
 """Most parameters of the model on which a strategy is rehearsed; the sizes of its messages are scaled."""
 _OF_THE_RUN = ("topology", "network", "compute", "faults", "epochs", "samples", "bytes", "evaluate_every", "loggers")
 """Keys of a run that advice replaces, or does without."""

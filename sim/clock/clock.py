@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from basinet.sim.faults.outages import Outages
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
-from basinet.topologies.timing.all_reduces import duration
+from basinet.topologies.timing.after_the_last import after_the_last
 from basinet.topologies.timing.exchanges import exchange
 
 __all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments"]
@@ -82,7 +82,8 @@ class Clock:
         network: What messages take; None for no time.
         compute: What a pass of a batch takes each agent in a step, given its number: nanoseconds, int64 [R, K]; None
             for no time.
-        collective: What a collective takes in nanoseconds, given the bytes of a row; None for no time.
+        collective: What a collective takes after the last agent is ready, given the bytes of a row: nanoseconds, int64
+            [R], of when agents are ready, int64 [K, R]; None for no time.
         overlap: Whether agents compute while they send and wait.
         absent: Which agents are absent in a step, given its number, bool [R, K] or None: they neither compute nor send
             or hear anything.
@@ -105,7 +106,7 @@ class Clock:
         replicas: int = 1,
         network: Network | None = None,
         compute: Callable[[int], np.ndarray] | None = None,
-        collective: Callable[[int], int] | None = None,
+        collective: Callable[[int], Callable[[np.ndarray], np.ndarray]] | None = None,
         overlap: bool = True,
         absent: Callable[[int], np.ndarray | None] = lambda step: None,
     ) -> None:
@@ -117,7 +118,7 @@ class Clock:
         self._away: np.ndarray | None = None
         events = {event for step in flow.first + flow.cycle for event in step.events}
         sums = {event.size for event in events if event.kind == "collective"}
-        self._sums = {size: 0 if collective is None else collective(size) for size in sums}
+        self._sums = {} if collective is None else {size: collective(size) for size in sums}
         kinds = {str(event.edges) for event in events if event.kind == "exchange"}
         known = {kind: weights[kind] for kind in sorted(kinds)}
         pairs = [_pairs(w) for matrices in known.values() for w in matrices]
@@ -130,7 +131,8 @@ class Clock:
         self._busy = np.zeros((len(numbers), replicas), np.int64)
         self._free = np.zeros(shape, np.int64)
         self._computed, self._exposed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._result = self._last = _Moment(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        self._start_of_run = _Moment(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        self._result = self._last = self._start_of_run
         self._observe: Observer | None = None
 
     def _route(self, weights: csr_array, numbers: np.ndarray) -> _Route:
@@ -203,10 +205,8 @@ class Clock:
 
     def _ready(self, waits: Waits, ends: list[_Moment]) -> _Moment:
         """Find when each agent has all that is waited for."""
-        found = _Moment(np.zeros_like(self._free), np.zeros_like(self._free))
-        for place, ago in waits:
-            found = found.or_later(ends[place] if ago == 0 else self._past[-ago][place])
-        return found
+        moments = [ends[place] if ago == 0 else self._past[-ago][place] for place, ago in waits]
+        return reduce(_Moment.or_later, moments) if moments else self._start_of_run
 
     def _computes(self, ready: _Moment, share: float) -> _Moment:
         takes = np.zeros_like(self._free) if self._compute is None else self._compute(self.step).T
@@ -238,7 +238,7 @@ class Clock:
         return exposed
 
     def _collects(self, ready: _Moment, size: int) -> _Moment:
-        takes = self._sums[size]
+        takes = self._sums[size](ready.time) if self._sums else 0
         start = np.broadcast_to(ready.time.max(0), ready.time.shape)
         if self._observe is not None:
             self._observe("send", self.step + 1, start, start + takes)
@@ -316,9 +316,9 @@ def clock_of(setup: Setup) -> Clock:
         raise ExperimentError(f"network: {error}") from None
 
 
-def _sum(network: Network, algorithm: Component, size: int) -> int:
-    """Compute what a sum over all agents takes."""
-    return duration(network, algorithm.make(network=network, size=size))
+def _sum(network: Network, algorithm: Component, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Find what a sum over all agents takes."""
+    return after_the_last(network, algorithm.make(network=network, size=size))
 
 
 def _pairs(weights: csr_array) -> tuple[np.ndarray, int]:

@@ -32,7 +32,7 @@ class Point(nn.Module):
                 f"point: start has {value.numel()} values for {num_outputs} coordinates;"
                 f" give one number or {num_outputs}"
             )
-        self.value = nn.Parameter(value.expand(num_outputs).clone())
+        self.value = nn.Parameter(value.expand(num_outputs).contiguous())  # clone() would import torch's compiler on meta
 
     def forward(self, x: Tensor) -> Tensor:
         """Repeat the point for each sample.

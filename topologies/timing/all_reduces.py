@@ -40,12 +40,14 @@ class Round:
         receivers: To whom [n].
         size: Bytes of each message.
         times: How often in a row.
+        gathered: Whether, in a first round, each message leaves when its sender is ready, instead of when all are.
     """
 
     senders: Numbers
     receivers: Numbers
     size: int
     times: int = 1
+    gathered: bool = False
 
 
 COLLECTIVES: Registry[Sequence[Round]] = Registry("COLLECTIVES")
@@ -216,7 +218,7 @@ def hierarchical(network: Network, size: int) -> list[Round]:
 
 @COLLECTIVES.register()
 def server(network: Network, size: int, agent: Annotated[int, Field(ge=0)] = 0) -> list[Round]:
-    """All send to one agent, the parameter server, which sends the sum back to all.
+    """All send to one agent, the parameter server, when they are ready; it sends the sum back to all.
 
     Args:
         network: The network.
@@ -233,7 +235,7 @@ def server(network: Network, size: int, agent: Annotated[int, Field(ge=0)] = 0) 
         raise ValueError(f"server: there is no agent {agent}, but agents 0 to {network.agents - 1}")
     others = np.delete(np.arange(network.agents), agent)
     middle = np.full_like(others, agent)
-    return [Round(others, middle, size), Round(middle, others, size)]
+    return [Round(others, middle, size, gathered=True), Round(middle, others, size)]
 
 
 @COLLECTIVES.register()

@@ -71,21 +71,26 @@ def _loop() -> Any:
 
 
 def _exchange(ready, busy, starts, senders, lines, latency, transfer, away, end, network):  # type: ignore[no-untyped-def]
+    replicas = ready.shape[1]
     for k in range(len(starts) - 1):
-        for r in range(ready.shape[1]):
-            last, latest_sender = ready[k, r], ready[k, r]
-            for message in range(starts[k], starts[k + 1]):
-                if away[senders[message], r]:
+        for r in range(replicas):
+            end[k, r] = network[k, r] = ready[k, r]  # network: when the sender of the last message was ready
+        for message in range(starts[k], starts[k + 1]):
+            line, sender = lines[message], senders[message]
+            later, takes = latency[message], transfer[message]
+            for r in range(replicas):
+                if away[sender, r]:
                     continue
+                sent = ready[sender, r]
                 if away[k, r]:
-                    last = latest_sender = max(last, ready[senders[message], r])
+                    end[k, r] = network[k, r] = max(end[k, r], sent)
                     continue
-                sent, line = ready[senders[message], r], lines[message]
-                busy[line, r] = max(sent, busy[line, r]) + transfer[message]
-                arrived = busy[line, r] + latency[message]
-                if arrived > last:
-                    last, latest_sender = arrived, sent
-                elif arrived == last:
-                    latest_sender = max(sent, latest_sender)
-            end[k, r] = last
-            network[k, r] = last - max(ready[k, r], latest_sender)
+                left = max(sent, busy[line, r]) + takes
+                busy[line, r] = left
+                arrived = left + later
+                if arrived > end[k, r]:
+                    end[k, r], network[k, r] = arrived, sent
+                elif arrived == end[k, r]:
+                    network[k, r] = max(sent, network[k, r])
+        for r in range(replicas):
+            network[k, r] = end[k, r] - max(ready[k, r], network[k, r])

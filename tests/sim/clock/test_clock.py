@@ -157,8 +157,23 @@ def test_runs_have_the_times_of_the_tables(strategy, latency, expected, make_set
 
 def test_a_centralised_step_ends_for_all_with_its_sum():
     """A ring all-reduce of 6 bytes at 2 a nanosecond, latency 1: 2 · 2 + 2 (2 / 3) 3 = 8."""
-    clock = timed(CENTRALIZED, PATH, (1, 2, 4), collective=lambda size: 8)
+    clock = timed(CENTRALIZED, PATH, (1, 2, 4), collective=lambda size: lambda ready: 8)
     assert table(clock, 3) == [[12] * 3, [24] * 3, [36] * 3]
+
+
+def test_a_server_takes_vectors_as_they_come(make_setup):
+    """Agents 1 to 3 compute for 1, 2 and 4 ns: uploads end at 5, 8 and 11, downloads at 15, 18 and 21."""
+    access = {"up": "8 GB/s", "down": "8 GB/s"}  # 3 ns for 24 bytes
+    setup = make_setup(
+        task={"name": "quadratic", "curvature": 1.0, "dimension": 3},
+        model="point",
+        topology={"name": "star", "agents": 4},
+        strategy="centralized",
+        network={"name": "uniform", "latency": "1 ns", "access": access, "all_reduce": "server"},
+        compute={"name": "constant", "mean": "1 ns", "factors": [1, 1, 2, 4]},
+        trial=False,
+    )
+    assert table(clock_of(setup), 2) == [[21] * 4, [42] * 4]
 
 
 def test_without_overlap_agents_do_one_thing_after_the_other():
@@ -181,7 +196,8 @@ def test_local_steps_are_not_waited_for():
     average = StepFlow((computes(), sums((0, 0))), ((1, 0),))
     after = StepFlow((computes((1, 1)),), ((0, 0),))
     compute = np.random.default_rng(0).integers(1, 50, (12, 2, 4))
-    clock = timed(DataFlow((alone,), (alone, average, after)), PATH, compute, collective=lambda size: 7 * size)
+    flow = DataFlow((alone,), (alone, average, after))
+    clock = timed(flow, PATH, compute, collective=lambda size: lambda ready: 7 * size)
     for cycle in range(1, 5):
         ends = clock.advance(3 * cycle)
         expected = (compute[: 3 * cycle].reshape(cycle, 3, 2, 4).sum(1).max(2) + 7 * M).sum(0)

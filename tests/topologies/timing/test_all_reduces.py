@@ -1,12 +1,15 @@
 """Sums over all agents on described networks."""
 
+from dataclasses import replace
+
 import networkx as nx
 import numpy as np
 import pytest
 
 from basinet.topologies.networks import Network, Ports, collectives, hierarchy, uniform_links
 from basinet.topologies.timing import all_reduces
-from basinet.topologies.timing.all_reduces import COLLECTIVES, duration
+from basinet.topologies.timing.after_the_last import after_the_last
+from basinet.topologies.timing.all_reduces import COLLECTIVES, duration, server
 
 LINE = {"latency": "5 us", "bandwidth": "10 GB/s"}
 
@@ -35,6 +38,36 @@ def test_a_server_takes_one_message_after_the_other():
     assert time("server", star, 10**8) == 2 * (5_000 + 7 * 10**7)
     with pytest.raises(ValueError, match=r"^server: there is no agent 8, but agents 0 to 7$"):
         time("server", star, 10**8, agent=8)
+
+
+def test_a_server_does_not_wait_for_the_last_agent_to_begin():
+    """Agents are ready at 1, 2 and 4; with 1 ns of latency and 3 ns a message, uploads end at 5, 8 and 11."""
+    access = {"up": "2 GB/s", "down": "2 GB/s"}
+    star = uniform_links(nx.star_graph(3), latency="1 ns", access=access)
+    ready = np.array([[1, 1, 40], [1, 4, 1], [2, 2, 2], [4, 1, 4]])
+    # Downloads end at 15, 18 and 21, in whichever order agents were ready; a server may itself be the last.
+    assert after_the_last(star, server(star, 6))(ready).tolist() == [21 - 4, 21 - 4, 10]
+    shared = uniform_links(nx.star_graph(3), latency="1 ns", access=access | {"sharing": "fair"})
+    assert after_the_last(shared, server(shared, 6))(ready).tolist() == [21 - 4, 21 - 4, 10]
+    ring = COLLECTIVES["ring"](alike(4), 840)
+    assert after_the_last(alike(4), ring)(ready).tolist() == [duration(alike(4), ring)] * 3
+    with pytest.raises(ValueError, match="no link from 2 to 1, over which the sum"):
+        after_the_last(star, server(star, 6, agent=1))
+
+
+@pytest.mark.parametrize("ports", [{}, {"sharing": "fair"}, {"duplex": "half"}])
+def test_a_server_takes_what_it_would_if_all_are_ready_at_once(ports):
+    rng = np.random.default_rng(0)
+    links = uniform_links(nx.star_graph(5), access={"up": "4 GB/s", "down": "4 GB/s"} | ports)
+    bandwidth, latency = rng.uniform(1e8, 5e9, 10), rng.integers(0, 900, 10)
+    network = replace(links, bandwidth=bandwidth, latency=latency)
+    rounds = server(network, 1000)
+    assert after_the_last(network, rounds)(np.full((6, 2), 77)).tolist() == [duration(network, rounds)] * 2
+    # Far apart, each has the port to itself.
+    ready = np.arange(6)[:, None] * 10**5
+    last, back = np.flatnonzero((links.senders == 5))[0], duration(network, rounds[1:])
+    alone = latency[last] + max(round(1e12 / bandwidth[last]), 250)
+    assert after_the_last(network, rounds)(ready).tolist() == [alone + back]
 
 
 def machines(nodes=4, agents_per_node=8, **more):
