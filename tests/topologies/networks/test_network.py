@@ -137,6 +137,8 @@ def test_impossible_links_are_refused(changed, message):
 def test_impossible_access_is_refused(access, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         uniform_links(nx.path_graph(2), access=access)
+    with pytest.raises(ValueError, match=r"^uniform: got 1\.5; a loss must be below 1"):
+        uniform_links(nx.path_graph(2), loss=1.5)
 
 
 @pytest.mark.parametrize("network", NETWORKS.values())
