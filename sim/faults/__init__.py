@@ -6,6 +6,7 @@ from basinet.sim.faults.fault import FAULTS, AgentFault, Fault, LinkFault
 from basinet.sim.faults.link_loss import LinkLoss
 from basinet.sim.faults.link_noise import LinkNoise
 from basinet.sim.faults.loss_bursts import LossBursts
+from basinet.sim.faults.network_loss import NetworkLoss
 
 __all__ = [
     "FAULTS",
@@ -17,6 +18,7 @@ __all__ = [
     "LinkLoss",
     "LinkNoise",
     "LossBursts",
+    "NetworkLoss",
 ]
 
 FAULTS.fill(__name__)
