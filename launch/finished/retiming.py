@@ -147,7 +147,14 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
             f"strategy: agents of {strategy.name} act at events, so that {run.path} would have trained otherwise in"
             " other times; carry it out anew"
         )
-    untimed = replace(run, config={key: value for key, value in run.config.items() if key not in _KEYS})
+    lossy = any(KINDS["faults"].parse(fault).name == "network_loss" for fault in run.config.get("faults") or ())
+    if lossy and any(word.startswith("network") for word in words):
+        raise ExperimentError(
+            f"network: messages of {run.path} were lost as its network says, so that it would have trained otherwise on"
+            " another; carry it out anew"
+        )
+    left_out = ("compute",) if lossy else _KEYS
+    untimed = replace(run, config={key: value for key, value in run.config.items() if key not in left_out})
     setup = setup_of(untimed, None)
     setup, seconds = replace(setup, flow=data_flow(setup)), run.status.get("pass_seconds")
     for axes, point in expand({"strategy": "isolated", **description}):

@@ -8,6 +8,7 @@ from basinet.sim.faults.link_loss import LinkLoss
 from basinet.sim.faults.link_noise import LinkNoise
 from basinet.sim.faults.link_rounding import LinkRounding
 from basinet.sim.faults.loss_bursts import LossBursts
+from basinet.sim.faults.network_loss import NetworkLoss
 from basinet.sim.faults.pauses import Pauses
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "LinkNoise",
     "LinkRounding",
     "LossBursts",
+    "NetworkLoss",
     "Pauses",
 ]
 

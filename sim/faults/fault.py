@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from torch import Tensor
 
@@ -31,6 +31,18 @@ class LinkFault(Fault, ABC):
     """
 
     symmetric: bool = True
+
+    def on(self, loss: Tensor) -> Self:
+        """Return the fault on some links.
+
+        Args:
+            loss: The shares of messages that the network loses on them, float64 [E]; if the fault is symmetric, the
+                larger one of both directions.
+
+        Returns:
+            The fault, which most often does not depend on them.
+        """
+        return self
 
     @abstractmethod
     def failures(self, keys: Tensor) -> States:

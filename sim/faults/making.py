@@ -13,6 +13,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.mistakes import first_line, user_code
 from basinet.sim.faults.fault import AgentFault, Fault, LinkFault
 from basinet.sim.faults.link_delay import LinkDelay
+from basinet.sim.faults.network_loss import NetworkLoss
 
 __all__ = ["make_faults"]
 
@@ -39,6 +40,10 @@ def make_faults(config: Config, strategy: Any, sequence: Sequence[csr_array]) ->
         problem = _problem(fault, strategy, sequence)
         if problem is not None:
             raise ExperimentError(f"faults: {component.name} {problem[0]}, but {config.strategy.name} {problem[1]}")
+        if isinstance(fault, NetworkLoss) and config.network is None:
+            raise ExperimentError(
+                f"faults: {component.name} needs a network that loses messages, such as network={{loss: 1 %}}"
+            )
         _try(fault, component, config.replicas, sequence[0].shape[0])
         faults.append(fault)
     absent = any(isinstance(fault, AgentFault) for fault in faults)
@@ -61,7 +66,7 @@ def _try(fault: Fault, component: Component, replicas: int, agents: int) -> None
     try:
         with user_code(component):
             if isinstance(fault, LinkFault):
-                found = fault.failures(keys)(0)
+                found = fault.on(torch.zeros(agents)).failures(keys)(0)
             elif isinstance(fault, AgentFault):
                 found = fault.absences(keys)(0)
             else:

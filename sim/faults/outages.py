@@ -13,6 +13,7 @@ from basinet.algorithms import draws
 from basinet.sim.faults.fault import AgentFault, Fault, LinkFault, Numbers, States
 from basinet.sim.faults.link_delay import LinkDelay
 from basinet.topologies.mixing_matrix import edges_of
+from basinet.topologies.networks import Network
 
 __all__ = ["Outage", "Outages"]
 
@@ -52,6 +53,7 @@ class Outages:
     Args:
         faults: The faults.
         sequences: The mixing matrices of a period, by kind of edge.
+        network: The network, whose losses some faults follow; None if there is none.
         columns: The kinds whose weights sum to one over what an agent sends, and not over what it receives.
         agents: K.
         replicas: R.
@@ -68,12 +70,13 @@ class Outages:
         faults: Sequence[Fault],
         sequences: Mapping[str, Sequence[csr_array]],
         *,
+        network: Network | None = None,
         columns: Collection[str] = (),
         agents: int,
         replicas: int = 1,
         seed: int = 0,
     ) -> None:
-        self._sequences, self._columns = sequences, columns
+        self._sequences, self._columns, self._network = sequences, columns, network
         self._shape = replicas, agents
         every = [(fault, _replica_keys(replicas, seed, number)) for number, fault in enumerate(faults)]
         self._of_links = [(fault, keys) for fault, keys in every if isinstance(fault, LinkFault)]
@@ -208,9 +211,19 @@ class Outages:
         failures = []
         for fault, keys in self._of_links:
             first, second = (torch.minimum(*ends), torch.maximum(*ends)) if fault.symmetric else ends
-            failures.append(fault.failures(draws.fold(draws.fold(keys, first), second)))
+            bound = fault.on(self._loss(senders, receivers, both_ways=fault.symmetric))
+            failures.append(bound.failures(draws.fold(draws.fold(keys, first), second)))
         delays = [fault.delays(draws.fold(draws.fold(keys, ends[0]), ends[1])) for fault, keys in self._late]
         return _Links(receivers, senders, values, failures, delays)
+
+    def _loss(self, senders: NDArray[np.int64], receivers: NDArray[np.int64], *, both_ways: bool) -> Tensor:
+        """Return the share of messages that the network loses on links, float64 [E]."""
+        if self._network is None:
+            return torch.zeros(len(senders), dtype=torch.float64)
+        loss = self._network.loss_between(senders, receivers)
+        if both_ways:
+            loss = np.maximum(loss, self._network.loss_between(receivers, senders))
+        return torch.from_numpy(loss)
 
 
 def _replica_keys(replicas: int, seed: int, number: int) -> Tensor:

@@ -25,6 +25,7 @@ from basinet.sim.evaluation.asked_metrics import with_metrics
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.experiment.config import DEFAULTS, KINDS, MOST, Config
 from basinet.sim.experiment.mistakes import count_of, staying, user_code
+from basinet.sim.faults import NetworkLoss
 from basinet.sim.faults.making import make_faults
 from basinet.sim.models.modules import check_module, copy_model, materialize, move_model
 from basinet.sim.setup.checks import check_batch, check_events, check_partition, check_runtime, check_size
@@ -187,6 +188,10 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
         component = part.component
         network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
         setup = replace(setup, network=network)
+        if network.loss is None and any(isinstance(fault, NetworkLoss) for fault in setup.faults):
+            raise ExperimentError(
+                f"faults: network_loss needs a network that loses messages, but {component.name} loses none"
+            )
     events = isinstance(setup.strategy(), EventDriven)
     rehearsed = _tried(setup, share)[0] if trial and not events else setup
     law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))

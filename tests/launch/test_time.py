@@ -9,6 +9,7 @@ import pytest
 import basinet
 from basinet.launch.cli import main
 from basinet.launch.finished.retiming import retimed
+from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.records import read_lines
 
@@ -81,6 +82,14 @@ def test_an_unfinished_run_is_timed_to_its_end(run):
     assert timed.final["simulated_time"].tolist() == pytest.approx([0.12] * 3)
 
 
+def test_a_run_whose_messages_were_lost_belongs_to_its_network(run):
+    lossy = replace(run, config={**run.config, "faults": [{"name": "network_loss"}], "network": {"loss": 0.1}})
+    (timed,) = retimed(lossy, ["compute.name=constant", "compute.mean=20 ms"])
+    assert timed.final["simulated_time"].tolist() == pytest.approx([0.12] * 3)
+    with pytest.raises(ExperimentError, match=r"^network: messages of .* were lost as its network says"):
+        next(retimed(lossy, ["network.loss=0.2"]))
+
+
 def test_timelines_are_figures_and_traces(run, tmp_path, capsys):
     words = ["compute={name: constant, mean: 20 ms}", "--rounds", "2:3"]
     for file in ("rounds.png", "rounds.json"):
@@ -100,7 +109,8 @@ def test_timelines_are_figures_and_traces(run, tmp_path, capsys):
         (["compute=constant"], "compute.mean: constant needs the setting 'mean'"),
         ([*WORDS, "--timeline", "x.json", "--rounds", "3:9"], "--rounds: got 3:9; allowed are steps from 1 to 6"),
         ([*WORDS, "network.latency=1 ms,2 ms", "--timeline", "x.json"], "it is of one run, but there are 2 timings"),
-        ([*WORDS, "--timeline", "x.bmp"], "x.bmp"),
+        ([*WORDS, "--timeline", "x.bmp"], "--timeline: got x.bmp; a figure needs"),
+        ([*WORDS, "--timeline", "x.json", "--rounds", "0:2"], "--rounds: got 0:2; allowed are steps from 1 to 6"),
         ([*WORDS, "--target", "accuracy=3"], "--target: no run has measured accuracy"),
     ],
 )

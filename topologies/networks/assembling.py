@@ -14,7 +14,17 @@ from basinet.topologies.networks.units import Quantity, nanoseconds, rate
 from basinet.topologies.registry import Registry
 from basinet.topologies.requirements import require_room
 
-__all__ = ["NETWORKS", "Access", "Hosts", "agent_names", "line_of", "pairs_of", "places_of", "ports_of"]
+__all__ = [
+    "NETWORKS",
+    "Access",
+    "Hosts",
+    "agent_names",
+    "line_of",
+    "pairs_of",
+    "places_of",
+    "ports_of",
+    "require_places",
+]
 
 NETWORKS: Registry[Network] = Registry("NETWORKS")
 """The networks that an experiment can name: functions from the graph of the agents and settings."""
@@ -24,6 +34,8 @@ Access = Mapping[str, Quantity] | None
 """What the agents' own connections are; None for connections without limit."""
 Hosts = Sequence[int | str] | None
 """The place of each agent, by name or number; None for the default."""
+
+_MOST_PLACES = 1_000_000
 
 
 def line_of(given: Mapping[str, Quantity], setting: str) -> tuple[float, int]:
@@ -98,6 +110,20 @@ def pairs_of(graph: nx.Graph, complete: bool) -> tuple[Numbers, Numbers]:
     between = senders != receivers
     receivers, senders = np.divmod(np.unique(receivers[between] * agents + senders[between]), max(agents, 1))
     return senders, receivers
+
+
+def require_places(number: int, network: str) -> None:
+    """Raise if a network would have no place, or too many.
+
+    Args:
+        number: Number of places, switches included.
+        network: Name of the network, for messages.
+
+    Raises:
+        ValueError: If there are none, or too many.
+    """
+    if not 1 <= number <= _MOST_PLACES:
+        raise ValueError(f"{network}: there would be {number:,} places, but allowed are 1 to {_MOST_PLACES:,}")
 
 
 def places_of(graph: nx.Graph, names: Sequence[str], hosts: Hosts, network: str) -> Numbers:

@@ -39,6 +39,9 @@ def uniform_links(
     Returns:
         The network.
 
+    Raises:
+        ValueError: If a setting is no such quantity.
+
     Example:
         >>> network = uniform_links(nx.cycle_graph(4), bandwidth="1 GB/s", latency="50 us")
         >>> network.delays(np.arange(8), 1_000_000).transfer
@@ -47,7 +50,10 @@ def uniform_links(
     """
     senders, receivers = pairs_of(graph, complete)
     speed, delay = line_of({"bandwidth": bandwidth, "latency": latency}, "uniform")
-    lost = share(loss)
+    try:
+        lost = share(loss)
+    except ValueError as error:
+        raise ValueError(f"uniform: {error}") from None
     return Network(
         agents=len(graph),
         senders=senders,

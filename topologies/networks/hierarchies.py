@@ -6,7 +6,15 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from basinet.topologies.networks.assembling import NETWORKS, Hosts, agent_names, line_of, pairs_of, places_of
+from basinet.topologies.networks.assembling import (
+    NETWORKS,
+    Hosts,
+    agent_names,
+    line_of,
+    pairs_of,
+    places_of,
+    require_places,
+)
 from basinet.topologies.networks.network import Network
 from basinet.topologies.networks.routes import Routes
 from basinet.topologies.networks.units import Quantity
@@ -23,6 +31,7 @@ class _Pairs:
     """The pairs of agents that get a link, and where they sit."""
 
     def __init__(self, graph: nx.Graph, places: int, hosts: Hosts, complete: bool, what: str) -> None:
+        require_places(places, what)
         self.graph = graph
         self.senders, self.receivers = pairs_of(graph, complete)
         self.seats = places_of(graph, [str(place) for place in range(places)], hosts, what)

@@ -242,6 +242,22 @@ class Network:
             )
         return places
 
+    def loss_between(self, senders: Numbers, receivers: Numbers) -> NDArray[np.float64]:
+        """Return the share of messages lost between pairs of agents.
+
+        Args:
+            senders: Who sends [n].
+            receivers: To whom [n].
+
+        Returns:
+            Shares [n]; 0 where there is no link.
+        """
+        if self.loss is None:
+            return np.zeros(len(senders))
+        keys, wanted = self._keys(self.receivers, self.senders), self._keys(receivers, senders)
+        places = np.searchsorted(keys, wanted)
+        return np.where(np.append(keys, -1)[places] == wanted, np.append(self.loss, 0)[places], 0.0)
+
     def delays(self, links: Numbers, size: int) -> Delays:
         """Return what an exchange takes in which each of some links carries one message.
 

@@ -24,7 +24,7 @@ __all__ = [
     "transfer",
 ]
 
-Quantity = str | float
+Quantity = str | int | float
 """A number with its unit. A bare number is accepted only to be refused with a sentence that names the unit wanted."""
 
 _TIMES = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}

@@ -206,17 +206,18 @@ def _axes(found: Comparison, kind: str, x: str | None, y: str | None, metric: st
     return x or str(flatness), y or ("excess_risk" if kind == "risk" else metric)
 
 
-def check_file(path: Path | None) -> None:
+def check_file(path: Path | None, option: str = "--out") -> None:
     """Raise unless a figure can be written to a file of this name.
 
     Args:
         path: The file.
+        option: The option that names it, for messages.
 
     Raises:
         ExperimentError: There is none, or its suffix names no format.
     """
     if path is None or path.suffix.lower() not in _FORMATS:
-        raise ExperimentError(f"--out: got {path or 'none'}; a figure needs a file with {', '.join(_FORMATS)}")
+        raise ExperimentError(f"{option}: got {path or 'none'}; a figure needs a file with {', '.join(_FORMATS)}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

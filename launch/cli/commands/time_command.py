@@ -64,7 +64,7 @@ def _draw(timings: list[Retimed], file: Path, rounds: str) -> None:
         from basinet.analysis.plots.compared.compared_figures import check_file, save_figure
         from basinet.analysis.plots.network.timeline_chart import plot_timeline
 
-        check_file(file)
+        check_file(file, "--timeline")
     activities = timeline(clock_of(timed.setup), first, last)
     if trace:
         write_atomically(file, json.dumps(chrome_trace(activities, *timed.seats)) + "\n")

@@ -43,7 +43,9 @@ class Links:
         sequences = {"graph": setup.sequence, "reverse": setup.push}
         self.columns = KINDS_OF_EDGES if StrategyTraits.of(setup.strategy()).weights == "columns" else ("reverse",)
         sizes = {"agents": setup.num_agents, "replicas": setup.config.replicas}
-        self.outages = Outages(setup.faults, sequences, columns=self.columns, **sizes, seed=setup.config.seed)
+        self.outages = Outages(
+            setup.faults, sequences, network=setup.network, columns=self.columns, **sizes, seed=setup.config.seed
+        )
         thread: Executor = ThreadPoolExecutor(1, "plans")
         copies = len(placement.rows) / placement.agents
 

@@ -1,5 +1,8 @@
 """Links that fail: the moments of the random mixing matrices, what strategies tolerate, and what runs say."""
 
+from dataclasses import replace
+
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.faults import FAULTS, LinkFault, LinkLoss
+from basinet.topologies.networks import uniform_links
 
 K, REPLICAS = 8, 150
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}}
@@ -51,6 +55,40 @@ def test_the_drift_of_asymmetric_loss(make_block):
     n = len(drift)
     assert abs(float(drift.mean())) < 4.5 * (expected / n) ** 0.5
     assert float(drift.square().mean()) == pytest.approx(expected, abs=4.5 * float(drift.square().std()) / n**0.5)
+
+
+def test_links_lose_what_the_network_says(make_block):
+    """All links alike, or the one from agent 0 to agent 1 half of its messages, and the way back a quarter."""
+    alike = {"network": {"loss": "20 %"}, "faults": "network_loss"}
+    known = make_block(**POINT, **RING, replicas=2, faults={"name": "link_loss", "probability": 0.2})
+    assert torch.equal(drawn(make_block(**POINT, **RING, replicas=2, **alike), 5), drawn(known, 5))
+    network = uniform_links(nx.cycle_graph(K), latency="1 ms")
+    loss = np.zeros(2 * K)
+    loss[network.links_between(np.array([0, 1]), np.array([1, 0]))] = 0.25, 0.5
+    network = replace(network, loss=loss)
+    for symmetric, back in ((True, 0.5), (False, 0.25)):
+        fault = {"name": "network_loss", "symmetric": symmetric}
+        lost = drawn(make_block(**POINT, **RING, replicas=REPLICAS, network=network, faults=fault), 10) == 0
+        n = len(lost)
+        for (receiver, sender), p in {(1, 0): 0.5, (0, 1): back}.items():
+            assert float(lost[:, receiver, sender].double().mean()) == pytest.approx(
+                p, abs=4.5 * (p * (1 - p) / n) ** 0.5
+            )
+        assert torch.equal(lost[:, 0, 1], lost[:, 1, 0]) == symmetric
+        assert int(lost.sum()) == int(lost[:, 0, 1].sum() + lost[:, 1, 0].sum()) + n * K * (K - 3)
+    assert network.loss_between(np.array([1, 0]), np.array([0, 4])).tolist() == [0.25, 0]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (None, "faults: network_loss needs a network that loses messages, such as network"),
+        ({"latency": "1 ms"}, "faults: network_loss needs a network that loses messages, but uniform loses none"),
+    ],
+)
+def test_a_network_that_loses_nothing_is_no_reason_for_losses(network, message, make_setup):
+    with pytest.raises(ExperimentError, match=f"^{message}"):
+        make_setup(**POINT, **RING, network=network, faults="network_loss", trial=False)
 
 
 @pytest.mark.parametrize("topology", ["complete", "ring"])

@@ -87,5 +87,7 @@ def test_a_wrong_setting_is_named():
     cluster = {"nodes": 2, "agents_per_node": 2, "inside": NVLINK, "between": NIC}
     with pytest.raises(ValueError, match="hierarchy: uplinks is 0, but must lie in"):
         hierarchy(nx.path_graph(4), **cluster, uplinks=0)
+    with pytest.raises(ValueError, match=r"hierarchy: there would be 4,000,000 places, but allowed are 1 to 1,000,000"):
+        hierarchy(nx.path_graph(4), **(cluster | {"nodes": 2_000_000}))
     with pytest.raises(ValueError, match="rails: inside: got 10; a bandwidth needs a number and a unit"):
         rails(nx.path_graph(4), **(cluster | {"inside": {"bandwidth": 10}}))

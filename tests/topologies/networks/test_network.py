@@ -1,6 +1,7 @@
 """Links, ports and shared lines."""
 
 import inspect
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -15,6 +16,7 @@ from basinet.topologies.networks import (
     Ports,
     Routes,
     fair_shares,
+    fat_tree,
     from_graph,
     over_tcp,
     store_and_forward,
@@ -80,6 +82,31 @@ def test_ports_of_a_star(sharing, duplex, leaves, hub):
     assert star.delays(np.array([4]), 10**6).transfer.tolist() == [10**6]
 
 
+def test_each_end_has_its_own_port():
+    """Agents 1, 2 and 3 send to agent 0, which receives at half their rate; it sends at its own."""
+    ports = Ports(up=[0.5e9, 1e9, 1e9, 1e9], down=[0.5e9, 2e9, 2e9, 2e9])
+    star = replace(uniform_links(nx.star_graph(3)), ports=ports)
+    assert star.delays(np.arange(6), 1000).transfer.tolist() == [2000, 4000, 6000] * 2
+    assert star.delays(np.array([0]), 1000).transfer.tolist() == [2000]
+    fast = replace(star, ports=replace(ports, down=[1e9, 0.25e9, 1e9, 1e9]))
+    assert fast.delays(np.array([3, 4]), 1000).transfer.tolist() == [4000, 4000]
+
+
+def test_a_network_twice_as_fast_takes_half_the_time():
+    """Ports, shared lines and latencies included; the limit of a link is the lower one."""
+    line = {"bandwidth": "10 GB/s", "latency": "1 us"}
+    tree = fat_tree(nx.complete_graph(4), leaves=2, hosts_per_leaf=2, uplinks=1, host=line, spine=line)
+    for one in (tree, replace(tree, congestion="queue"), replace(tree, ports=Ports(1e9, 1e9))):
+        plain, fast = (each.delays(np.arange(12), 10**6) for each in (one, one.scaled(latency=0.5, bandwidth=2)))
+        assert (2 * fast.latency == plain.latency).all() and (2 * fast.transfer == plain.transfer).all()
+    routes = Routes.of_layers([np.array([0])], latency=[10], capacity=[1e9])
+    queue = Network(2, *np.array([[0], [1], [10]]), np.array([1e9]), routes=routes, congestion="queue")
+    fast = queue.scaled(latency=0.5, bandwidth=2).delays(np.array([0]), 1000)
+    assert (fast.latency.tolist(), fast.transfer.tolist()) == ([5], [500])
+    alike = uniform_links(nx.path_graph(2), bandwidth="1 GB/s")
+    assert alike.limited(np.array([0.5e9, 2e9])).bandwidth.tolist() == [0.5e9, 1e9]
+
+
 def test_links_are_those_that_a_mixing_matrix_uses():
     graph = nx.path_graph(4)
     network = uniform_links(graph, complete=True, latency="1 ns")
@@ -111,6 +138,7 @@ def test_edges_describe_their_links():
     ("changed", "message"),
     [
         ({"senders": [0, 1], "receivers": [1, 0]}, "sorted by receiver"),
+        ({"senders": [1, 1], "receivers": [0, 0]}, "none may stand twice"),
         ({"senders": [1, 1]}, "from 1 to 1 has the same agent"),
         ({"receivers": [0, 7]}, "name agents from 0 to 7"),
         ({"latency": [1, -1]}, "from 0 to 1 has a negative latency"),
@@ -137,6 +165,8 @@ def test_impossible_links_are_refused(changed, message):
 def test_impossible_access_is_refused(access, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         uniform_links(nx.path_graph(2), access=access)
+    with pytest.raises(ValueError, match=r"^uniform: got 1\.5; a loss must be below 1"):
+        uniform_links(nx.path_graph(2), loss=1.5)
 
 
 @pytest.mark.parametrize("network", NETWORKS.values())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from basinet.topologies.networks import nanoseconds, rate, share, show_rate, show_size, show_time, size, transfer
+from basinet.topologies.networks.units import speed
 
 
 def test_units_are_read_exactly():
@@ -20,7 +21,8 @@ def test_units_are_read_exactly():
     assert nanoseconds("0.000025ms") == 25 and nanoseconds("2.5 ns") == 2 and nanoseconds("3.5 ns") == 4
     bits = ("8 b/s", "8 bps", "8 kb/s", "8 Kbit/s", "10 Gb/s", "2880Gbps", "1 Gib/s")
     assert [rate(text) for text in bits] == [1, 1, 1e3, 1e3, 1.25e9, 360e9, 2**27]
-    assert [rate(text) for text in ("1 B/s", "1 GB/s", "1 GiB/s", "inf")] == [1, 1e9, 2**30, np.inf]
+    assert [rate(text) for text in ("1 B/s", "1 GB/s", "1 GBps", "1 GiB/s", "inf")] == [1, 1e9, 1e9, 2**30, np.inf]
+    assert [speed(text) for text in ("20 TFLOP/s", "1 PFLOPS")] == [2e13, 1e15]
     assert [size(text) for text in ("100 MB", "1 KiB", "0.5 kB", "1.5 GiB")] == [10**8, 1024, 500, 3 * 2**29]
     assert [share(text) for text in (0, 0.25, "0.25", "25 %", "25%")] == [0, 0.25, 0.25, 0.25, 0.25]
 
@@ -37,6 +39,7 @@ def test_units_are_read_exactly():
         (nanoseconds, "inf", "a time needs a number and a unit"),
         (nanoseconds, "5 m", "a time is given in one of ns, us"),
         (nanoseconds, "1e99 s", "at most 146 years"),
+        (nanoseconds, "4611686018427387905 ns", "at most 146 years"),
         (size, "8 Mb", "a size is given in one of"),
         (size, "0.5 B", "whole number of bytes"),
         (share, "100 %", "below 1, or below 100 %"),
@@ -58,9 +61,10 @@ def test_transfers_are_rounded_to_even_nanoseconds():
 
 
 def test_quantities_are_shown_with_units():
-    assert [show_time(t) for t in (0, 999, 20_031, 1_500_000, 90 * 10**9)] == [
+    assert [show_time(t) for t in (0, 999, 1_000, 20_031, 1_500_000, 90 * 10**9)] == [
         "0 ns",
         "999 ns",
+        "1 us",
         "20.03 us",
         "1.5 ms",
         "90 s",

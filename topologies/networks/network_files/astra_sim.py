@@ -1,5 +1,6 @@
 r"""Networks read from the YAML files of ASTRA-sim's analytical network: rings, switches and full meshes, nested."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from basinet.topologies.networks.assembling import NETWORKS, Hosts
+from basinet.topologies.networks.assembling import NETWORKS, Hosts, require_places
 from basinet.topologies.networks.fabric import Contention, Fabric
 from basinet.topologies.networks.network import Network
 from basinet.topologies.networks.network_files.network_source import Source
 from basinet.topologies.networks.routes import Routes
+from basinet.topologies.requirements import require_room
 
 __all__ = ["astra_sim"]
 
@@ -62,7 +64,9 @@ def astra_sim(
         W. Won et al.: ASTRA-sim 2.0, ISPASS 2023, arXiv:2303.14006.
     """
     dimensions = _read(path)
-    count = int(np.prod([size for _, size, _, _ in dimensions]))
+    count = prod(size for _, size, _, _ in dimensions)
+    require_places(count, f"astra: {str(path)!r}")
+    require_room(sum(_Dimensions.lines(shape, size, count) for shape, size, _, _ in dimensions), "astra")
     fabric = _Dimensions(dimensions, count)
     return fabric.network(graph, what="astra", contention=contention, hosts=hosts, complete=complete)
 
@@ -81,11 +85,13 @@ def _read(path: str | Path) -> list[tuple[str, int, float, int]]:
     for shape, size, bandwidth, latency in zip(*lists, strict=True):
         if shape not in _SHAPES:
             raise ValueError(f"astra: {str(path)!r} names the topology {shape!r}; allowed are {', '.join(_SHAPES)}")
-        if not (isinstance(size, int) and size >= 1):
+        if isinstance(size, bool) or not (isinstance(size, int) and size >= 1):
             raise ValueError(f"astra: {str(path)!r} gives npus_count {size!r}, but it must be at least 1")
-        for key, value, least in (("bandwidth", bandwidth, 1e-9), ("latency", latency, 0)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-                raise ValueError(f"astra: {str(path)!r} gives {key} {value!r}, but it must be a number, not negative")
+        for key, value, least, most in (("bandwidth", bandwidth, 1e-9, 1e9), ("latency", latency, 0, 1e11)):
+            if isinstance(value, bool) or not (isinstance(value, int | float) and least <= value <= most):
+                raise ValueError(
+                    f"astra: {str(path)!r} gives {key} {value!r}, but it must be a number from {least:g} to {most:g}"
+                )
     return [
         (shape, size, bandwidth * 2**30, round(latency)) for shape, size, bandwidth, latency in zip(*lists, strict=True)
     ]
@@ -101,12 +107,12 @@ class _Dimensions(Fabric):
             nodes=count,
             senders=np.empty(0, np.int64),
             receivers=np.empty(0, np.int64),
-            latency=np.concatenate([np.full(self._lines(*d[:2], count), d[3]) for d in dimensions]),
-            capacity=np.concatenate([np.full(self._lines(*d[:2], count), d[2]) for d in dimensions]),
+            latency=np.concatenate([np.full(self.lines(*d[:2], count), d[3]) for d in dimensions]),
+            capacity=np.concatenate([np.full(self.lines(*d[:2], count), d[2]) for d in dimensions]),
         )
 
     @staticmethod
-    def _lines(shape: str, size: int, count: int) -> int:
+    def lines(shape: str, size: int, count: int) -> int:
         """A line to each other place of the dimension, or two: around the ring both ways, or to the switch and back."""
         return count * (size if shape == "FullyConnected" else 2)
 
@@ -128,5 +134,5 @@ class _Dimensions(Fabric):
                 layers.append(np.where(here == there, -1, begin + self.nodes + target))
             else:
                 layers.append(np.where(here == there, -1, begin + at * size + there))
-            at, begin, stride = target, begin + self._lines(shape, size, self.nodes), stride * size
+            at, begin, stride = target, begin + self.lines(shape, size, self.nodes), stride * size
         return Routes.of_layers(layers, self.latency, self.capacity)

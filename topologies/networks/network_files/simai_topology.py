@@ -5,7 +5,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 
-from basinet.topologies.networks.assembling import NETWORKS, Hosts
+from basinet.topologies.networks.assembling import NETWORKS, Hosts, require_places
 from basinet.topologies.networks.fabric import Contention, Fabric
 from basinet.topologies.networks.network import Network
 from basinet.topologies.networks.network_files.network_source import Source
@@ -67,10 +67,11 @@ def _read(path: str | Path) -> Fabric:
         wanted = numbers[1] if place == 2 else numbers[2] + numbers[3]
     except ValueError:
         raise source.mistake(first, f"it {form}") from None
+    require_places(nodes, f"simai: {str(path)!r}")
     switches: list[int] = []
     if wanted and rest:
         (second, words), rest = rest[0], rest[1:]
-        if len(words) != wanted or not all(word.isdigit() and int(word) < nodes for word in words):
+        if len(words) != wanted or not all(word.isdecimal() and int(word) < nodes for word in words):
             raise source.mistake(second, f"there must be the numbers of {wanted} switches, below {nodes}")
         switches = [int(word) for word in words]
     if len(rest) != lines:
