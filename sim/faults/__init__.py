@@ -9,6 +9,7 @@ from basinet.sim.faults.link_noise import LinkNoise
 from basinet.sim.faults.link_rounding import LinkRounding
 from basinet.sim.faults.loss_bursts import LossBursts
 from basinet.sim.faults.pauses import Pauses
+from basinet.sim.faults.stalls import Stalls
 
 __all__ = [
     "FAULTS",
@@ -23,6 +24,7 @@ __all__ = [
     "LinkRounding",
     "LossBursts",
     "Pauses",
+    "Stalls",
 ]
 
 FAULTS.fill(__name__)
