@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.data_flow import DataFlow, Waits
+from basinet.sim.clock.laws.stalled_time import stalled
 from basinet.sim.clock.participation import absent
 from basinet.sim.experiment.component import Component, ExperimentError
 from basinet.sim.faults.outages import Outages
@@ -300,7 +301,7 @@ def clock_of(setup: Setup) -> Clock:
     config, network, law, part = setup.config, setup.network, setup.compute, setup.config.network
     sizes: dict[str, Any] = {"agents": setup.num_agents, "replicas": config.replicas}
     try:
-        compute = None if law is None else ComputeTimes(law, **sizes, seed=config.seed)
+        compute = None if law is None else ComputeTimes(stalled(law, setup.faults), **sizes, seed=config.seed)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"compute: {error}") from None
     asked: dict[str, Any] = {**sizes, "network": network, "compute": compute}

@@ -9,6 +9,7 @@ from basinet.algorithms.strategies import EventDriven
 from basinet.sim.clock.clock import moments
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.event_pass import EventPass
+from basinet.sim.clock.laws.stalled_time import stalled
 from basinet.sim.clock.message_lines import MessageLines
 from basinet.sim.clock.row_operations import Operation
 from basinet.sim.experiment.component import ExperimentError
@@ -124,7 +125,7 @@ class _Times:
         config, sizes = setup.config, {"agents": setup.num_agents, "replicas": setup.config.replicas}
         self._draw: Callable[[int], np.ndarray] = lambda _: np.ones((config.replicas, setup.num_agents), np.int64)
         if setup.compute is not None:
-            self._draw = ComputeTimes(setup.compute, **sizes, seed=config.seed)
+            self._draw = ComputeTimes(stalled(setup.compute, setup.faults), **sizes, seed=config.seed)
         self._rows: dict[int, list[list[int]]] = {}
 
     def of(self, replica: int) -> Callable[[int], Sequence[int]]:

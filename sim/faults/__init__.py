@@ -10,6 +10,7 @@ from basinet.sim.faults.link_rounding import LinkRounding
 from basinet.sim.faults.loss_bursts import LossBursts
 from basinet.sim.faults.network_loss import NetworkLoss
 from basinet.sim.faults.pauses import Pauses
+from basinet.sim.faults.stalls import Stalls
 
 __all__ = [
     "FAULTS",
@@ -25,6 +26,7 @@ __all__ = [
     "LossBursts",
     "NetworkLoss",
     "Pauses",
+    "Stalls",
 ]
 
 FAULTS.fill(__name__)

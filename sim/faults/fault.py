@@ -1,15 +1,16 @@
 """Interface of the faults of a simulated network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+import torch
 from torch import Tensor
 
 from basinet.topologies.registry import Registry
 
-__all__ = ["FAULTS", "AgentFault", "Fault", "LinkFault", "Numbers", "States"]
+__all__ = ["FAULTS", "AgentFault", "Fault", "LinkFault", "Numbers", "States", "one_by_one"]
 
 States = Callable[[int], Tensor]
 """Function of the step, from 0, to what is out of order: a bool tensor. It does not depend on earlier calls."""
@@ -76,6 +77,25 @@ class AgentFault(Fault, ABC):
         Returns:
             The function, whose results are [R, K].
         """
+
+
+def one_by_one(agents: Sequence[int], keys: Tensor) -> Tensor:
+    """Find agents that are named by their numbers.
+
+    Args:
+        agents: The numbers.
+        keys: Keys of all agents, int64 [R, K].
+
+    Returns:
+        Whether each is among them, bool [R, K].
+
+    Raises:
+        ValueError: There is no agent of such a number.
+    """
+    count = keys.shape[-1]
+    if max(agents) >= count:
+        raise ValueError(f"agents: got {max(agents)}; allowed are the numbers of agents, 0 to {count - 1}")
+    return torch.isin(torch.arange(count), torch.tensor(agents)).expand(keys.shape)
 
 
 FAULTS: Registry[Fault] = Registry("FAULTS")

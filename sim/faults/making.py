@@ -14,6 +14,7 @@ from basinet.sim.experiment.mistakes import first_line, user_code
 from basinet.sim.faults.fault import AgentFault, Fault, LinkFault
 from basinet.sim.faults.link_delay import LinkDelay
 from basinet.sim.faults.network_loss import NetworkLoss
+from basinet.sim.faults.stalls import Stalls
 
 __all__ = ["make_faults"]
 
@@ -46,6 +47,11 @@ def make_faults(config: Config, strategy: Any, sequence: Sequence[csr_array]) ->
             )
         _try(fault, component, config.replicas, sequence[0].shape[0])
         faults.append(fault)
+    if config.compute is None and any(isinstance(fault, Stalls) for fault in faults):
+        raise ExperimentError(
+            "faults: stalls make gradients take longer, and the run does not say how long they take; give compute, such"
+            " as {name: constant, mean: 20 ms}"
+        )
     absent = any(isinstance(fault, AgentFault) for fault in faults)
     if absent and any(isinstance(fault, LinkDelay) for fault in faults):
         raise ExperimentError(
@@ -69,8 +75,13 @@ def _try(fault: Fault, component: Component, replicas: int, agents: int) -> None
                 found = fault.on(torch.zeros(agents)).failures(keys)(0)
             elif isinstance(fault, AgentFault):
                 found = fault.absences(keys)(0)
+            elif isinstance(fault, Stalls):
+                fault.added(keys)
+                return
             else:
                 return
+    except ExperimentError:
+        raise
     except (OSError, ValueError) as error:
         raise ExperimentError(f"faults: {component.name}: {first_line(error)}") from None
     if not (isinstance(found, torch.Tensor) and found.shape == keys.shape and found.dtype == torch.bool):
@@ -80,6 +91,8 @@ def _try(fault: Fault, component: Component, replicas: int, agents: int) -> None
 def _problem(fault: Fault, strategy: Strategy, sequence: Sequence[csr_array]) -> tuple[str, str] | None:
     """Say what a fault does, and why the strategy does not tolerate it."""
     traits = StrategyTraits.of(strategy)
+    if isinstance(fault, Stalls):
+        return None
     if isinstance(strategy, EventDriven):
         return (
             "disturbs what all send in a step",

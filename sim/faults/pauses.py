@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from basinet.sim.faults.fault import FAULTS, AgentFault, States
+from basinet.sim.faults.fault import FAULTS, AgentFault, States, one_by_one
 
 __all__ = ["Pauses"]
 
@@ -36,11 +35,7 @@ class Pauses(AgentFault):
 
     def absences(self, keys: Tensor) -> States:
         """Return a function from the step to which agents are absent; see `AgentFault.absences`."""
-        count = keys.shape[-1]
-        if max(self.agents) >= count:
-            raise ValueError(f"agents: got {max(self.agents)}; allowed are the numbers of agents, 0 to {count - 1}")
-        chosen = torch.zeros_like(keys, dtype=torch.bool)
-        chosen[:, list(self.agents)] = True
+        chosen = one_by_one(self.agents, keys)
         return lambda step: chosen & self._on(step)
 
     def _on(self, step: int) -> bool:

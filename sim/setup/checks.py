@@ -118,10 +118,6 @@ def check_events(setup: Setup) -> None:
         raise ExperimentError(
             f"runtime.autocast: {acts}, without the scaling of losses that float16 needs; allowed are bfloat16 and none"
         )
-    if config.faults:
-        raise ExperimentError(
-            f"faults: {acts}, and faults strike messages that all agents send at once; allowed is none"
-        )
     if setup.attack.lies:
         raise ExperimentError(
             f"attack: {config.attack.name} falsifies messages that all agents send at once, and {acts}; allowed are"

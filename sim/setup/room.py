@@ -18,6 +18,7 @@ from basinet.sim.data.rows import take
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS, Config, RuntimePart
 from basinet.sim.experiment.mistakes import count_of
+from basinet.sim.faults.kept_rows import rows_kept
 from basinet.sim.run.trajectory import trajectory_bytes
 from basinet.sim.runtimes.runtime import Seat, runtime_of
 from basinet.sim.setup.memory import in_units, memory
@@ -203,7 +204,9 @@ def agent_bytes(setup: Setup) -> dict[str, int]:
         setup: The parts of the run.
     """
     size = setup.num_parameters * setup.dtype.itemsize
-    return _agent_bytes(size, setup.remembered, batch_bytes(setup.config, setup.task))
+    late = size * rows_kept(setup.faults, setup.strategy(), setup.sequence, setup.push)
+    known = _agent_bytes(size, setup.remembered, batch_bytes(setup.config, setup.task))
+    return known | ({"late messages": late} if late else {})
 
 
 def _agent_bytes(row: int, remembered: int, batch: int) -> dict[str, int]:
@@ -266,9 +269,10 @@ def state_bytes(setup: Setup) -> int:
         setup: The parts of the run.
 
     Returns:
-        Bytes of the parameters, the optimizer's state and the averages.
+        Bytes of the parameters, the optimizer's state and the averages, and of messages that have not arrived.
     """
-    of_agent = setup.num_parameters * setup.dtype.itemsize + setup.remembered
+    known = agent_bytes(setup)
+    of_agent = sum(size for what, size in known.items() if what not in ("gradients", "batch"))
     return setup.config.replicas * setup.num_agents * of_agent
 
 

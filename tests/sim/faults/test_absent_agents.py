@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 from basinet.sim.agents.block import Block
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
+from basinet.sim.clock.clock import clock_of
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.faults import AgentFault, Availability, Crashes, Pauses
 
@@ -142,9 +143,15 @@ def test_a_resumed_run_goes_on_with_bursts_and_absences(make_setup, tmp_path):
         ({"faults": {"name": "availability", "path": "nowhere.csv"}}, "^faults: .*nowhere.csv"),
         (
             {"faults": {"name": "pauses", "agents": [5], "at": 3}},
-            "^faults: pauses: agents: got 5; allowed are the numbers of agents, 0 to 4$",
+            "^faults: agents: got 5; allowed are the numbers of agents, 0 to 4$",
         ),
         ({"faults": {"name": "pauses", "agents": [1], "at": 3, "steps": 4, "every": 4}}, "^faults: .*every: got 4; more"),
+        ({"faults": {"name": "stalls", "agents": [0], "at": 3, "time": "2 s"}}, "^faults: stalls make .*; give compute"),
+        (
+            {"faults": {"name": "stalls", "agents": [5], "at": 0, "time": "2 s"}, "compute": "measured"},
+            "^faults: agents: got 5; allowed",
+        ),
+        ({"faults": {"name": "stalls", "agents": [0], "at": 0, "time": "2"}}, "^faults.time: got '2'; a time needs a number and a unit"),
         ({"steps": None, "bytes": 1000}, "^bytes: agents that are absent send nothing"),
     ],
 )
@@ -165,6 +172,22 @@ def test_absent_agents_take_no_time(make_setup):
         times.append(round(1e3 * worker.measure()[0][0]["simulated_time"]))
     # Its neighbours, which are last, get its message 5 ms after it; they send at 140 ms when it is away last.
     assert times == [45, 85, 100, 115, 130, 145, 140 + 45, 180 + 45]
+
+
+def test_a_stall_makes_others_as_late_one_edge_a_step(make_setup):
+    """Agent 1 of a path stalls for 25 ms in its fourth step, and again in its eighth, where 10 ms are usual."""
+    keys = POINT | {"topology": {"name": "path", "agents": 7}, "compute": {"name": "constant", "mean": "10 ms"}}
+    stall = {"name": "stalls", "agents": [1], "at": 3, "time": "25 ms", "every": 8}
+    clock = clock_of(make_setup(**keys, replicas=2, faults=stall, trial=False))
+    for step in range(1, 16):
+        clock.advance(step)
+        late = [25 * sum(step - n >= max(abs(k - 1), 1) for n in (3, 11)) for k in range(7)]
+        assert (clock.times // 10**6 == [[10 * step + more for more in late]] * 2).all()
+    setup = make_setup(**keys, replicas=2, strategy="wait_free", faults=stall, trial=False)
+    worker = Worker(setup, Placement.split(2, 7), "stacked")
+    worker.advance(4)  # the others do not wait, but finish their fourth gradients, and then some of their fifth
+    assert worker.measure()[0][0]["simulated_time"] == 0.05
+    assert [done for done in worker.block.events.clock.passes[0].finished] == [5, 3, 5, 5, 5, 5, 5]
 
 
 def test_all_agents_may_be_absent(make_block):

@@ -10,6 +10,7 @@ from basinet.algorithms.strategies import StrategyTraits
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.setup.room import agent_bytes, state_bytes
 
 K = 6
 KEYS = {
@@ -80,6 +81,31 @@ def test_what_is_under_way_is_in_checkpoints(make_setup):
     for worker in (whole, resumed):
         worker.advance(9)
     assert torch.equal(whole.block.x, resumed.block.x)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "faults", "rows"),
+    [
+        ("push_sum", KEYS["faults"], 4),  # agents k ± 1 and k ± 2 of six
+        ("push_pull", KEYS["faults"], 4),
+        ("diffusion", KEYS["faults"], 0),
+        ("push_sum", {"name": "link_noise", "size": 1.0}, 0),
+        ("diffusion", [{"name": "link_delay", "steps": 2, "least": 0}, {"name": "link_delay", "steps": 1}], 4),
+    ],
+)
+def test_what_is_under_way_takes_room(strategy, faults, rows, make_setup):
+    """As many rows as are kept, on the device and in checkpoints."""
+    policy = "push" if strategy == "push_sum" else "uniform"
+    keys = KEYS | {"strategy": strategy, "faults": faults, "topology": KEYS["topology"] | {"policy": policy}}
+    setup = make_setup(**keys, trial=False)
+    known = agent_bytes(setup)
+    row = known["parameters"]
+    assert known.get("late messages", 0) == rows * row and state_bytes(setup) == 2 * K * (1 + rows) * row
+    if rows:
+        worker = Worker(setup, Placement.split(2, K), "stacked")
+        worker.advance(6)
+        kept = worker.state()["rows"]["late" if strategy != "diffusion" else "late_rows"]
+        assert kept["reverse 0" if strategy == "push_pull" else "graph 0"].numel() * 8 == 2 * K * rows * row
 
 
 def test_a_sequence_of_graphs_is_refused(make_setup):
