@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class DivergenceWatch:
         self.first_bad = torch.zeros(num_agents, dtype=torch.int64, device=like.device)
         self.recent = like.new_zeros(num_agents, 16)
         self.steps: list[int] = []
-        self.apart: list[tuple[Tensor, Tensor, Sequence[int]]] = []
+        self.apart: list[tuple[np.ndarray, Tensor, Sequence[int]]] = []
 
     def add(self, losses: Tensor, step: int) -> None:
         """Record the losses of a step.
@@ -36,7 +37,7 @@ class DivergenceWatch:
         self.recent[:, len(self.steps)] = losses
         self.steps.append(step)
 
-    def add_some(self, rows: Tensor, losses: Tensor, steps: Sequence[int]) -> None:
+    def add_some(self, rows: np.ndarray, losses: Tensor, steps: Sequence[int]) -> None:
         """Record losses of some agents, each in a step of its own.
 
         Args:
@@ -62,9 +63,10 @@ class DivergenceWatch:
             self.steps = []
         if self.apart:
             rows, bad, steps = zip(*self.apart, strict=True)
-            every = torch.tensor([step for some in steps for step in some], device=self.first_bad.device)
-            late = torch.where(torch.cat(bad), every, _NEVER)
-            first = torch.full_like(self.first_bad, _NEVER).scatter_reduce(0, torch.cat(rows), late, "amin")
+            device = self.first_bad.device
+            late = torch.where(torch.cat(bad), torch.from_numpy(np.concatenate(steps)).to(device), _NEVER)
+            index = torch.from_numpy(np.concatenate(rows)).to(device)
+            first = torch.full_like(self.first_bad, _NEVER).scatter_reduce(0, index, late, "amin")
             self.first_bad += first * ((first < _NEVER) & (self.first_bad == 0))
             self.apart = []
         return self.first_bad

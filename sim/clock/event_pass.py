@@ -7,7 +7,7 @@ from typing import Any
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import EventDriven, Row
 from basinet.sim.clock.message_lines import MessageLines
-from basinet.sim.clock.row_operations import Adapt, Gradient, Mix, Operation
+from basinet.sim.clock.row_operations import Adapt, Gradient, Mix, Operation, Step
 from basinet.sim.experiment.component import ExperimentError
 
 __all__ = ["EventPass"]
@@ -180,9 +180,13 @@ class EventPass:
 
     def adapt(self, agent: int) -> Row:
         """Take an agent's optimizer step; see `Events.adapt`."""
+        x, point, batch = self.x[agent], self._points[agent], self.finished[agent] - 1
+        if x is point:
+            result = self._row(agent)
+            self._operations.append(Step(result, x, batch))
+            return result
         gradient, result = self._row(agent), self._row(agent)
-        self._operations.append(Gradient(gradient, self._points[agent], self.finished[agent] - 1))
-        self._operations.append(Adapt(result, self.x[agent], gradient))
+        self._operations += [Gradient(gradient, point, batch), Adapt(result, x, gradient)]
         return result
 
     def mix(self, agent: int, own: Row, others: Sequence[tuple[float, Row]]) -> Row:

@@ -5,33 +5,54 @@ from typing import ClassVar
 
 from basinet.algorithms.strategies import Row
 
-__all__ = ["Adapt", "Gradient", "Mix", "Operation"]
+__all__ = ["Adapt", "Gradient", "Mix", "Operation", "Step"]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Gradient:
-    """The gradient of an agent's next batch, at the point where it started.
+@dataclass(eq=False, slots=True)
+class Step:
+    """An agent's optimizer step with the gradient of its next batch where it is: result ← adapt(x, g(x)).
 
     Attributes:
-        result: The gradient.
-        point: The point.
-        step: The number of the batch.
+        result: The result.
+        x: Where it is.
+        batch: The number of the batch.
     """
 
     kind: ClassVar[int] = 0
     result: Row
-    point: Row
-    step: int
+    x: Row
+    batch: int
 
     @property
     def reads(self) -> tuple[Row, ...]:
         """Rows that are read."""
-        return (self.point,)
+        return (self.x,)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
+class Gradient:
+    """The gradient of an agent's next batch, at a point where it is no more.
+
+    Attributes:
+        result: The gradient.
+        x: The point.
+        batch: The number of the batch.
+    """
+
+    kind: ClassVar[int] = 0
+    result: Row
+    x: Row
+    batch: int
+
+    @property
+    def reads(self) -> tuple[Row, ...]:
+        """Rows that are read."""
+        return (self.x,)
+
+
+@dataclass(eq=False, slots=True)
 class Adapt:
-    """An agent's optimizer step: result ← adapt(x, gradient)."""
+    """An agent's optimizer step with a gradient of another point: result ← adapt(x, gradient)."""
 
     kind: ClassVar[int] = 1
     result: Row
@@ -44,7 +65,7 @@ class Adapt:
         return (self.x, self.gradient)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Mix:
     """A combination: result ← own + Σ_l w_l (x_l − own)."""
 
@@ -60,4 +81,4 @@ class Mix:
         return (self.own, *self.others)
 
 
-Operation = Gradient | Adapt | Mix
+Operation = Step | Gradient | Adapt | Mix

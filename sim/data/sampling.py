@@ -48,11 +48,11 @@ class Sampler(Protocol):
             Tensors [N, B, ...].
         """
 
-    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+    def some(self, rows: np.ndarray, steps: np.ndarray) -> Batch:
         """Draw batches of some agents, each of a step of its own.
 
         Args:
-            rows: Which agents, int64 [n].
+            rows: Which agents, int64 [n], all different.
             steps: The steps, int64 [n].
 
         Returns:
@@ -152,17 +152,17 @@ class _DataSampler(ABC):
             batch = take(self.data, rows, self._changes(step, rows))
         return self.data.at_step(batch, step) if isinstance(self.data, Stored) else batch
 
-    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+    def some(self, rows: np.ndarray, steps: np.ndarray) -> Batch:
         """Draw batches of some agents; see `Sampler`."""
         return take(self.data, self.own_rows(rows, steps))
 
     @abstractmethod
     @abstractmethod
-    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+    def own_rows(self, rows: np.ndarray, steps: np.ndarray) -> Tensor:
         """Draw the samples of some agents, each at a step of its own.
 
         Args:
-            rows: Which agents, int64 [n].
+            rows: Which agents, int64 [n], all different.
             steps: The steps, int64 [n].
 
         Returns:
@@ -219,7 +219,7 @@ class IndependentSampler(_DataSampler):
     def _begin(self) -> None:
         self.at_once = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
         self.first = -self.at_once
-        self.own_first = torch.full_like(self.keys, -self.at_once)
+        self.own_first = np.full(len(self.keys), -self.at_once)
         self.own_samples: Tensor | None = None
 
     def rows(self, step: int, size: int) -> Tensor:
@@ -231,19 +231,22 @@ class IndependentSampler(_DataSampler):
             self.first = step
         return self.samples[step - self.first]
 
-    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+    def own_rows(self, rows: np.ndarray, steps: np.ndarray) -> Tensor:
         """Draw the samples of some agents; see `_DataSampler`."""
+        ahead, agents, device = steps - self.own_first[rows], len(self.keys), self.keys.device
+        outside = (ahead < 0) | (ahead >= self.at_once)
         if self.own_samples is None:
-            self.own_samples = steps.new_zeros(self.at_once, len(self.keys), self.batch_size)
-        ahead = steps - self.own_first[rows]
-        if bool((outside := (ahead < 0) | (ahead >= self.at_once)).any()):
-            some, firsts = rows[outside], steps[outside]
-            self.own_first[some] = firsts
-            keys = draws.fold(self.keys[some], (firsts[:, None] + torch.arange(self.at_once, device=steps.device)).T)
-            sizes = self.holdings.sizes[some].expand(self.at_once, -1)
-            self.own_samples[:, some] = self.holdings.find(draws.integers(keys, sizes, (self.batch_size,)), some)
+            self.own_samples = self.keys.new_zeros(agents, self.at_once, self.batch_size)
+        if outside.any():
+            self.own_first[rows[outside]] = steps[outside]
             ahead = steps - self.own_first[rows]
-        return self.own_samples[ahead, rows]
+            some = torch.from_numpy(rows[outside]).to(device)
+            later = torch.from_numpy(steps[outside, None] + np.arange(self.at_once)).to(device)
+            keys, sizes = draws.fold(self.keys[some, None], later), self.holdings.sizes[some, None]
+            slots = draws.integers(keys, sizes.expand_as(keys), (self.batch_size,))
+            self.own_samples[some] = self.holdings.find(slots.flatten(1), some).view_as(slots)
+        places = torch.from_numpy(rows * self.at_once + ahead).to(device)
+        return self.own_samples.flatten(0, 1).index_select(0, places)
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:
         """Draw the samples of several steps, [count, N, size]."""
@@ -277,13 +280,13 @@ class EpochSampler(_DataSampler):
         self._order(position // self.holdings.sizes_on_host)
         return self._in_order(slice(None), position, size)
 
-    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+    def own_rows(self, rows: np.ndarray, steps: np.ndarray) -> Tensor:
         """Draw the samples of some agents; see `_DataSampler`."""
-        positions, some = steps * self.batch_size, rows.cpu().numpy()
-        first = self.first.copy()
-        first[some] = positions.cpu().numpy() // self.holdings.sizes_on_host[some]
+        positions, first = steps * self.batch_size, self.first.copy()
+        first[rows] = positions // self.holdings.sizes_on_host[rows]
         self._order(first)
-        return self._in_order(rows, positions[:, None], self.batch_size)
+        index, begin = (torch.from_numpy(each).to(self.keys.device) for each in (rows, positions[:, None]))
+        return self._in_order(index, begin, self.batch_size)
 
     def _in_order(self, rows: Tensor | slice, position: int | Tensor, size: int) -> Tensor:
         """Take samples of some agents, int64 [n, size], from a position, or positions [n, 1], in their orders on."""
@@ -334,7 +337,7 @@ class WindowSampler(_DataSampler):
         slots = np.stack([self._slots(agent, step, size) for agent in range(len(self.own))])
         return self.holdings.find(torch.from_numpy(slots).to(self.keys.device))
 
-    def own_rows(self, rows: Tensor, steps: Tensor) -> Tensor:
+    def own_rows(self, rows: np.ndarray, steps: np.ndarray) -> Tensor:
         """Raise, since such samples are read for all agents at the same step.
 
         Raises:
@@ -388,9 +391,10 @@ class StreamSampler:
         """Draw the batches of a step; see `Sampler`."""
         return self.draw(draws.fold(self.keys, step), self.agents, size or self.batch_size, self.dtype)
 
-    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+    def some(self, rows: np.ndarray, steps: np.ndarray) -> Batch:
         """Draw batches of some agents; see `Sampler`."""
-        return self.draw(draws.fold(self.keys[rows], steps), self.agents[rows], self.batch_size, self.dtype)
+        index, numbers = (torch.from_numpy(each).to(self.keys.device) for each in (rows, steps))
+        return self.draw(draws.fold(self.keys[index], numbers), self.agents[index], self.batch_size, self.dtype)
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Raise, since there is no end to generated samples.

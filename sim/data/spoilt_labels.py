@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,9 +37,9 @@ class SpoiltSampler:
         """Draw the batches of a step; see `Sampler`."""
         return self._spoil(self.sampler.batch(step, size))
 
-    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+    def some(self, rows: np.ndarray, steps: np.ndarray) -> Batch:
         """Draw batches of some agents; see `Sampler`."""
-        return self._spoil(self.sampler.some(rows, steps), rows)
+        return self._spoil(self.sampler.some(rows, steps), torch.from_numpy(rows).to(self.attacks.device))
 
     def sweep(self) -> Iterator[tuple[Batch, Tensor]]:
         """Iterate once over all of the agents' data; see `Sampler`."""

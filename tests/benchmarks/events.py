@@ -26,6 +26,9 @@ WORK: dict[str, dict[str, Any]] = {
     "digits, MLP 64, 8 replicas": {"model": {"name": "mlp", "hidden": [64]}, "replicas": 8},
     "images, CNN 16-32": {"task": images, "model": {"name": "cnn", "channels": [16, 32]}},
 }
+_STEPS = 32
+"""Steps between evaluations."""
+
 LAWS = ({"name": "exponential", "mean": "1 ms"}, {"name": "lognormal", "mean": "1 ms", "sigma": 0.3})
 
 
@@ -38,8 +41,8 @@ def rows() -> Iterator[Row]:
             setups = [build_setup(Config.parse(KEYS | keys | part)) for part in (more, {"strategy": "diffusion"})]
             with InlineTeam(setups[0], "auto") as ours, InlineTeam(setups[1], "auto") as theirs:
                 blocks = ours.worker.block, theirs.worker.block
-                times = in_turn(*(lambda block=block: block.advance(block.step + 1) for block in blocks))
+                times = in_turn(*(lambda block=block: block.advance(block.step + _STEPS) for block in blocks))
             row = Row("events", f"{strategy}, {law['name']}, {work}", ("<=", 2.0), base="diffusion")
             row.ratios = [own.cpu / base.cpu for own, base in times]
-            row.ours_ms, row.base_ms = (1e3 * statistics.median(pair[n].cpu for pair in times) for n in range(2))
+            row.ours_ms, row.base_ms = (1e3 / _STEPS * statistics.median(pair[n].cpu for pair in times) for n in range(2))
             yield row

@@ -42,7 +42,7 @@ class CrossingRows:
         ranks = sorted({*leaving, *coming})
         if not ranks:
             return
-        routes = {rank: Route(store.places(leaving.get(rank, [])), len(coming.get(rank, []))) for rank in ranks}
+        routes = {rank: Route(store.index(leaving.get(rank, [])), len(coming.get(rank, []))) for rank in ranks}
         (found,) = self._wire.send([(routes, store.numbers)]).fetch()
         if rows := [row for rank in ranks for row in coming.get(rank, [])]:
             store.new(rows).copy_(found)

@@ -108,7 +108,7 @@ class EventRunner:
         mine = [(self._places[pair], task) for pair, task in zip(pairs, wave, strict=True) if pair in self._places]
         mine.sort(key=itemgetter(0))
         if mine:
-            self._make_room(len(mine) + len(self._numbers.fresh))
+            self._make_room(len(mine))
             self._numbers.compute([task for _, task in mine], [row for row, _ in mine])
 
     def _make_room(self, count: int) -> None:

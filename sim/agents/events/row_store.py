@@ -32,20 +32,24 @@ class RowStore:
         self._places: dict[Row, int] = {}  # in ascending order
         self._end = 0
 
-    def places(self, rows: Sequence[Row]) -> Tensor:
+    def places(self, rows: Sequence[Row]) -> list[int]:
+        """Return where rows are."""
+        return [self._places[row] for row in rows]
+
+    def index(self, rows: Sequence[Row]) -> Tensor:
         """Return where rows are, int64 [n]."""
-        return torch.tensor([self._places[row] for row in rows], dtype=torch.int64, device=self.numbers.device)
+        return torch.tensor(self.places(rows), dtype=torch.int64, device=self.numbers.device)
 
     def read(self, rows: Sequence[Row]) -> Tensor:
         """Return rows, [n, P]: where they are, if they are there in this order, or copies."""
-        first = self._places[rows[0]]
-        if all(self._places[row] == first + n for n, row in enumerate(rows)):
-            return self.numbers[first : first + len(rows)]
-        return self.numbers.index_select(0, self.places(rows))
+        places = self.places(rows)
+        if places == list(range(places[0], places[0] + len(places))):
+            return self.numbers[places[0] : places[0] + len(places)]
+        return self.numbers.index_select(0, self.index(rows))
 
     def copy(self, rows: Sequence[Row], out: Tensor) -> None:
         """Copy rows to a tensor [n, P], which is none of the rows."""
-        torch.index_select(self.numbers, 0, self.places(rows), out=out)
+        torch.index_select(self.numbers, 0, self.index(rows), out=out)
 
     def new(self, rows: Sequence[Row], like: Sequence[Row] = ()) -> Tensor:
         """Return new rows, for which there is room.
@@ -61,7 +65,7 @@ class RowStore:
         self._end += len(rows)
         made = self.numbers[first : self._end]
         if like:
-            torch.index_select(known, 0, self.places(like), out=made)
+            torch.index_select(known, 0, self.index(like), out=made)
         self._places.update(zip(rows, range(first, self._end), strict=True))
         return made
 

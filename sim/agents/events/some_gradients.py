@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from basinet.sim.data.nests import leaves, rebuild
 from basinet.sim.engines import ENGINES, Engine
 from basinet.sim.engines.fallback import FallbackEngine
 from basinet.sim.setup.setup import Setup
-from basinet.sim.tasks import Batch, Task
+from basinet.sim.tasks import Task
 
 __all__ = ["SomeGradients"]
 
@@ -49,7 +50,7 @@ class SomeGradients:
         """Return where the points of so many agents are read from, [n, P]."""
         return self._part(count)[0].parameters
 
-    def compute(self, rows: Tensor, batches: Tensor, steps: Sequence[int]) -> Tensor:
+    def compute(self, rows: np.ndarray, batches: np.ndarray, steps: Sequence[int]) -> Tensor:
         """Compute the gradients of some agents at `points`.
 
         Args:
@@ -61,28 +62,24 @@ class SomeGradients:
             [n, P], valid until the next call.
         """
         state, engine = self._part(len(rows))
-        for name, buffer in self._agents.buffers.items():
-            state.buffers[name].copy_(buffer[rows])
         oracle, noise = self._oracle, self._setup.config.gradient_noise
-        # An engine without random draws does not read the keys.
-        keys = oracle.keys("model", batches, rows) if engine.needs_keys else rows
-        with torch.enable_grad():
-            losses = engine.gradients(self._batch(rows, batches), keys)
+        index, numbers = (torch.from_numpy(each).to(state.parameters.device) for each in (rows, batches))
         for name, buffer in self._agents.buffers.items():
-            buffer[rows] = state.buffers[name]
+            state.buffers[name].copy_(buffer[index])
+        # An engine without random draws does not read the keys.
+        keys = oracle.keys("model", numbers, index) if engine.needs_keys else index
+        batch = oracle.sampler.some(rows, batches)
+        if (augmentation := self._setup.config.task.augmentation) is not None:
+            images, *others = leaves(batch)
+            changed = augmentation.make(images=images, keys=oracle.keys("augmentation", numbers, index))
+            batch = rebuild(batch, (changed, *others))
+        with torch.enable_grad():
+            losses = engine.gradients(batch, keys)
+        for name, buffer in self._agents.buffers.items():
+            buffer[index] = state.buffers[name]
         oracle.watch.add_some(rows, losses.detach(), [step + 1 for step in steps])
         if noise is not None:
-            noise.disturb(state.gradients, oracle.keys("gradient noise", batches, rows))
+            noise.disturb(state.gradients, oracle.keys("gradient noise", numbers, index))
         if oracle.clipping is not None:
-            oracle.clipping.clip(state.gradients, rows)
+            oracle.clipping.clip(state.gradients, index)
         return state.gradients
-
-    def _batch(self, rows: Tensor, batches: Tensor) -> Batch:
-        """Draw the agents' batches, and augment their images."""
-        batch = self._oracle.sampler.some(rows, batches)
-        augmentation = self._setup.config.task.augmentation
-        if augmentation is None:
-            return batch
-        images, *others = leaves(batch)
-        keys = self._oracle.keys("augmentation", batches, rows)
-        return rebuild(batch, (augmentation.make(images=images, keys=keys), *others))

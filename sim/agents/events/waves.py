@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from basinet.algorithms.strategies import Row
-from basinet.sim.clock.row_operations import Adapt, Gradient, Mix, Operation
+from basinet.sim.clock.row_operations import Gradient, Mix, Operation
 
 __all__ = ["Program", "Task", "waves"]
 
@@ -38,28 +38,29 @@ class Task(NamedTuple):
 def waves(programs: Iterable[Program]) -> list[list[Task]]:
     """Sort operations such that few passes compute all gradients.
 
-    Each gradient belongs to the first pass that has its point, in whichever step it is; all else follows the pass that
-    it needs, one wave after another. An agent's gradients are in different passes, and its optimizer steps in different
-    waves.
+    Each gradient belongs to the first pass that has its point, in whichever step it is, and is used at once if that is
+    where the agent steps from; all else follows the pass that it needs, one wave after another. An agent's gradients
+    are in different passes, and its other optimizer steps in different waves.
 
     Args:
         programs: The programs, those of a replica in the order of its steps.
 
     Returns:
-        The waves, in order; all of one is of one kind, and all optimizer steps have one rate.
+        The waves, in order, all of one of one kind.
     """
-    groups: dict[tuple[int, int, float], list[Task]] = {}
+    groups: dict[tuple[int, int], list[Task]] = {}
     ready: dict[Row, int] = {}  # where each row is computed: the pass times `_PASS`, and the wave after it
     latest: dict[tuple[int, int, int], int] = {}
     for program in programs:
-        replica, _, rate, operations = program
-        for operation in operations:
+        for operation in program.operations:
             kind, result = operation.kind, operation.result
             after = max([ready.get(row, 0) for row in operation.reads])
             if kind != Mix.kind:
-                after = max(after, latest.get((kind, replica, result.agent), 0))
-            place = (after // _PASS + 1) * _PASS if kind == Gradient.kind else after + 1
-            ready[result] = latest[kind, replica, result.agent] = place
-            group = groups.setdefault((place, kind, rate if kind == Adapt.kind else 0.0), [])
-            group.append(Task(program, operation))
+                agent = kind, program.replica, result.agent
+                after = max(after, latest.get(agent, 0))
+                latest[agent] = place = (after // _PASS + 1) * _PASS if kind == Gradient.kind else after + 1
+            else:
+                place = after + 1
+            ready[result] = place
+            groups.setdefault((place, kind), []).append(Task(program, operation))
     return [groups[place] for place in sorted(groups)]

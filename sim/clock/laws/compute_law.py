@@ -15,6 +15,9 @@ from basinet.topologies.registry import Registry
 
 __all__ = ["LAWS", "ComputeLaw", "Draw", "DrawnLaw", "Duration", "Independent"]
 
+_AT_ONCE = 2**10
+"""Approximate number of draws made in one call, over several steps: a call costs more than many draws."""
+
 Draw = Callable[[int], Tensor]
 """Function of the step, from 0, to numbers for each agent, float64 [R, K]."""
 
@@ -90,7 +93,18 @@ class Independent(DrawnLaw):
 
     def multiples(self, keys: Tensor) -> Draw:
         """Return a function from the step to multiples of the mean; see `DrawnLaw.multiples`."""
-        return lambda step: self.quantile(draws.uniform(draws.fold(keys, step), ()))
+        count = max(1, _AT_ONCE // keys.numel())
+        known: dict[int, Tensor] = {}
+
+        def multiples(step: int) -> Tensor:
+            number, place = divmod(step, count)
+            if number not in known:
+                steps = torch.arange(number * count, (number + 1) * count, device=keys.device)
+                known.clear()
+                known[number] = self.quantile(draws.uniform(draws.fold(keys, steps.view(-1, *(1,) * keys.dim())), ()))
+            return known[number][place]
+
+        return multiples
 
     @abstractmethod
     def quantile(self, u: Tensor) -> Tensor:

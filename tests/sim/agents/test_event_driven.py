@@ -13,7 +13,7 @@ from basinet.sim.agents.oracle import Oracle
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.clock.event_clock import EventClock
-from basinet.sim.clock.row_operations import Adapt, Gradient
+from basinet.sim.clock.row_operations import Adapt, Gradient, Step
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.checkpoints.tensor_files import TensorFile, read_tensor_file
 
@@ -92,13 +92,14 @@ def test_waves_give_the_numbers_of_one_operation_after_another(strategy, make_se
         for r, operations in enumerate(clock.take()):
             for operation in operations:
                 k, x = operation.result.agent, [known[row] for row in operation.reads]
-                if isinstance(operation, Gradient):
-                    shift = sampler.batch(operation.step)[1].numpy().mean(1)[6 * r + k]
+                if isinstance(operation, Gradient | Step):
+                    shift = sampler.batch(operation.batch)[1].numpy().mean(1)[6 * r + k]
                     found = (x[0] - minimum) @ h + shift
-                elif isinstance(operation, Adapt):
+                    x.append(found)
+                if isinstance(operation, Adapt | Step):
                     momentum[r, k] = 0.5 * momentum[r, k] + x[1]
                     found = x[0] - 0.1 * momentum[r, k]
-                else:
+                elif not isinstance(operation, Gradient):
                     found = x[0] + sum(w * (other - x[0]) for w, other in zip(operation.weights, x[1:], strict=True))
                 known[operation.result] = found
     expected = [known[row] for own in clock.passes for row in own.parameters()]
@@ -192,9 +193,9 @@ def test_evaluations_record_what_was_sent_and_how_old_it_was(make_setup):
 @pytest.mark.parametrize("sampling", ["independent", "epochs"])
 def test_agents_draw_the_batches_of_their_own_steps(sampling, make_block):
     sampler = make_block(sampling=sampling).oracle.sampler
-    rows = torch.tensor([6, 0, 3])
+    rows = np.array([6, 0, 3])
     for steps in ([0, 0, 0], [3, 200, 70], [4, 201, 71], [2, 500, 70]):
-        found = sampler.some(rows, torch.tensor(steps))
+        found = sampler.some(rows, np.array(steps))
         for n, (row, step) in enumerate(zip(rows.tolist(), steps, strict=True)):
             for some, every in zip(found, sampler.batch(step), strict=True):
                 assert torch.equal(some[n], every[row])

@@ -9,7 +9,7 @@ from basinet.sim.clock.clock import Clock
 from basinet.sim.clock.event_clock import EventClock
 from basinet.sim.clock.event_pass import EventPass
 from basinet.sim.clock.message_lines import MessageLines
-from basinet.sim.clock.row_operations import Adapt, Gradient
+from basinet.sim.clock.row_operations import Adapt, Gradient, Step
 from basinet.topologies import metropolis
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import uniform_links
@@ -43,11 +43,12 @@ class Numbers:
     def advance(self, finished):
         for operation in self.events.step(finished):
             x = [self.known[row] for row in operation.reads]
-            if isinstance(operation, Gradient):
+            if isinstance(operation, Gradient | Step):
                 found = self.h * (x[0] - self.b[operation.result.agent])
-            elif isinstance(operation, Adapt):
+                x.append(found)
+            if isinstance(operation, Adapt | Step):
                 found = x[0] - self.rate * x[1]
-            else:
+            elif not isinstance(operation, Gradient):
                 found = x[0] + sum(w * (other - x[0]) for w, other in zip(operation.weights, x[1:], strict=True))
             self.known[operation.result] = found
         return [self.known[row] for row in self.events.parameters()]
