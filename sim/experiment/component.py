@@ -53,6 +53,7 @@ class Kind:
         noun: What to call such a component; by default, its key.
         files: Settings that name a file, whose content counts as the component's.
         usual: The name if settings alone are given.
+        short: Names that stand for a component with settings, as `parse` takes it.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Kind:
     noun: str = ""
     files: tuple[str, ...] = ()
     usual: str | None = None
+    short: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def parse(self, given: Any) -> "Component":
         """Parse a component.
@@ -91,6 +93,12 @@ class Kind:
             known = {word: settings.pop(word) for word in DIGESTS if word in settings}
             if known:
                 settings.pop("label", None)
+        if isinstance(given, str) and given in self.short:
+            meant = dict(self.short[given])
+            if twice := next((word for word in meant if word in settings), None):
+                raise ExperimentError(f"{self.key}.{twice}: {given} says it already; allowed is to leave it out")
+            settings |= meant
+            given = settings.pop("name")
         target, name = self._find(given)
         if self.ready(target):
             if settings:
@@ -129,10 +137,11 @@ class Kind:
         """Look up the object and name of a component."""
         if not isinstance(given, str):
             return given, name_of(given)
+        given = self.short.get(given, {}).get("name", given)
         if given in self.registry:
             return self.registry[given], given
         if ":" not in given:
-            noun, choice = self.noun or self.key, nearest(given, self.registry)
+            noun, choice = self.noun or self.key, nearest(given, [*self.registry, *self.short])
             raise ExperimentError(f"{self.key}: there is no {noun} {shown(given)}; {choice}")
         built_in, _, attribute = given.partition(":")
         if built_in.startswith("basinet."):

@@ -50,7 +50,7 @@ from basinet.sim.setup.start import Start
 from basinet.sim.tasks import TASKS, Noise, Task, is_data_set
 from basinet.topologies import POLICIES, SEQUENCES, TOPOLOGIES, GraphSequence
 from basinet.topologies.cuts import Partitioner
-from basinet.topologies.networks import NETWORKS, Network
+from basinet.topologies.networks import NETWORKS, TABLES, Network
 from basinet.topologies.timing.all_reduces import COLLECTIVES
 
 MOST = 10**12
@@ -141,7 +141,13 @@ KINDS: dict[str, Kind] = {
         lambda given: isinstance(given, np.ndarray) or issparse(given),
     ),
     "network": Kind(
-        "network", NETWORKS, ("graph",), lambda given: isinstance(given, Network), files=("path",), usual="uniform"
+        "network",
+        NETWORKS,
+        ("graph",),
+        lambda given: isinstance(given, Network),
+        files=("path",),
+        usual="uniform",
+        short={table: {"name": "published", "table": table} for table in TABLES},
     ),
     "all_reduce": Kind("network.all_reduce", COLLECTIVES, ("network", "size"), noun="all-reduce"),
     "faults": Kind("faults", FAULTS, ready=lambda given: isinstance(given, Fault), noun="fault", files=("path",)),

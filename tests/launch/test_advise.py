@@ -12,7 +12,7 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.setup.build import build_setup
 
 DIRECTED = ("fastest_ring", "exponential", "one_peer_exponential")
-GAIA = ["advise", "--agents", "11", "--model-size", "5620215B", "--network", "published,table=gaia"]
+GAIA = ["advise", "--agents", "11", "--model-size", "5620215B", "--network", "gaia"]
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,8 @@ THREE = ["--agents", "3", "--model-size", "1MB", "--network"]
         ([*THREE, "edges"], "network: edges describes the links of one graph"),
         ([*THREE, "uniform,all_reduce=tree"], "network.all_reduce: it cannot"),
         ([*THREE, "uniform", "--compute", "mean=3 ms"], "compute.name: a mapping needs the key 'name'"),
+        ([*THREE, "gaya"], "network: there is no network 'gaya'; allowed: astra, "),
+        ([*THREE, "gaia,table=geant"], "network.table: gaia says it already; allowed is to leave it out"),
         ([*THREE, "none.csv"], "network: path is 'none.csv', which cannot be"),
         ([*THREE, "uniform", "--plot", "a.txt"], "--plot: a.txt is not the name"),
         ([*THREE, "uniform", "--strategy", "isolated"], "strategy: isolated sends along no graph"),

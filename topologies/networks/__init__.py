@@ -11,7 +11,7 @@ from basinet.topologies.networks.fabric import Fabric
 from basinet.topologies.networks.fair_shares import fair_shares
 from basinet.topologies.networks.hierarchies import fat_tree, hierarchy, rails
 from basinet.topologies.networks.network import Delays, Network, Ports
-from basinet.topologies.networks.published_networks import published
+from basinet.topologies.networks.published_networks import TABLES, published
 from basinet.topologies.networks.queues import store_and_forward
 from basinet.topologies.networks.routes import Routes
 from basinet.topologies.networks.transport import over_tcp
@@ -28,6 +28,7 @@ from basinet.topologies.networks.units import (
 
 __all__ = [
     "NETWORKS",
+    "TABLES",
     "Delays",
     "Fabric",
     "Network",

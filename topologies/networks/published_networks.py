@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import networkx as nx
 import numpy as np
@@ -14,9 +14,12 @@ from basinet.topologies.networks.network import Network
 from basinet.topologies.networks.network_files.network_source import Source
 from basinet.topologies.networks.units import Quantity, rate
 
-__all__ = ["Published", "published", "underlay_of"]
+__all__ = ["TABLES", "Published", "published", "underlay_of"]
 
 Published = Literal["aws_north_america", "ebone", "exodus", "gaia", "geant"]
+
+TABLES: tuple[Published, ...] = get_args(Published)
+"""Names of the networks."""
 
 _ACCESS = {"up": "10 Gb/s", "down": "10 Gb/s", "sharing": "fair"}
 _FOLDER = Path(__file__).parent / "published"
@@ -38,6 +41,8 @@ def published(
 
     By default it is the model of Marfoq et al.: latency 0.0085 ms/km + 4 ms along the shortest route, of which a
     message has the capacity divided by its hops, and access at 10 Gb/s, shared among an agent's neighbours.
+
+    In experiments, the name of a table is enough: ``network: gaia``.
 
     Args:
         graph: Graph of the agents.
