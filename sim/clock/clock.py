@@ -175,10 +175,9 @@ class Clock:
             Shares [R], which sum to one: of "compute"; of "communication", waiting for the network while not
             computing; and of "idle", waiting for other agents that are later. NaN before any time has passed.
         """
-        total = self._free.sum(0)
-        total = np.where(total > 0, total, np.nan)
-        compute, communication = self._computed.sum(0) / total, self._exposed.sum(0) / total
-        return {"compute": compute, "communication": communication, "idle": 1 - compute - communication}
+        total, compute, communication = (spent.sum(0) for spent in (self._free, self._computed, self._exposed))
+        spent = {"compute": compute, "communication": communication, "idle": total - compute - communication}
+        return {doing: time / np.where(total > 0, total, np.nan) for doing, time in spent.items()}
 
     def moments(self) -> list[dict[str, float]]:
         """Return `moments` after the last step."""
