@@ -13,6 +13,8 @@ from basinet.sim.clock.laws.stalled_time import stalled
 from basinet.sim.clock.message_lines import MessageLines
 from basinet.sim.clock.row_operations import Operation
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.faults import LinkFault
+from basinet.sim.faults.message_losses import MessageLosses
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
 
@@ -56,9 +58,17 @@ class EventClock:
         except ValueError as error:
             raise ExperimentError(f"network: {error}; a network of all pairs (complete: true) has one") from None
         self.passes = [
-            EventPass(strategy, heard, own, self._times.of(replica), draws.key(config.seed, "events", replica))
+            EventPass(
+                strategy,
+                heard,
+                own,
+                self._times.of(replica),
+                draws.key(config.seed, "events", replica),
+                MessageLosses(setup.faults, pairs, replica=replica, seed=config.seed),
+            )
             for replica, own in enumerate(lines)
         ]
+        self._lossy = any(isinstance(fault, LinkFault) for fault in setup.faults)
 
     def take(self) -> list[list[Operation]]:
         """Take a step.
@@ -110,11 +120,14 @@ class EventClock:
             replica: The replica.
 
         Returns:
-            The bytes sent; and if anything was used, the mean and the largest age of it, in newer versions.
+            The bytes sent; the share of the messages that was lost, if any may be; and if anything was used, the mean
+            and the largest age of it, in newer versions.
         """
         own = self.passes[replica]
         count, total, largest = own.ages
         found: dict[str, float] = {"communicated_bytes": own.sent * self._row_bytes}
+        if self._lossy and own.sent:
+            found["lost_messages"] = own.lost / own.sent
         return found | ({"mean_staleness": total / count, "max_staleness": largest} if count else {})
 
 

@@ -9,11 +9,15 @@ from basinet.algorithms.strategies import EventDriven, Row
 from basinet.sim.clock.message_lines import MessageLines
 from basinet.sim.clock.row_operations import Adapt, Gradient, Mix, Operation, Step
 from basinet.sim.experiment.component import ExperimentError
+from basinet.sim.faults.message_losses import MessageLosses
 
 __all__ = ["EventPass"]
 
 _FINISH, _ARRIVE = range(2)
 """What happens first at one instant; then agents combine, then they start."""
+
+_IN_VAIN = 100_000
+"""Messages that may be lost without that a gradient is finished."""
 
 Heard = list[list[tuple[int, float]]]
 
@@ -29,10 +33,12 @@ class EventPass:
         lines: Carry the messages.
         compute: What a gradient of all agents takes, given its number: nanoseconds, [K].
         key: Key of the replica's draws.
+        losses: Which messages are lost.
 
     Attributes:
         now: The time in nanoseconds.
         sent: Messages sent so far that are as large as a row.
+        lost: Those of them that were lost.
         computed: Nanoseconds that each agent has computed.
         travelled: Nanoseconds that each has waited, without computing, while the message that it waited for travelled,
             and what that answers.
@@ -47,11 +53,13 @@ class EventPass:
         lines: MessageLines,
         compute: Callable[[int], Sequence[int]],
         key: int,
+        losses: MessageLosses | None = None,
     ) -> None:
         self._strategy = strategy
         self._lines = lines
         self._compute = compute
         self._key = key
+        self._losses = losses if losses is not None and losses.expected else None
         self.agents = len(heard)
         self.heard = heard
         self.hearers: list[list[int]] = [[] for _ in heard]
@@ -60,7 +68,7 @@ class EventPass:
                 self.hearers[sender].append(receiver)
         self.memory: dict[str, Any] = {}
         self.finished = [0] * self.agents
-        self.now = self.sent = 0
+        self.now = self.sent = self.lost = self._lost_in_vain = 0
         self.computed, self.travelled, self.waited = ([0] * self.agents for _ in range(3))
         self.ages = (0, 0, 0)
         self._made = [0] * self.agents
@@ -136,15 +144,28 @@ class EventPass:
 
     def _finish(self, k: int) -> None:
         self.finished[k] += 1
+        self._lost_in_vain = 0
         self._idle_since[k] = self.now
         self._strategy.finish(k, self)
         self._ask(k, 0)
 
     def _arrive(self, k: int, sender: int, travelled: int, message: object) -> None:
         self._cause = travelled
-        self._strategy.arrive(k, sender, message, self)
+        if message is not None and sender != k and self._losses is not None and self._losses.lost(sender, k):
+            self._lose(k, sender, message)
+        else:
+            self._strategy.arrive(k, sender, message, self)
         self._cause = 0
         self._ask(k, travelled)
+
+    def _lose(self, k: int, sender: int, message: object) -> None:
+        self.lost += 1
+        self._lost_in_vain += 1
+        if self._lost_in_vain > _IN_VAIN:
+            raise ExperimentError(
+                f"faults: {_IN_VAIN:,} messages are lost one after another, and no gradient is finished meanwhile"
+            )
+        self._strategy.lose(k, sender, message, self)
 
     def _ask(self, k: int, travelled: int) -> None:
         """Let an agent that does not compute combine at this instant, once."""

@@ -93,10 +93,10 @@ def _problem(fault: Fault, strategy: Strategy, sequence: Sequence[csr_array]) ->
     traits = StrategyTraits.of(strategy)
     if isinstance(fault, Stalls):
         return None
-    if isinstance(strategy, EventDriven):
+    if isinstance(strategy, EventDriven) and not isinstance(fault, LinkFault):
         return (
             "disturbs what all send in a step",
-            "has no such steps; allowed are strategies that do, such as diffusion",
+            "has no such steps; allowed are link_loss, bursts and stalls, or strategies that do, such as diffusion",
         )
     if traits.averages:
         return "disturbs neighbours", "averages over all agents; allowed are strategies that do not, such as diffusion"

@@ -15,7 +15,7 @@ from basinet.sim.faults.link_delay import LinkDelay
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
 
-__all__ = ["Outage", "Outages"]
+__all__ = ["Outage", "Outages", "replica_keys"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Outages:
     ) -> None:
         self._sequences, self._columns, self._network = sequences, columns, network
         self._shape = replicas, agents
-        every = [(fault, _replica_keys(replicas, seed, number)) for number, fault in enumerate(faults)]
+        every = [(fault, replica_keys(replicas, seed, number)) for number, fault in enumerate(faults)]
         self._of_links = [(fault, keys) for fault, keys in every if isinstance(fault, LinkFault)]
         self._of_agents = [
             (fault, fault.absences(draws.fold(keys, torch.arange(agents))))
@@ -226,6 +226,15 @@ class Outages:
         return torch.from_numpy(loss)
 
 
-def _replica_keys(replicas: int, seed: int, number: int) -> Tensor:
-    """Derive the keys of a fault in each replica, int64 [R, 1]."""
+def replica_keys(replicas: int, seed: int, number: int) -> Tensor:
+    """Derive the keys of a fault in each replica.
+
+    Args:
+        replicas: R.
+        seed: The experiment's seed.
+        number: The fault's place among those of the run.
+
+    Returns:
+        int64 [R, 1].
+    """
     return draws.fold(torch.full((replicas, 1), draws.key(seed, "fault", number)), torch.arange(replicas)[:, None])

@@ -88,6 +88,13 @@ class ADPSGD(EventDriven):
         memory["served"][k] = 1
         memory["changes"][k] += 1
 
+    def lose(self, k: int, sender: int, message: tuple[Row, ...], events: Events) -> None:
+        """Do not average if a question is lost, and send an answer again, so that the mean is kept."""
+        if len(message) == 1:
+            events.send(k, sender, None)
+        else:
+            events.send(sender, k, message)
+
     def combine(self, k: int, events: Events) -> bool:
         """Begin at a copy of what there is."""
         events.memory["copied"][k] = events.memory["changes"][k]

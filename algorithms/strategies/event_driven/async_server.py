@@ -43,7 +43,7 @@ class AsyncServer(EventDriven):
         More effective distributed ML via a stale synchronous parallel parameter server, NIPS 2013 (the bound).
     """
 
-    traits: ClassVar[StrategyTraits] = replace(EventDriven.traits, uses_graph=False)
+    traits: ClassVar[StrategyTraits] = replace(EventDriven.traits, uses_graph=False, tolerates="none")
     buffer: Count = 1
     period: Count = 1
     rate: Annotated[float, Field(gt=0)] = 1.0

@@ -97,6 +97,9 @@ class EventDriven(ABC):
     def arrive(self, k: int, sender: int, message: Any, events: Events) -> None:  # noqa: B027
         """Act when a message arrives at an agent."""
 
+    def lose(self, k: int, sender: int, message: Any, events: Events) -> None:  # noqa: B027
+        """Act when a message that is not None is lost, at the time at which it would have arrived at an agent."""
+
     def combine(self, k: int, events: Events) -> bool:
         """Act after that, at an agent that does not compute; return whether it starts to compute a gradient now."""
         return True

@@ -1,6 +1,7 @@
 """Wait-free diffusion: agents combine with what they have received of their neighbours, and do not wait."""
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Annotated
 
 from pydantic import Field
@@ -47,7 +48,12 @@ class WaitFreeDiffusion(EventDriven):
     def arrive(self, k: int, sender: int, message: tuple[int, Row], events: Events) -> None:
         """Keep ψ_l: the newest, or with a bound all that may be used yet."""
         mail = events.memory["mail"][k]
-        mail[sender] = [message] if self.bound is None else [*mail[sender], message]
+        mail[sender] = [message] if self.bound is None else sorted([*mail[sender], message], key=itemgetter(0))
+
+    def lose(self, k: int, sender: int, message: tuple[int, Row], events: Events) -> None:
+        """Keep what there is; with a bound, for which agents wait, send ψ_l again."""
+        if self.bound is not None:
+            events.send(sender, k, message)
 
     def combine(self, k: int, events: Events) -> bool:
         """x_k ← Σ_l W[k, l] ψ_l, unless a neighbour is too far behind."""

@@ -33,9 +33,14 @@ class Mixing(Protocol):
 
     routes: Routes
 
-    def leaving(self, x: Tensor) -> Tensor: ...
-    def combine(self, x: Tensor, result: Tensor) -> None: ...
-    def add(self, others: Tensor, x: Tensor, result: Tensor) -> None: ...
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return the rows that are sent to other workers."""
+
+    def combine(self, x: Tensor, result: Tensor) -> None:
+        """Compute what this worker's rows contribute."""
+
+    def add(self, others: Tensor, x: Tensor, result: Tensor) -> None:
+        """Add what the rows of other workers contribute."""
 
 
 def mix(products: Sequence[tuple[Mixing, Tensor, Tensor]], wire: Wire) -> None:

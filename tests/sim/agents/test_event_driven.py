@@ -206,7 +206,7 @@ def test_agents_draw_the_batches_of_their_own_steps(sampling, make_block):
     [
         ({"compute": None}, "^compute: wait_free acts when gradients are finished, .* give a law, such as"),
         ({"optimizer": {"name": "mezo", "lr": 0.1}}, "^optimizer: wait_free .* and mezo evaluates gradients by itself"),
-        ({"faults": {"name": "link_loss", "probability": 0.2}}, "wait_free has no such steps; allowed are"),
+        ({"faults": {"name": "link_noise", "size": 0.2}}, "wait_free has no such steps; allowed are link_loss"),
         ({"accumulate": 2}, "^accumulate: wait_free .* allowed is 1$"),
         (
             {"attack": {"name": "sign_flip", "agents": [1]}},

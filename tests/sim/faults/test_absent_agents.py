@@ -145,13 +145,22 @@ def test_a_resumed_run_goes_on_with_bursts_and_absences(make_setup, tmp_path):
             {"faults": {"name": "pauses", "agents": [5], "at": 3}},
             "^faults: agents: got 5; allowed are the numbers of agents, 0 to 4$",
         ),
-        ({"faults": {"name": "pauses", "agents": [1], "at": 3, "steps": 4, "every": 4}}, "^faults: .*every: got 4; more"),
-        ({"faults": {"name": "stalls", "agents": [0], "at": 3, "time": "2 s"}}, "^faults: stalls make .*; give compute"),
+        (
+            {"faults": {"name": "pauses", "agents": [1], "at": 3, "steps": 4, "every": 4}},
+            "^faults: .*every: got 4; more",
+        ),
+        (
+            {"faults": {"name": "stalls", "agents": [0], "at": 3, "time": "2 s"}},
+            "^faults: stalls make .*; give compute",
+        ),
         (
             {"faults": {"name": "stalls", "agents": [5], "at": 0, "time": "2 s"}, "compute": "measured"},
             "^faults: agents: got 5; allowed",
         ),
-        ({"faults": {"name": "stalls", "agents": [0], "at": 0, "time": "2"}}, "^faults.time: got '2'; a time needs a number and a unit"),
+        (
+            {"faults": {"name": "stalls", "agents": [0], "at": 0, "time": "2"}},
+            "^faults.time: got '2'; a time needs a number and a unit",
+        ),
         ({"steps": None, "bytes": 1000}, "^bytes: agents that are absent send nothing"),
     ],
 )

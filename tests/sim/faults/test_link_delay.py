@@ -48,7 +48,7 @@ class Heard:
 
 
 def delayed(block, steps, x, mu=0.0):
-    """The dense recursion: x_k ← W_kk ψ_k(n) + Σ W_kl ψ_l(m), m the last step whose message has arrived, or the first."""
+    """The dense recursion: x_k ← W_kk ψ_k(n) + Σ W_kl ψ_l(m), m the last whose message has arrived, or the first."""
     replicas, P = block.placement.replicas, x.shape[1]
     weights = block.setup.weights.toarray()
     receivers, senders = np.nonzero(weights - np.diag(np.diag(weights)))
@@ -59,9 +59,9 @@ def delayed(block, steps, x, mu=0.0):
         past.append(psi)
         x = np.diag(weights)[:, None] * psi
         for r in range(replicas):
-            for edge, (k, l) in enumerate(zip(receivers, senders, strict=True)):
+            for edge, (k, other) in enumerate(zip(receivers, senders, strict=True)):
                 m = max(m for m in range(n + 1) if m == 0 or m + takes[m][r, edge] <= n)
-                x[r, k] += weights[k, l] * past[m][r, l]
+                x[r, k] += weights[k, other] * past[m][r, other]
     return torch.from_numpy(x).view(-1, P)
 
 
@@ -70,7 +70,9 @@ def start(block):
     return block.x.clone()
 
 
-@pytest.mark.parametrize("faults", [{"name": "link_delay", "steps": 2}, FOUR, [FOUR, {"name": "link_delay", "steps": 1}]])
+@pytest.mark.parametrize(
+    "faults", [{"name": "link_delay", "steps": 2}, FOUR, [FOUR, {"name": "link_delay", "steps": 1}]]
+)
 @pytest.mark.parametrize("strategy", [Shrink(0.1), Heard("exchange"), Heard("broadcast")])
 def test_the_dense_recursion_with_delays(faults, strategy, make_block):
     block = make_block(**POINT, **STAR, strategy=strategy, faults=faults)
@@ -115,7 +117,9 @@ def test_agents_that_agree_stay_and_no_delay_is_no_fault(make_block):
 )
 def test_a_resumed_run_goes_on_with_what_is_under_way(beside, make_setup):
     """With momentum, which is as late as the parameters, attackers, and messages in only some steps."""
-    keys = POINT | RING | {"optimizer": {"name": "adam", "lr": 0.1}, "optimizer_state": "mix", "faults": [FOUR, *beside]}
+    keys = (
+        POINT | RING | {"optimizer": {"name": "adam", "lr": 0.1}, "optimizer_state": "mix", "faults": [FOUR, *beside]}
+    )
     if beside:
         keys |= {"attack": {"name": "gaussian", "share": 0.2}}
     setup = make_setup(**keys, trial=not beside)
@@ -134,12 +138,18 @@ def test_a_resumed_run_goes_on_with_what_is_under_way(beside, make_setup):
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"strategy": "gradient_tracking"}, "^faults: link_delay delivers messages late, but gradient_tracking keeps a"),
+        (
+            {"strategy": "gradient_tracking"},
+            "^faults: link_delay delivers messages late, but gradient_tracking keeps a",
+        ),
         ({"strategy": "push_sum"}, "^faults: link_delay delivers messages late, but push_sum keeps a sum"),
         ({"strategy": "choco"}, "^faults: link_delay disturbs messages, but choco needs all of them"),
         ({"topology": {"name": "one_peer_exponential", "agents": 4}}, "but diffusion then needs the same graph"),
         ({"faults": [FOUR, {"name": "crashes", "probability": 0.1}]}, "^faults: got agents that are absent beside"),
-        ({"faults": {"name": "link_delay", "steps": 1, "least": 2}}, "^faults: .*least: got 2; at most steps: 1 can be"),
+        (
+            {"faults": {"name": "link_delay", "steps": 1, "least": 2}},
+            "^faults: .*least: got 2; at most steps: 1 can be",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(keys, sentence, make_setup):

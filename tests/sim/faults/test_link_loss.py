@@ -180,10 +180,10 @@ def test_tracking_stays_exact(make_block):
 
 
 def test_every_strategy_declares_what_it_tolerates():
-    """Those that keep copies tolerate none; those that keep a sum, what both ends know of."""
+    """Those that keep copies, or wait for answers, tolerate none; those that keep a sum, what both ends know of."""
     found = {name: StrategyTraits.of(STRATEGIES[name]()).tolerates for name in STRATEGIES}
     assert {name for name, level in found.items() if level == "none"} == {
-        *("beer", "choco", "dcd", "lead", "powergossip", "relay")
+        *("async_server", "beer", "choco", "dcd", "lead", "powergossip", "relay")
     }
     assert {name for name, level in found.items() if level == "symmetric"} == {
         *("d2", "exact_diffusion", "extra", "gradient_tracking", "gt_hsgd", "gt_sarah", "k_gt", "nids")
@@ -200,8 +200,8 @@ def test_every_strategy_declares_what_it_tolerates():
             "^faults: link_loss .* but gradient_tracking needs symmetric: true to keep the agents' sum$",
         ),
         (
-            {"strategy": "wait_free", "compute": {"name": "constant", "mean": "1 s"}},
-            "^faults: .* wait_free has no such",
+            {"strategy": "async_server", "compute": {"name": "constant", "mean": "1 s"}},
+            "^faults: link_loss disturbs messages, but async_server needs all",
         ),
         ({"faults": "link_loss"}, "^faults.probability: link_loss needs the setting 'probability'$"),
         ({"faults": {"name": "link_loss", "probability": 1.2}}, "^faults.probability: .*1.2"),

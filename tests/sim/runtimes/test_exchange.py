@@ -62,7 +62,16 @@ CASES = {
     "centralized": MLP | {"strategy": "centralized"},
     "local": MLP | {"strategy": {"name": "local_sgd", "period": 3}, "buffers": "mix"},
 }
-MESSAGES = {"ring": 1, "digraph": 1, "two matrices": 1, "momentum": 1, "tracking": 1, "compression": 1, "late": 1, "personal": 1}
+MESSAGES = {
+    "ring": 1,
+    "digraph": 1,
+    "two matrices": 1,
+    "momentum": 1,
+    "tracking": 1,
+    "compression": 1,
+    "late": 1,
+    "personal": 1,
+}
 """Messages of a step between two workers."""
 
 

@@ -180,9 +180,7 @@ class Disturbances:
         self._count = (step, self._count[1] + 1 if self._count[0] == step else 0)
         return self._count[1]
 
-    def load(
-        self, steps: Mapping[str, Sequence[int]], sums: Mapping[str, Tensor], rows: Mapping[str, Tensor]
-    ) -> None:
+    def load(self, steps: Mapping[str, Sequence[int]], sums: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> None:
         """Restore what has been sent and may not have arrived yet.
 
         Args:

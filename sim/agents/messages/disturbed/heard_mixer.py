@@ -14,7 +14,7 @@ _TOLERANCE = 1e-8
 
 
 class HeardMixer:
-    """Computes x_k ← W[k, k] x_k + Σ_l W[k, l] h_kl with what agents hear, as a `Mixer` does with their neighbours' rows.
+    """Computes x_k ← W[k, k] x_k + Σ_l W[k, l] h_kl with what agents hear, in the place of a `Mixer`.
 
     Args:
         neighbors: The neighbours that are heard.

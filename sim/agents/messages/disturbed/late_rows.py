@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,11 +51,12 @@ class Arriving:
         Yields:
             The columns, and what each agent receives in them from the neighbour in each slot, [N, D, w].
         """
-        used = [0] if self.which is None or not self.which.numel() else self.which.unique().tolist()
+        which = self.which
+        used = [0] if which is None or not which.numel() else np.unique(which.cpu().numpy()).tolist()
         streams = [self.neighbors.broadcast(self.sent[n].rows, self.sent[n].others, piece) for n in used]
         for (columns, _, heard), *older in zip(*streams, strict=True):
             for place, (_, _, rows) in zip(used[1:], older, strict=True):
-                heard = rows.where((self.which == place)[:, :, None], heard)
+                heard = rows.where(torch.as_tensor(which == place)[:, :, None], heard)
             yield columns, heard
 
 
@@ -74,9 +76,7 @@ class LateRows:
         self.happen = outages.longest > 0
         self.sent: dict[str, list[SentRows]] = {}
 
-    def send(
-        self, kind: str, message: str, neighbors: Neighbors, step: int, rows: Tensor, others: Tensor
-    ) -> Arriving:
+    def send(self, kind: str, message: str, neighbors: Neighbors, step: int, rows: Tensor, others: Tensor) -> Arriving:
         """Send rows to all neighbours, and find what arrives.
 
         Args:

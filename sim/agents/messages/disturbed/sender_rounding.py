@@ -55,7 +55,9 @@ class SenderRounding:
             mine = torch.cat([x[..., columns] for columns in parts], -1)
             told, short = fault.rounded(mine.flatten(0, -2), keys.flatten())
             x, size = x.clone(), min(size, short)
-            widths = [columns.stop - columns.start for columns in parts]
-            for columns, part in zip(parts, told.view(mine.shape).split(widths, -1), strict=True):
-                x[..., columns] = part
+            start = 0
+            for columns in parts:
+                width = columns.stop - columns.start
+                x[..., columns] = told.view(mine.shape)[..., start : start + width]
+                start += width
         return x, size
