@@ -66,8 +66,8 @@ class EventRunner:
         self._places = {pair: n for n, pair in enumerate(pairs)}
         self.clock = EventClock(setup)
         self._programs: list[Program] = []
-        self._later: list[list[Task]] = []
-        self._live_after: set[Row] = set()
+        self._last: dict[Row, int] = {}  # the last wave that reads each row
+        self._now = 0
         self._store = RowStore(state.parameters)
         self._numbers = WaveNumbers(self._store, gradients, self._optimizers)
         self._alone = placement.workers == 1
@@ -92,16 +92,18 @@ class EventRunner:
         if not self._programs:
             return
         measured = {replica: self.clock.passes[replica].parameters() for replica in self._replicas}
-        self._live_after = {row for replica in self._replicas for row in self.clock.passes[replica].live()}
-        self._later, self._programs = waves(self._programs)[::-1], []
-        mine = [self._mine(wave) for wave in self._later[::-1]]
+        found, self._programs = waves(self._programs), []
+        mine = [self._mine(wave) for wave in found]
+        self._last = {row: number for number, wave in enumerate(found) for task in wave for row in task.operation.reads}
+        for replica in self._replicas:
+            self._last |= dict.fromkeys(self.clock.passes[replica].live(), len(found))
         self._numbers.begin([wave for wave in mine if wave.rows])
-        for wave in mine:
-            self._carry((t.program.replica, t.operation.result.agent, x) for t in self._later[-1] for x in t.operation.reads)
+        for self._now, wave in enumerate(mine):
+            reads = ((task, row) for task in found[self._now] for row in task.operation.reads)
+            self._carry((task.program.replica, task.operation.result.agent, row) for task, row in reads)
             if wave.rows:
                 self._make_room(len(wave.rows))
                 self._numbers.compute(wave)
-            self._later.pop()
         self._carry((replica, k, row) for replica, rows in measured.items() for k, row in enumerate(rows))
         self._store.copy([measured[replica][k] for replica, k in self._places], self._state.parameters)
 
@@ -115,7 +117,7 @@ class EventRunner:
         """Make room for more rows, in the place of those that nobody needs any more."""
         if self._store.has_room(count):
             return
-        needed = self._live_after.union(*(task.operation.reads for wave in self._later for task in wave))
+        needed = {row for row, number in self._last.items() if number >= self._now}
         self._store.keep(needed, count)
         self._crossing.keep(needed)
 
