@@ -28,6 +28,9 @@ __all__ = [
 _AHEAD = 2**16
 """Approximate number of draws made in one call, over several steps: a call costs more than many draws."""
 
+_LATE = 2**62
+"""After all epochs."""
+
 Sampling = Literal["independent", "epochs"]
 
 
@@ -52,7 +55,7 @@ class Sampler(Protocol):
         """Draw batches of some agents, each of a step of its own.
 
         Args:
-            rows: Which agents, int64 [n], all different.
+            rows: Which agents, int64 [n].
             steps: The steps, int64 [n].
 
         Returns:
@@ -162,7 +165,7 @@ class _DataSampler(ABC):
         """Draw the samples of some agents, each at a step of its own.
 
         Args:
-            rows: Which agents, int64 [n], all different.
+            rows: Which agents, int64 [n].
             steps: The steps, int64 [n].
 
         Returns:
@@ -219,8 +222,6 @@ class IndependentSampler(_DataSampler):
     def _begin(self) -> None:
         self.at_once = max(1, min(64, _AHEAD // (len(self.keys) * self.batch_size)))
         self.first = -self.at_once
-        self.own_first = np.full(len(self.keys), -self.at_once)
-        self.own_samples: Tensor | None = None
 
     def rows(self, step: int, size: int) -> Tensor:
         """Draw the samples of a step; see `_DataSampler`."""
@@ -233,20 +234,9 @@ class IndependentSampler(_DataSampler):
 
     def own_rows(self, rows: np.ndarray, steps: np.ndarray) -> Tensor:
         """Draw the samples of some agents; see `_DataSampler`."""
-        ahead, agents, device = steps - self.own_first[rows], len(self.keys), self.keys.device
-        outside = (ahead < 0) | (ahead >= self.at_once)
-        if self.own_samples is None:
-            self.own_samples = self.keys.new_zeros(agents, self.at_once, self.batch_size)
-        if outside.any():
-            self.own_first[rows[outside]] = steps[outside]
-            ahead = steps - self.own_first[rows]
-            some = torch.from_numpy(rows[outside]).to(device)
-            later = torch.from_numpy(steps[outside, None] + np.arange(self.at_once)).to(device)
-            keys, sizes = draws.fold(self.keys[some, None], later), self.holdings.sizes[some, None]
-            slots = draws.integers(keys, sizes.expand_as(keys), (self.batch_size,))
-            self.own_samples[some] = self.holdings.find(slots.flatten(1), some).view_as(slots)
-        places = torch.from_numpy(rows * self.at_once + ahead).to(device)
-        return self.own_samples.flatten(0, 1).index_select(0, places)
+        index, numbers = (torch.from_numpy(each).to(self.keys.device) for each in (rows, steps))
+        keys, sizes = draws.fold(self.keys[index], numbers), self.holdings.sizes[index]
+        return self.holdings.find(draws.integers(keys, sizes, (self.batch_size,)), index)
 
     def _draw(self, first: int, count: int, size: int) -> Tensor:
         """Draw the samples of several steps, [count, N, size]."""
@@ -282,11 +272,18 @@ class EpochSampler(_DataSampler):
 
     def own_rows(self, rows: np.ndarray, steps: np.ndarray) -> Tensor:
         """Draw the samples of some agents; see `_DataSampler`."""
-        positions, first = steps * self.batch_size, self.first.copy()
-        first[rows] = positions // self.holdings.sizes_on_host[rows]
-        self._order(first)
-        index, begin = (torch.from_numpy(each).to(self.keys.device) for each in (rows, positions[:, None]))
-        return self._in_order(index, begin, self.batch_size)
+        positions, device = steps * self.batch_size, self.keys.device
+        epochs, left = positions // self.holdings.sizes_on_host[rows], np.arange(len(rows))
+        found = torch.zeros(len(rows), self.batch_size, dtype=torch.int64, device=device)
+        while len(left):  # those of each agent's earliest epoch
+            first = np.full_like(self.first, _LATE)
+            np.minimum.at(first, rows[left], epochs[left])
+            now = left[epochs[left] == first[rows[left]]]
+            self._order(np.where(first < _LATE, first, self.first))
+            index, begin = (torch.from_numpy(each[now]).to(device) for each in (rows, positions[:, None]))
+            found[torch.from_numpy(now).to(device)] = self._in_order(index, begin, self.batch_size)
+            left = np.setdiff1d(left, now)
+        return found
 
     def _in_order(self, rows: Tensor | slice, position: int | Tensor, size: int) -> Tensor:
         """Take samples of some agents, int64 [n, size], from a position, or positions [n, 1], in their orders on."""

@@ -1,8 +1,7 @@
 """Runs asynchronous agents: from event to event without numbers, and then the numbers, in as few passes as can be."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from basinet.sim.agents.events.row_optimizers import RowOptimizers
 from basinet.sim.agents.events.row_store import RowStore
 from basinet.sim.agents.events.some_gradients import SomeGradients
 from basinet.sim.agents.events.waves import Program, Task, waves
-from basinet.sim.agents.events.wave_numbers import WaveNumbers
+from basinet.sim.agents.events.wave_numbers import Wave, WaveNumbers
 from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
@@ -25,7 +24,7 @@ from basinet.sim.setup.setup import Setup
 
 __all__ = ["EventRunner"]
 
-_AHEAD = 16
+_AHEAD = 32
 """Steps whose numbers are computed together: more make hardly fewer passes."""
 
 
@@ -67,8 +66,8 @@ class EventRunner:
         self._places = {pair: n for n, pair in enumerate(pairs)}
         self.clock = EventClock(setup)
         self._programs: list[Program] = []
-        self._later: list[list[Task]] = []
-        self._live_after: set[Row] = set()
+        self._last: dict[Row, int] = {}  # the last wave that reads each row
+        self._now = 0
         self._store = RowStore(state.parameters)
         self._numbers = WaveNumbers(self._store, gradients, self._optimizers)
         self._alone = placement.workers == 1
@@ -93,39 +92,43 @@ class EventRunner:
         if not self._programs:
             return
         measured = {replica: self.clock.passes[replica].parameters() for replica in self._replicas}
-        self._live_after = {row for replica in self._replicas for row in self.clock.passes[replica].live()}
-        self._later, self._programs = waves(self._programs)[::-1], []
-        while self._later:
-            self._compute(self._later[-1])
-            self._later.pop()
-        self._carry([(replica, k, row) for replica, rows in measured.items() for k, row in enumerate(rows)])
+        found, self._programs = waves(self._programs), []
+        mine = [self._mine(wave) for wave in found]
+        self._last = {row: number for number, wave in enumerate(found) for task in wave for row in task.operation.reads}
+        for replica in self._replicas:
+            self._last |= dict.fromkeys(self.clock.passes[replica].live(), len(found))
+        self._numbers.begin([wave for wave in mine if wave.rows])
+        for self._now, wave in enumerate(mine):
+            reads = ((task, row) for task in found[self._now] for row in task.operation.reads)
+            self._carry((task.program.replica, task.operation.result.agent, row) for task, row in reads)
+            if wave.rows:
+                self._make_room(len(wave.rows))
+                self._numbers.compute(wave)
+        self._carry((replica, k, row) for replica, rows in measured.items() for k, row in enumerate(rows))
         self._store.copy([measured[replica][k] for replica, k in self._places], self._state.parameters)
 
-    def _compute(self, wave: Sequence[Task]) -> None:
-        """Compute a wave's results of this worker."""
-        pairs = [(task.program.replica, task.operation.result.agent) for task in wave]
-        self._carry([(*pair, row) for pair, task in zip(pairs, wave, strict=True) for row in task.operation.reads])
-        mine = [(self._places[pair], task) for pair, task in zip(pairs, wave, strict=True) if pair in self._places]
-        mine.sort(key=itemgetter(0))
-        if mine:
-            self._make_room(len(mine))
-            self._numbers.compute([task for _, task in mine], [row for row, _ in mine])
+    def _mine(self, tasks: Sequence[Task]) -> Wave:
+        """Return this worker's part of a wave."""
+        places = [self._places.get((task.program.replica, task.operation.result.agent)) for task in tasks]
+        mine = sorted((row, n) for n, row in enumerate(places) if row is not None)
+        return Wave([tasks[n] for _, n in mine], [row for row, _ in mine])
 
     def _make_room(self, count: int) -> None:
         """Make room for more rows, in the place of those that nobody needs any more."""
         if self._store.has_room(count):
             return
-        needed = self._live_after.union(*(task.operation.reads for wave in self._later for task in wave))
+        needed = {row for row, number in self._last.items() if number >= self._now}
         self._store.keep(needed, count)
         self._crossing.keep(needed)
 
-    def _carry(self, reads: Sequence[tuple[int, int, Row]]) -> None:
+    def _carry(self, reads: Iterable[tuple[int, int, Row]]) -> None:
         """Exchange rows that agents of replicas read next with other workers."""
         if self._alone:
             return
-        self._make_room(len(reads))
         owner = self._owner
-        self._crossing.carry(((row, owner[r][row.agent], owner[r][reader]) for r, reader, row in reads), self._store)
+        every = [(row, owner[r][row.agent], owner[r][reader]) for r, reader, row in reads]
+        self._make_room(len(every))
+        self._crossing.carry(every, self._store)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what later steps depend on, by agent; the events themselves are found anew.

@@ -1,12 +1,14 @@
 """The optimizers of agents that step each at its own time."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn, optim
 
 from basinet.algorithms.optimizers import OptimizerTraits
-from basinet.algorithms.optimizers.torch_optimizers import FUSED, TORCH, stepping
+from basinet.algorithms.optimizers.torch_optimizers import FUSED, TORCH
 from basinet.sim.agents.state import StackedState
 from basinet.sim.setup.setup import Setup
 
@@ -35,7 +37,7 @@ class RowOptimizers:
             self._rows = [nn.Parameter(row.detach()) for row in _apart(self._x)]
             self._optimizer = setup.optimizer(self._rows, **fused)
             (self._group,) = self._optimizer.param_groups
-            self._rate, self._step = self._group["lr"], stepping(self._optimizer)
+            self._rate, self._step = self._group["lr"], inspect.unwrap(kind.step)  # without hooks, which are slow
             # Without momentum there is nothing to keep apart for agents.
             self._forgets, self._every = kind is optim.SGD and not self._group["momentum"], nn.Parameter(self._x.detach())
         else:
@@ -47,6 +49,7 @@ class RowOptimizers:
         """Whether an agent's next batch depends on what it has seen."""
         return not self._together and any(own.next_batch_size is not None for own in self._each)
 
+    @torch.no_grad()
     def step(self, rows: Sequence[int], x: Tensor, gradients: Tensor, rate: float) -> None:
         """Let some agents step.
 

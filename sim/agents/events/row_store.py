@@ -12,7 +12,7 @@ __all__ = ["EVENT_ROWS", "RowStore"]
 EVENT_ROWS = 8
 """Rows that an agent takes, about: those in use, those that a step makes, a gradient, and the point where it is."""
 
-_MOST, _ROOM = 16, 2**22
+_MOST, _ROOM = 16, 2**24
 """Rows of an agent for which there is room, so that they are seldom moved, if all are not more numbers than that."""
 
 

@@ -1,6 +1,6 @@
 """Gradients of some of a block's agents, each at a point of its own and of a batch of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -8,13 +8,16 @@ from torch import Tensor, nn
 
 from basinet.sim.agents.oracle import Oracle
 from basinet.sim.agents.state import StackedState
-from basinet.sim.data.nests import leaves, rebuild
+from basinet.sim.data.nests import leaves, map_nest, rebuild
 from basinet.sim.engines import ENGINES, Engine
 from basinet.sim.engines.fallback import FallbackEngine
 from basinet.sim.setup.setup import Setup
-from basinet.sim.tasks import Task
+from basinet.sim.tasks import Batch, Task
 
 __all__ = ["SomeGradients"]
+
+_NUMBERS = 2**19
+"""Approximate numbers in the batches that are drawn at once: a call costs more than many of them."""
 
 
 class SomeGradients:
@@ -50,12 +53,40 @@ class SomeGradients:
         """Return where the points of so many agents are read from, [n, P]."""
         return self._part(count)[0].parameters
 
-    def compute(self, rows: np.ndarray, batches: np.ndarray, steps: Sequence[int]) -> Tensor:
+    def batches(self, passes: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[Batch]:
+        """Draw the batches of passes in turn, and augment their images; those of several passes at once, if small.
+
+        Args:
+            passes: The agents' rows in the block, int64 [n], and the numbers of their batches, int64 [n].
+
+        Yields:
+            Tensors [n, B, ...].
+        """
+        count, augmentation = 1, self._setup.config.task.augmentation
+        while passes:
+            some, passes = passes[:count], passes[count:]
+            rows, numbers = (np.concatenate(parts) for parts in zip(*some, strict=True))
+            batch = self._oracle.sampler.some(rows, numbers)
+            if augmentation is not None:
+                images, *others = leaves(batch)
+                keys = self._keys("augmentation", rows, numbers)
+                batch = rebuild(batch, (augmentation.make(images=images, keys=keys), *others))
+            ends = np.cumsum([len(own) for own, _ in some])
+            for own, end in zip(some, ends, strict=True):
+                yield map_nest(lambda t, first=end - len(own[0]), end=end: t[first:end], batch)
+            count = max(1, _NUMBERS * len(some) // sum(t.numel() for t in leaves(batch)))
+
+    def _keys(self, purpose: str, rows: np.ndarray, batches: np.ndarray) -> Tensor:
+        index, numbers = (torch.from_numpy(each).to(self._room.parameters.device) for each in (rows, batches))
+        return self._oracle.keys(purpose, numbers, index)
+
+    def compute(self, rows: np.ndarray, numbers: np.ndarray, batch: Batch, steps: Sequence[int]) -> Tensor:
         """Compute the gradients of some agents at `points`.
 
         Args:
             rows: The agents' rows in the block, int64 [n], all different.
-            batches: Numbers of their batches, int64 [n].
+            numbers: The numbers of their batches, int64 [n].
+            batch: Their batches.
             steps: The step of the run in which each is finished, from 0.
 
         Returns:
@@ -63,23 +94,18 @@ class SomeGradients:
         """
         state, engine = self._part(len(rows))
         oracle, noise = self._oracle, self._setup.config.gradient_noise
-        index, numbers = (torch.from_numpy(each).to(state.parameters.device) for each in (rows, batches))
+        index = torch.from_numpy(rows).to(state.parameters.device)
         for name, buffer in self._agents.buffers.items():
             state.buffers[name].copy_(buffer[index])
         # An engine without random draws does not read the keys.
-        keys = oracle.keys("model", numbers, index) if engine.needs_keys else index
-        batch = oracle.sampler.some(rows, batches)
-        if (augmentation := self._setup.config.task.augmentation) is not None:
-            images, *others = leaves(batch)
-            changed = augmentation.make(images=images, keys=oracle.keys("augmentation", numbers, index))
-            batch = rebuild(batch, (changed, *others))
+        keys = self._keys("model", rows, numbers) if engine.needs_keys else index
         with torch.enable_grad():
             losses = engine.gradients(batch, keys)
         for name, buffer in self._agents.buffers.items():
             buffer[index] = state.buffers[name]
         oracle.watch.add_some(rows, losses.detach(), [step + 1 for step in steps])
         if noise is not None:
-            noise.disturb(state.gradients, oracle.keys("gradient noise", numbers, index))
+            noise.disturb(state.gradients, self._keys("gradient noise", rows, numbers))
         if oracle.clipping is not None:
             oracle.clipping.clip(state.gradients, index)
         return state.gradients

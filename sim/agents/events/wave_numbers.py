@@ -1,7 +1,7 @@
 """The numbers of waves: gradients, optimizer steps and combinations of rows in a store."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,21 @@ from basinet.sim.agents.events.some_gradients import SomeGradients
 from basinet.sim.agents.events.waves import Task
 from basinet.sim.agents.messages import sparse_products
 from basinet.sim.clock.row_operations import Adapt, Gradient, Mix, Step
+from basinet.sim.tasks import Batch
 
-__all__ = ["WaveNumbers"]
+__all__ = ["Wave", "WaveNumbers"]
+
+
+class Wave(NamedTuple):
+    """A worker's part of what is computed at once.
+
+    Attributes:
+        tasks: Operations of one kind.
+        rows: The agents' rows in the block, in ascending order.
+    """
+
+    tasks: Sequence[Task]
+    rows: Sequence[int]
 
 
 class WaveNumbers:
@@ -30,14 +43,24 @@ class WaveNumbers:
         self._store = store
         self._gradients = gradients
         self._optimizers = optimizers
+        self._batches: Iterator[Batch] = iter(())
 
-    def compute(self, tasks: Sequence[Task], rows: Sequence[int]) -> None:
-        """Compute the results of a wave.
+    def begin(self, waves: Sequence[Wave]) -> None:
+        """Say which waves will be computed, in turn.
 
         Args:
-            tasks: Operations of one kind.
-            rows: The agents' rows in the block, in ascending order.
+            waves: The waves.
         """
+        passes = [_pass_of(wave) for wave in waves if wave.tasks[0].operation.kind == Gradient.kind]
+        self._batches = self._gradients.batches(passes)
+
+    def compute(self, wave: Wave) -> None:
+        """Compute the results of the next wave.
+
+        Args:
+            wave: Operations of one kind.
+        """
+        tasks, rows = wave
         operations: list[Any] = [task.operation for task in tasks]
         kind = operations[0].kind
         if kind == Mix.kind:
@@ -46,8 +69,7 @@ class WaveNumbers:
             self._adapt(tasks, rows, self._store.read([operation.gradient for operation in operations]))
         else:
             self._store.copy([operation.x for operation in operations], self._gradients.points(len(rows)))
-            batches, steps = [operation.batch for operation in operations], [task.program.step for task in tasks]
-            found = self._gradients.compute(np.array(rows), np.array(batches), steps)
+            found = self._gradients.compute(*_pass_of(wave), next(self._batches), [t.program.step for t in tasks])
             later = [n for n, operation in enumerate(operations) if isinstance(operation, Gradient)]
             if later:
                 self._store.new([operations[n].result for n in later]).copy_(found[later])
@@ -77,6 +99,12 @@ class WaveNumbers:
         others = self._store.numbers[self._store.index([row for o in operations for row in o.others])]
         changes = (others - own[receivers]).mul_(weights[:, None])
         self._store.new([o.result for o in operations]).copy_(own.index_add(0, receivers, changes))
+
+
+def _pass_of(wave: Wave) -> tuple[np.ndarray, np.ndarray]:
+    """Return the agents' rows in the block, and the numbers of their batches."""
+    operations: list[Any] = [task.operation for task in wave.tasks]
+    return np.array(wave.rows), np.array([operation.batch for operation in operations])
 
 
 def _padded(operations: Sequence[Mix], store: RowStore) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

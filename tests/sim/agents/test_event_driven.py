@@ -193,8 +193,8 @@ def test_evaluations_record_what_was_sent_and_how_old_it_was(make_setup):
 @pytest.mark.parametrize("sampling", ["independent", "epochs"])
 def test_agents_draw_the_batches_of_their_own_steps(sampling, make_block):
     sampler = make_block(sampling=sampling).oracle.sampler
-    rows = np.array([6, 0, 3])
-    for steps in ([0, 0, 0], [3, 200, 70], [4, 201, 71], [2, 500, 70]):
+    rows = np.array([6, 0, 3, 6])
+    for steps in ([0, 0, 0, 9], [3, 200, 70, 4], [4, 201, 71, 203], [90, 500, 70, 2]):
         found = sampler.some(rows, np.array(steps))
         for n, (row, step) in enumerate(zip(rows.tolist(), steps, strict=True)):
             for some, every in zip(found, sampler.batch(step), strict=True):
