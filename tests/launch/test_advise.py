@@ -58,6 +58,7 @@ def test_a_run_says_what_is_not_given(capsys):
     assert main(["advise", "--run", "out"]) == 0
     shown = capsys.readouterr()
     assert "6 agents, 100 B, ranked by time to agreement" in shown.err
+    assert "noise 0.0312 and heterogeneity 0 of out, 1 replica, measured at its end" in shown.err
     (ring,) = [line for line in shown.out.splitlines() if line.startswith("│ ring ")]
     assert "2.2 ms" in ring and "latency 91%" in ring  # twice 1 ms and 100 bytes at 1 MB/s
 
