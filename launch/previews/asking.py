@@ -10,6 +10,7 @@ from basinet.analysis.advice.question import Question
 from basinet.analysis.theory.rounds_to_accuracy import Problem
 from basinet.launch.previews.component_words import component_of, network_of
 from basinet.launch.results import load_one
+from basinet.sim.clock.conditions import network_on
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.mistakes import count_of
@@ -89,7 +90,8 @@ def question_of(options: argparse.Namespace, problem: Problem) -> Question:
         "compute": recorded.get("compute") if options.compute is None else component_of(options.compute, "compute"),
     }
     config = Config.parse(run | timed)
-    assert config.network is not None
+    links = network_on(config, nx.empty_graph(agents))
+    assert config.network is not None and links is not None
     if config.compute is not None and (config.compute.takes("flops") or config.compute.takes("seconds")):
         raise ExperimentError(
             f"--compute: {config.compute.name} follows from a model, which advice does not have; give another law, such"
@@ -97,7 +99,7 @@ def question_of(options: argparse.Namespace, problem: Problem) -> Question:
         )
     return Question(
         run,
-        config.network.component.make(graph=nx.empty_graph(agents)),
+        links,
         None if config.compute is None else config.compute.make(),
         held,
         most_neighbours=options.max_degree,
