@@ -49,12 +49,11 @@ def problem_of(options: argparse.Namespace) -> tuple[Problem, str]:
     return replace(usual, **{name: value for name, value in given.items() if value is not None}), said
 
 
-def question_of(options: argparse.Namespace, problem: Problem) -> Question:
-    """Make the question from the options of the command.
+def question_of(options: argparse.Namespace) -> Question:
+    """Make the question from the options of the command, about the usual problem.
 
     Args:
         options: Those of `basinet advise`.
-        problem: What is to be learned.
 
     Returns:
         The question.
@@ -103,7 +102,6 @@ def question_of(options: argparse.Namespace, problem: Problem) -> Question:
         None if config.compute is None else config.compute.make(),
         held,
         most_neighbours=options.max_degree,
-        problem=problem,
         disagreement=options.agreement,
         by=options.by,
         overlap=config.network.overlap,

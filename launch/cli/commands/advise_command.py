@@ -3,7 +3,7 @@
 import argparse
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ def execute(options: argparse.Namespace) -> int:
     if options.plot is not None and options.plot.suffix not in _ENDINGS:
         allowed = ", ".join(_ENDINGS)
         raise ExperimentError(f"--plot: {options.plot} is not the name of a picture; allowed endings: {allowed}")
+    question = question_of(options)
     problem, measured = problem_of(options)
-    question = question_of(options, problem)
+    question = replace(question, problem=problem)
     advice = advise(question)
     changed = what_if(question, advice)
     files = {} if options.write is None else _write_graphs(advice, options.write)

@@ -72,11 +72,7 @@ def test_agents_with_samples_of_their_own_are_measured_one_by_one(tmp_path):
     assert found.heterogeneity == pytest.approx(np.mean(apart) / np.mean(squares))
 
 
-def test_what_cannot_be_measured_is_said(tmp_path):
-    noisy = {"law": "student", "tail": 3, "size": 1.0}
-    path = run(**RUN, **FROM_2, gradient_noise=noisy, out=tmp_path / "noisy").runs[0].path
-    with pytest.raises(ExperimentError, match="gradient_noise: theory covers only the noise of a batch"):
-        calibrated(path)
+def test_a_start_at_the_minimum_is_no_measure(tmp_path):
     there = {"task": QUADRATIC, "model": {"name": "point", "start": 1.0}}
     path = run(**RUN, **there, out=tmp_path / "there").runs[0].path
     with pytest.raises(ExperimentError, match="it started where the loss has no gradient"):
