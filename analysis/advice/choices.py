@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from scipy.sparse import csr_array
 
-from basinet.algorithms.strategies import StrategyTraits
+from basinet.algorithms.strategies import EventDriven, StrategyTraits
 from basinet.analysis.advice.candidates import Topology, candidates
 from basinet.analysis.advice.question import Criterion, Question
 from basinet.analysis.advice.round_times import Choice, scaled
@@ -74,11 +74,18 @@ class Choices:
         self._shared = Shared()
         self._flows: dict[str, DataFlow] = {}
         self._common: Config | None = None
-        setup = self._setup({"name": "complete", "agents": question.network.agents})
-        strategy = setup.strategy()
-        if not StrategyTraits.of(strategy).uses_graph:
-            raise ExperimentError(f"strategy: {setup.config.strategy.name} sends along no graph, but must for advice")
-        self._rule = rule_of(strategy)
+        complete = {"name": "complete", "agents": question.network.agents}
+        component = Config.parse({**question.run, "topology": complete}).strategy
+        strategy = component.make()
+        if isinstance(strategy, EventDriven):
+            raise ExperimentError(
+                f"strategy: agents of {component.name} act at events, and advice is about steps that all take together;"
+                " allowed are strategies with such steps, such as diffusion; basinet run compares the others"
+            )
+        setup, traits = self._setup(complete), StrategyTraits.of(strategy)
+        if not traits.uses_graph:
+            raise ExperimentError(f"strategy: {component.name} sends along no graph, but must for advice")
+        self._rule, self._columns = rule_of(strategy), traits.weights == "columns"
         held = setup.num_parameters * setup.dtype.itemsize
         self.size = held if question.size is None else question.size
         self._factor = self.size / held
@@ -120,7 +127,9 @@ class Choices:
         if question.most_neighbours is not None and neighbours > question.most_neighbours:
             raise ValueError(f"an agent has {neighbours} neighbours")
         rule, rounds = self._rule or (None, 1)
-        mixing = [csr_array(np.linalg.matrix_power(W.toarray(), rounds)) for W in setup.sequence]
+        # Where columns sum to one, sums shrink as the disagreement under the transposed weights does.
+        sequence = [csr_array(W.T) for W in reversed(setup.sequence)] if self._columns else setup.sequence
+        mixing = [csr_array(np.linalg.matrix_power(W.toarray(), rounds)) for W in sequence]
         steps: dict[Criterion, float] = {"agreement": _steps_to_agree(mixing, question.disagreement)}
         need = None if rule is None else rounds_to_accuracy(rule, mixing, question.problem)
         if need is not None:

@@ -62,7 +62,7 @@ class Choice:
     Attributes:
         flow: The data flow of a step, with the sizes of messages.
         weights: The mixing matrices of a period, by kind of edge.
-        collective: The rounds of a sum over all agents, given the network and the bytes of a row; None if there is none.
+        collective: The rounds of a sum over all agents, given the network and the bytes of a row; None without.
     """
 
     flow: DataFlow

@@ -21,7 +21,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import Task
 from basinet.sim.tasks.landscapes.landscape import Landscape
 
-__all__ = ["DENSE_PARAMETERS", "OWN_NUMBERS", "LocalQuadratic", "local_quadratic"]
+__all__ = ["DENSE_PARAMETERS", "OWN_NUMBERS", "Gradients", "LocalQuadratic", "gradients_at", "local_quadratic"]
 
 Array = NDArray[np.float64]
 
@@ -100,12 +100,7 @@ def local_quadratic(
         ExperimentError: If the task generates samples of unknown noise, or W must be symmetric and is not.
     """
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if isinstance(task, Landscape):
-        gradients: _Gradients = _Known(task, agents)
-    elif holdings:
-        gradients = _Sampled(model, task, holdings, products)
-    else:
-        raise ExperimentError("task: it generates its samples, but theory needs to know the noise of their gradients")
+    gradients = gradients_at(model, task, holdings, agents=agents, products=products)
     operator = HessianOperator(model, task.objective, task.train, chunk=CHUNK, products=products)
     hessians = gradients.hessians()
     spread = _spread(operator, hessians, seed)
@@ -150,7 +145,32 @@ def _spread(hessian: HessianOperator, own: Sequence[HessianOperator], seed: int)
     return found[0] / found[1] if found[0] > _ALIKE * found[1] else 0.0
 
 
-class _Gradients(ABC):
+def gradients_at(
+    model: nn.Module, task: Task, holdings: list[NDArray[Any]], *, agents: int, products: Products = "exact"
+) -> "Gradients":
+    """Return the distribution of each agent's per-sample gradients.
+
+    Args:
+        model: The point, a minimum for a landscape.
+        task: See `local_quadratic`, as the others.
+        holdings: Indices of each agent's samples.
+        agents: K.
+        products: How Hessian products are computed.
+
+    Returns:
+        The distribution.
+
+    Raises:
+        ExperimentError: If the task generates samples of unknown noise.
+    """
+    if isinstance(task, Landscape):
+        return _Known(task, agents)
+    if holdings:
+        return _Sampled(model, task, holdings, products)
+    raise ExperimentError("task: it generates its samples, but theory needs to know the noise of their gradients")
+
+
+class Gradients(ABC):
     """The distribution of each agent's per-sample gradients at a point."""
 
     @abstractmethod
@@ -170,11 +190,15 @@ class _Gradients(ABC):
         """Return each agent's mean gradient, [K, P]."""
 
     @abstractmethod
+    def variances(self) -> Array:
+        """Return the variance of each agent's gradients, summed over parameters, [K]."""
+
+    @abstractmethod
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         """Return random vectors whose covariance is the agents' mean noise covariance, [count, P]."""
 
 
-class _Known(_Gradients):
+class _Known(Gradients):
     def __init__(self, task: Landscape, agents: int) -> None:
         self.covariance = task.noise_covariance.double().cpu().numpy()
         self.shifts = task.shifts.double().cpu().numpy()
@@ -193,11 +217,14 @@ class _Known(_Gradients):
     def means(self) -> Array:
         return self.shifts
 
+    def variances(self) -> Array:
+        return np.full(self.agents, np.trace(self.covariance))
+
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         return rng.multivariate_normal(np.zeros(len(self.covariance)), self.covariance, size=count)
 
 
-class _Sampled(_Gradients):
+class _Sampled(Gradients):
     def __init__(self, model: nn.Module, task: Task, holdings: list[NDArray[Any]], products: Products) -> None:
         self.model, self.task, self.holdings, self.products = model, task, holdings, products
         self.objective = Objective(model, task.objective, task.train)
@@ -239,6 +266,13 @@ class _Sampled(_Gradients):
         return np.stack([
             sum(self._of(held[start : start + _BATCH]).sum(axis=0) for start in range(0, len(held), _BATCH)) / len(held)
             for held in self.holdings
+        ])  # fmt: skip
+
+    def variances(self) -> Array:
+        return np.stack([
+            sum(((self._of(held[start : start + _BATCH]) - mean) ** 2).sum() for start in range(0, len(held), _BATCH))
+            / len(held)
+            for held, mean in zip(self.holdings, self.means(), strict=True)
         ])  # fmt: skip
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:

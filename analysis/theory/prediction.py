@@ -26,8 +26,8 @@ from basinet.analysis.theory import (
     stability_limit,
 )
 from basinet.analysis.theory.local_quadratic import LocalQuadratic, local_quadratic
+from basinet.analysis.theory.sample_noise import check_samples, shares_of_noise
 from basinet.sim.agents.state import load_vector
-from basinet.sim.data.rows import Stored
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
@@ -235,14 +235,7 @@ def _check(setup: Setup) -> None:
         raise ExperimentError("attack, personal: theory covers only honest agents that combine all of their parameters")
     if setup.faults:
         raise ExperimentError("faults: theory covers only networks in which all messages arrive as they were sent")
-    if setup.config.gradient_noise is not None:
-        raise ExperimentError("gradient_noise: theory covers only the noise of a batch of samples")
-    if isinstance(setup.task.train, Stored):
-        raise ExperimentError("task: theory covers only data in memory, and these are read when needed (lazy)")
-    if setup.task.weighs or setup.task.mean_over == "batch":
-        raise ExperimentError(
-            "task: theory takes a batch as the mean of its samples, which all count alike, and this loss is not"
-        )
+    check_samples(setup)
     for key in ("averaging", "clipping", "stop_early"):
         if getattr(setup.config, key) is not None:
             raise ExperimentError(f"{key}: theory covers only plain steps, up to the last one")
@@ -282,10 +275,7 @@ def _predict(setup: Setup, local: LocalQuadratic, at: Place, held: Sequence[int]
     """Predict the excess risk after the last step on a local quadratic."""
     # A minimum has no negative curvature; what remains after the descent is rounding and adds no risk.
     curvature = np.maximum(local.curvature, 0) if at == "minimum" else local.curvature
-    batch = setup.config.batch_size
-    share = np.full(setup.num_agents, 1 / batch)
-    if setup.config.sampling == "epochs" and held:
-        share[batch % np.array(held) == 0] = 0
+    share = shares_of_noise(setup, held)
     noise, shifts = local.noise * share[:, None], local.shifts
     if at == "centroid":
         shifts = shifts - setup.centroid_weights @ shifts

@@ -328,14 +328,16 @@ def make_parser() -> argparse.ArgumentParser:
         "--accuracy", type=_fraction, default=0.001, metavar="E", help="loss to reach, relative to the start's (0.001)"
     )
     advising.add_argument(
-        "--noise", type=_factor, default=10.0, metavar="V", help="variance of a gradient / its square at the start (10)"
+        "--noise",
+        type=_factor,
+        metavar="V",
+        help="variance of a gradient / its square at the start (default that of --run, or 10)",
     )
     advising.add_argument(
         "--heterogeneity",
         type=_factor,
-        default=1.0,
         metavar="V",
-        help="mean square of the agents' gradients at their minimum, likewise (1)",
+        help="mean square of the agents' gradients at their minimum, likewise (default that of --run, or 1)",
     )
     advising.add_argument(
         "--agreement", type=_fraction, default=0.01, metavar="E", help="disagreement that is left (0.01)"

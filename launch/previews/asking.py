@@ -1,6 +1,7 @@
 """The question that words of the command line ask for advice on graphs."""
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
@@ -9,11 +10,13 @@ from basinet.analysis.advice.question import Question
 from basinet.analysis.theory.rounds_to_accuracy import Problem
 from basinet.launch.previews.component_words import component_of, network_of
 from basinet.launch.results import load_one
+from basinet.sim.clock.conditions import network_on
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
+from basinet.sim.experiment.mistakes import count_of
 from basinet.topologies.networks import size
 
-__all__ = ["question_of"]
+__all__ = ["problem_of", "question_of"]
 
 _TYPICAL = 10_000
 """Most parameters of the model on which a strategy is rehearsed; the sizes of its messages are scaled."""
@@ -21,8 +24,33 @@ _OF_THE_RUN = ("topology", "network", "compute", "faults", "epochs", "samples", 
 """Keys of a run that advice replaces, or does without."""
 
 
+def problem_of(options: argparse.Namespace) -> tuple[Problem, str]:
+    """Find what is to be learned: noise and heterogeneity as they are given, measured in a run, or usual.
+
+    Args:
+        options: Those of `basinet advise`.
+
+    Returns:
+        The problem, and what was measured, in words; empty if nothing was asked for.
+    """
+    usual, said = Problem(accuracy=options.accuracy), ""
+    given = {"noise": options.noise, "heterogeneity": options.heterogeneity}
+    wanted = [name for name, value in given.items() if value is None]
+    if options.run is not None and wanted and options.by == "accuracy":
+        from basinet.analysis.advice.calibration import calibrated  # slow to import
+
+        try:
+            found = calibrated(load_one(options.run)[1].path)
+            usual = Problem(found.noise, found.heterogeneity, options.accuracy)
+            how = f"of {options.run}, {count_of(found.replicas, 'replica')}, measured at its end"
+        except ExperimentError as error:
+            how = f"as usual, not that of {options.run}: {error}"
+        said = f"{' and '.join(f'{name} {getattr(usual, name):.3g}' for name in wanted)} {how}"
+    return replace(usual, **{name: value for name, value in given.items() if value is not None}), said
+
+
 def question_of(options: argparse.Namespace) -> Question:
-    """Make the question from the options of the command.
+    """Make the question from the options of the command, about the usual problem.
 
     Args:
         options: Those of `basinet advise`.
@@ -61,7 +89,8 @@ def question_of(options: argparse.Namespace) -> Question:
         "compute": recorded.get("compute") if options.compute is None else component_of(options.compute, "compute"),
     }
     config = Config.parse(run | timed)
-    assert config.network is not None
+    links = network_on(config, nx.empty_graph(agents))
+    assert config.network is not None and links is not None
     if config.compute is not None and (config.compute.takes("flops") or config.compute.takes("seconds")):
         raise ExperimentError(
             f"--compute: {config.compute.name} follows from a model, which advice does not have; give another law, such"
@@ -69,11 +98,10 @@ def question_of(options: argparse.Namespace) -> Question:
         )
     return Question(
         run,
-        config.network.component.make(graph=nx.empty_graph(agents)),
+        links,
         None if config.compute is None else config.compute.make(),
         held,
         most_neighbours=options.max_degree,
-        problem=Problem(options.noise, options.heterogeneity, options.accuracy),
         disagreement=options.agreement,
         by=options.by,
         overlap=config.network.overlap,

@@ -103,7 +103,7 @@ class Worker:
             self.meter = UsageMeter(self.block, placement.rank)
             self.model = copy_model(self.block.template)
             self.together = measured_together(evaluation_mode(self.model), self.block.task)
-        self.clock = None if setup.flow is None else clock_of(setup)
+        self.clock = None if setup.flow is None else clock_of(setup, self.block.channel.links.outages)
         if not self.block.oracle.engine.grain:
             torch.set_num_threads(self.block.oracle.threads)
 

@@ -284,11 +284,12 @@ def moments(ends: np.ndarray, shares: Mapping[str, np.ndarray]) -> list[dict[str
     return [{name: x for name, x in zip(TIMES, row, strict=True) if not math.isnan(x)} for row in rows]
 
 
-def clock_of(setup: Setup) -> Clock:
+def clock_of(setup: Setup, outages: Outages | None = None) -> Clock:
     """Make the clock of a run.
 
     Args:
         setup: The parts of the run, among them its data flow.
+        outages: What its faults put out of order, if that is at hand.
 
     Returns:
         A clock at step 0.
@@ -307,7 +308,7 @@ def clock_of(setup: Setup) -> Clock:
     if network is not None and part is not None:
         asked |= {"collective": partial(_sum, network, part.all_reduce), "overlap": part.overlap}
     weights = {"graph": setup.sequence, "reverse": setup.push}
-    asked["absent"] = absent(setup, Outages(setup.faults, weights, **sizes, seed=config.seed))
+    asked["absent"] = absent(setup, outages or Outages(setup.faults, weights, **sizes, seed=config.seed))
     try:
         return Clock(setup.flow, weights, **asked)
     except ExperimentError:

@@ -4,11 +4,33 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import networkx as nx
+
 from basinet.sim.clock.pass_cost import law_of
 from basinet.sim.experiment.config import Config
 from basinet.sim.setup.setup import Setup
+from basinet.topologies.networks import Network
 
-__all__ = ["under"]
+__all__ = ["network_on", "under"]
+
+
+def network_on(config: Config, graph: nx.Graph) -> Network | None:
+    """Make the network of a run.
+
+    Args:
+        config: The run.
+        graph: Its graph, whose edges need links.
+
+    Returns:
+        The network; None if messages take no time.
+
+    Raises:
+        ExperimentError: It is described wrongly.
+    """
+    if config.network is None:
+        return None
+    network: Network = config.network.component.make(graph=graph)
+    return network
 
 
 def under(setup: Setup, given: Mapping[str, Any], pass_seconds: float | None = None) -> Setup:
@@ -27,6 +49,5 @@ def under(setup: Setup, given: Mapping[str, Any], pass_seconds: float | None = N
     """
     parsed = Config.parse({"task": "digits", "topology": "ring", "strategy": "isolated", **given})
     config = setup.config.model_copy(update={"network": parsed.network, "compute": parsed.compute})
-    network = None if config.network is None else config.network.component.make(graph=setup.graph)
-    parts = replace(setup, config=config, network=network)
+    parts = replace(setup, config=config, network=network_on(config, setup.graph))
     return replace(parts, compute=law_of(parts, pass_seconds))

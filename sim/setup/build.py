@@ -17,6 +17,7 @@ from basinet.algorithms.strategies import EventDriven, StrategyTraits
 from basinet.sim.agents.attackers import make_attack
 from basinet.sim.agents.state import instantiate
 from basinet.sim.clock.clock import clock_of
+from basinet.sim.clock.conditions import network_on
 from basinet.sim.clock.event_clock import EventClock
 from basinet.sim.clock.pass_cost import law_of
 from basinet.sim.clock.rehearsed_flow import data_flow
@@ -183,15 +184,13 @@ def _until_sent(setup: Setup, share: Shared, *, trial: bool) -> Setup:
 
 def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
     """Return a run whose steps have a simulated time."""
-    part = setup.config.network
-    if part is not None:
-        component = part.component
-        network = share("network", (component, setup.graph), lambda: component.make(graph=setup.graph))
-        setup = replace(setup, network=network)
-        if network.loss is None and any(isinstance(fault, NetworkLoss) for fault in setup.faults):
-            raise ExperimentError(
-                f"faults: network_loss needs a network that loses messages, but {component.name} loses none"
-            )
+    config, graph = setup.config, setup.graph
+    described = None if config.network is None else config.network.component
+    network = share("network", (described, graph), lambda: network_on(config, graph))
+    setup = replace(setup, network=network)
+    if network is not None and network.loss is None and any(isinstance(fault, NetworkLoss) for fault in setup.faults):
+        name = config.network.component.name
+        raise ExperimentError(f"faults: network_loss needs a network that loses messages, but {name} loses none")
     events = isinstance(setup.strategy(), EventDriven)
     rehearsed = _tried(setup, share)[0] if trial and not events else setup
     law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))

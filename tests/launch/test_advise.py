@@ -31,6 +31,7 @@ def test_advice_is_printed_written_and_drawn(capsys):
     assert ring["name"] == "fastest_ring" and ring["seconds_per_step"] == pytest.approx(0.1181 - 0.0254, abs=1e-4)
     assert sum(ring["parts"].values()) == pytest.approx(ring["seconds_per_step"]) and ring["bound"] == "latency"
     assert found["left_out"]["complete"] == "an agent has 10 neighbours" and "without complete: an agent" in shown.err
+    assert "agents send along all of their links at once" not in shown.err  # they share their access of 10 Gb/s
     assert next(iter(found["if"]["latency ×2"]["seconds"])) == "fastest_ring"
     assert Path("advice.png").read_bytes().startswith(b"\x89PNG")
     for one in found["choices"]:
@@ -58,6 +59,8 @@ def test_a_run_says_what_is_not_given(capsys):
     assert main(["advise", "--run", "out"]) == 0
     shown = capsys.readouterr()
     assert "6 agents, 100 B, ranked by time to agreement" in shown.err
+    assert "noise 0.0312 and heterogeneity 0 of out, 1 replica, measured at its end" in shown.err
+    assert "agents send along all of their links at once" in shown.err
     (ring,) = [line for line in shown.out.splitlines() if line.startswith("│ ring ")]
     assert "2.2 ms" in ring and "latency 91%" in ring  # twice 1 ms and 100 bytes at 1 MB/s
 
@@ -83,6 +86,7 @@ THREE = ["--agents", "3", "--model-size", "1MB", "--network"]
         ([*THREE, "none.csv"], "network: path is 'none.csv', which cannot be"),
         ([*THREE, "uniform", "--plot", "a.txt"], "--plot: a.txt is not the name"),
         ([*THREE, "uniform", "--strategy", "isolated"], "strategy: isolated sends along no graph"),
+        ([*THREE, "uniform", "--strategy", "wait_free"], "strategy: agents of wait_free act at events, and advice"),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(words, said, capsys, tmp_path):

@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import networkx as nx
 import numpy as np
 
 from basinet.analysis.advice.advice import Advice, Advised, Changed, advise, what_if
-from basinet.analysis.advice.question import CRITERIA, Criterion
+from basinet.analysis.advice.question import CRITERIA, Criterion, Question
 from basinet.launch.cli.output import DONE, say, write_json
 from basinet.launch.cli.printed_table import write_table
-from basinet.launch.previews.asking import question_of
+from basinet.launch.previews.asking import problem_of, question_of
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.files import plain_file
 from basinet.topologies.networks import show_size, show_time
@@ -30,15 +31,19 @@ def execute(options: argparse.Namespace) -> int:
         allowed = ", ".join(_ENDINGS)
         raise ExperimentError(f"--plot: {options.plot} is not the name of a picture; allowed endings: {allowed}")
     question = question_of(options)
+    problem, measured = problem_of(options)
+    question = replace(question, problem=problem)
     advice = advise(question)
     changed = what_if(question, advice)
     files = {} if options.write is None else _write_graphs(advice, options.write)
     if options.json:
-        write_json(_plain(advice, changed, files))
+        write_json(_plain(question, advice, changed, files))
     else:
         write_table(*_choices(advice))
         write_table(*_changes(advice, changed))
         say(f"{question.network.agents} agents, {show_size(advice.size)}, ranked by time {_GOALS[advice.by]}")
+    if measured:
+        say(measured)
     network = question.network
     if network.routes is None and np.isinf(network.ports.up).all() and np.isinf(network.ports.down).all():
         say("agents send along all of their links at once, at full bandwidth; access={up: …, down: …} limits their own")
@@ -106,11 +111,14 @@ def _in_yaml(described: Mapping[str, Any]) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in words.items()) + "}"
 
 
-def _plain(advice: Advice, found: Mapping[str, Changed], files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _plain(
+    question: Question, advice: Advice, found: Mapping[str, Changed], files: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return advice as plain values, times in seconds; None for what is infinite."""
     return {
         "ranked_by": advice.by,
         "bytes": advice.size,
+        "problem": asdict(question.problem),
         "choices": [_of_choice(one, files.get(one.name)) for one in advice.choices],
         "left_out": dict(advice.left_out),
         "if": {

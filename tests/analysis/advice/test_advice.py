@@ -79,6 +79,17 @@ def test_steps_are_those_of_the_theory(constant):
     assert by_name(tracking)["ring"].time.step == 2 * (2 + 2) * MS
 
 
+def test_sums_of_push_sum_agree_as_its_weights_let_them():
+    """On a star, whose weights are no others' transposes: those of a hub with 15 leaves."""
+    found = by_name(asked(PORTS, "push_sum"))
+    leaves = np.arange(16) > 0
+    weights = np.zeros((16, 16))  # each divides what it has among itself and its neighbours
+    weights[:, 0], weights[leaves, leaves], weights[0, leaves] = 1 / 16, 1 / 2, 1 / 2
+    second = np.sort(abs(np.linalg.eigvals(weights)))[-2]
+    assert found["fastest_star"].steps["agreement"] == np.ceil(np.log(0.01) / np.log(second))
+    assert "accuracy" not in found["fastest_star"].steps
+
+
 def test_agents_that_are_always_slow_are_named():
     """Each third agent takes 40 ms, on average they take 20."""
     network = all_pairs(9, latency="1 ms")
