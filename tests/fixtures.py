@@ -18,7 +18,7 @@ from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
 from tests.processes import Processes
-from tests.reports import least_effort, without_reports
+from tests.reports import least_effort, with_one_figure, with_trials, without_reports
 
 torch.set_num_threads(1)
 engines._TRIAL_SECONDS = 0.0  # which engine is the fastest is no test's matter
@@ -71,6 +71,34 @@ def processes(tmp_path_factory):
 def no_reports():
     """Leave out the reports of runs where they are not the matter."""
     with without_reports():
+        yield
+
+
+@pytest.fixture
+def one_figure():
+    """Draw in reports a single figure where the others are not the matter."""
+    with with_one_figure():
+        yield
+
+
+@pytest.fixture
+def no_trials():
+    """Leave out the trial of the parts of runs where it is not the matter whether they fit."""
+    with with_trials(False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def untried():
+    """Leave out the trials in the tests of a module."""
+    with with_trials(False):
+        yield
+
+
+@pytest.fixture
+def tried():
+    """Try the parts of runs out in a test of such a module."""
+    with with_trials(True):
         yield
 
 

@@ -14,7 +14,7 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run import monitor as progress
 from basinet.sim.run import simulation
 
-pytestmark = pytest.mark.usefixtures("shared_parts", "no_reports")
+pytestmark = pytest.mark.usefixtures("shared_parts", "no_reports", "untried")
 
 WELLS = {
     "task": {"name": "double_well", "sharp": 2.0, "flat": 2.0, "depth_sharp": 0.25, "depth_flat": 0.25, "noise": 2.0},
