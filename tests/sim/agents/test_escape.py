@@ -113,7 +113,7 @@ def test_what_diverges_has_left(tmp_path):
 
 
 STOPPED = WELLS | {
-    "topology": {"name": "ring", "agents": 4}, "steps": 3000, "evaluate_every": 100, "analysis": [],
+    "topology": {"name": "ring", "agents": 4}, "steps": 3000, "evaluate_every": 100, "replicas": 6, "analysis": [],
     "runtime": {"device": "cpu", "dtype": "float64", "engine": "stacked"},
     "escape": {"name": "passes", "value": -0.5, "stop": True},
 }  # fmt: skip
