@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from basinet.sim import engines
 from basinet.sim.agents.block import Block
@@ -18,12 +19,14 @@ from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.setup import Setup
 from basinet.sim.setup.sharing import Shared
 from tests.processes import Processes
-from tests.reports import least_effort, without_reports
+from tests.reports import least_effort, with_one_figure, with_trials, without_reports
 
 torch.set_num_threads(1)
 engines._TRIAL_SECONDS = 0.0  # which engine is the fastest is no test's matter
 settings.register_profile("basinet", derandomize=True, deadline=None)
 settings.load_profile("basinet")
+# Examples are not to change with each number that the code holds, all of which it would read anew in each process.
+providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +74,34 @@ def processes(tmp_path_factory):
 def no_reports():
     """Leave out the reports of runs where they are not the matter."""
     with without_reports():
+        yield
+
+
+@pytest.fixture
+def one_figure():
+    """Draw in reports a single figure where the others are not the matter."""
+    with with_one_figure():
+        yield
+
+
+@pytest.fixture
+def no_trials():
+    """Leave out the trial of the parts of runs where it is not the matter whether they fit."""
+    with with_trials(False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def untried():
+    """Leave out the trials in the tests of a module."""
+    with with_trials(False):
+        yield
+
+
+@pytest.fixture
+def tried():
+    """Try the parts of runs out in a test of such a module."""
+    with with_trials(True):
         yield
 
 
@@ -138,7 +169,9 @@ def make_block(make_setup):
         if (asked := setup.config.runtime.engine) != "auto":
             return Block(setup, placement, torch.device("cpu"), asked)
         for engine in ("stacked", "vectorized"):
-            with suppress(ValueError):
+            with suppress(ValueError), pytest.MonkeyPatch.context() as patch:
+                # Whether it computes what the loop does is the matter of its own tests.
+                patch.setattr(engines, "_choose", lambda name, *_, **__: (engines.ENGINES[name], "as asked", 0.0))
                 return Block(setup, placement, torch.device("cpu"), engine)
         return Block(setup, placement, torch.device("cpu"), "loop")
 

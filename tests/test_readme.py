@@ -51,7 +51,7 @@ def pages_with(language):
 
 
 def shortened(keys):
-    return keys | {"steps": min(keys["steps"], 20)} if "steps" in keys else keys
+    return keys | {"steps": min(keys["steps"], 6)} if "steps" in keys else keys
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def videos(kept, tmp_path):
 
 @pytest.mark.slow
 @pages_with("python")
-def test_the_python_of_a_page_runs(page, tmp_path, videos, monkeypatch, capsys, no_reports, least_measured):
+def test_the_python_of_a_page_runs(page, tmp_path, videos, monkeypatch, capsys, no_reports, no_trials, least_measured):
     """Those whose numbers are looked at take all of their steps."""
     monkeypatch.chdir(tmp_path)
     if page not in WHOLE:

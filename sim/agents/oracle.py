@@ -1,7 +1,8 @@
 """The oracle: how the agents' stochastic gradients are computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
@@ -16,11 +17,14 @@ from basinet.sim.agents.state import StackedState
 from basinet.sim.data.nests import leaves, map_nest, rebuild
 from basinet.sim.data.sampling import Sampler, make_sampler
 from basinet.sim.data.spoilt_labels import SpoiltSampler
-from basinet.sim.engines import Engine, EngineName, Verb, make_engine
+from basinet.sim.engines import Choice, Engine, EngineName, Verb, make_engine
 from basinet.sim.setup.setup import Setup
 from basinet.sim.tasks import Batch, Task
 
 __all__ = ["Oracle"]
+
+_CHOICES: WeakKeyDictionary[Any, dict[int, tuple[Task, dict[Hashable, Choice]]]] = WeakKeyDictionary()
+"""Engines chosen for a model and a task that runs of a grid share, and a run that is resumed or goes on."""
 
 
 class Oracle:
@@ -76,7 +80,8 @@ class Oracle:
             state.loss_scale = self.scaling.scale
         count = config.accumulate or 1
         self._micro = MicroBatches(count, config.batch_size, task, state.gradients) if count > 1 else None
-        parts = model, task, state, config.largest_part, threads, verb
+        _, choices = _CHOICES.setdefault(setup.model, {}).setdefault(id(setup.task), (setup.task, {}))
+        parts = model, task, state, config.largest_part, threads, verb, choices
         self.engine: Engine
         self.engine, why, self.threads = make_engine(engine, *parts)
         if placement.workers > 1 and engine == "auto":

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Hashable
 from functools import partial
 from typing import Literal
 
@@ -20,7 +21,7 @@ from basinet.sim.engines.vectorized import VectorizedEngine
 from basinet.sim.experiment.mistakes import first_line
 from basinet.sim.tasks.task import Batch, Task
 
-__all__ = ["ENGINES", "Batch", "Engine", "EngineName", "Verb", "make_engine"]
+__all__ = ["ENGINES", "Batch", "Choice", "Engine", "EngineName", "Verb", "make_engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ EngineName = Literal["auto", "stacked", "vectorized", "loop"]
 
 Verb = Literal["gradients", "losses"]
 
+Choice = tuple[EngineKind, str, float]
+"""A kind of engine, why it was chosen, and the seconds per step, which are 0 if not timed."""
 
 ENGINES: dict[str, EngineKind] = {
     "stacked": StackedEngine,
@@ -59,6 +62,7 @@ def make_engine(
     batch_size: int,
     threads: int = 1,
     verb: Verb = "gradients",
+    choices: dict[Hashable, Choice] | None = None,
 ) -> tuple[Engine, str, int]:
     """Build the named engine, or the fastest one for this model, state and device.
 
@@ -76,6 +80,7 @@ def make_engine(
         threads: How many threads may be used; their number does not change the results.
         verb: What the steps call, and so the trial: "gradients", or "losses" only, which then need not be
             differentiable.
+        choices: Choices made before for this model and task, which are taken again; new ones are added.
 
     Returns:
         The engine, why it was chosen, and the number of threads that pay off.
@@ -84,7 +89,12 @@ def make_engine(
         ValueError: The named engine cannot run this model; the message says why.
     """
     timed = name == "auto" or threads > 1 or state.parameters.device.type == "cuda"
-    kind, why, seconds = _choose(name, model, task, state, batch_size, verb, timed=timed)
+    choices = {} if choices is None else choices
+    tensors = state.parameters
+    case = (name, state.num_agents, tensors.dtype, tensors.device, state.autocast, batch_size, verb, timed)
+    if case not in choices:
+        choices[case] = _choose(name, model, task, state, batch_size, verb, timed=timed)
+    kind, why, seconds = choices[case]
     if kind is not LoopEngine:
         kind = partial(FallbackEngine, kind)
     engine: Engine = kind(model, task, state)
@@ -100,8 +110,8 @@ def make_engine(
 
 def _choose(
     name: EngineName, model: nn.Module, task: Task, state: StackedState, batch_size: int, verb: Verb, *, timed: bool
-) -> tuple[EngineKind, str, float]:
-    """Choose the kind of engine; return it, the reasons, and the seconds per step, which are 0 if not timed."""
+) -> Choice:
+    """Choose the kind of engine."""
     if name == "loop" and not timed:
         return LoopEngine, "as asked", 0.0
 

@@ -222,7 +222,7 @@ def test_a_dry_run_shows_what_runs_differ_in_and_have_in_common(folder, capsys):
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
 
-def test_what_is_impossible_is_listed_at_the_end_and_in_the_report(folder, capsys):
+def test_what_is_impossible_is_listed_at_the_end_and_in_the_report(folder, capsys, one_figure):
     words = ["topology=[{name: ring, agents: 4}, {name: hypercube, agents: 6}]", "skip=impossible", "analysis=[]"]
     assert main(["run", "tiny.yaml", *words, "steps=2", "--out", "out"]) == 0
     said = capsys.readouterr().err
@@ -268,7 +268,7 @@ def test_the_built_in_experiments_are_valid(folder, capsys):
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports):
+def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports, no_trials):
     few = ["steps=3", "batch_size=2", "task.train_size=40", "task.test_size=10"]
     assert main(["run", name, *few, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -277,7 +277,7 @@ def test_experiments_with_sequences_take_steps(name, folder, capsys, no_reports)
         assert list(row["baselines"]) == ["majority class", *(["root operator"] if name == "listops" else [])]
 
 
-def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports):
+def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports, no_trials):
     """Whatever the inputs are."""
     few = ["steps=2", "task.contents=6", "task.size=64", "task.cache=cache", "task.frames=3", "strategy=diffusion"]
     for inputs in (
@@ -294,7 +294,7 @@ def test_the_experiment_with_videos_takes_steps(folder, capsys, no_reports):
     assert row["state"] == "done" and len(row["baselines"]) == 3
 
 
-def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports):
+def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports, no_trials):
     """Of distorted photos, and of edited ones."""
     few = ["steps=2", "task.levels=1", "task.cache=cache", "strategy=diffusion", "model.channels=[2]"]
     for images in (
@@ -307,7 +307,7 @@ def test_the_experiment_with_images_takes_steps(folder, capsys, no_reports):
         assert {"test_srocc_mean", "test_plcc_mean", "test_krocc_mean", "test_plcc_fitted_mean"} < row.keys()
 
 
-def test_the_experiment_with_videos_and_language_takes_steps(folder, capsys, no_reports):
+def test_the_experiment_with_videos_and_language_takes_steps(folder, capsys, no_reports, no_trials):
     few = ["steps=2", "batch_size=2", "evaluate_every=2", "task.videos=12", "task.test_videos=1", "strategy=diffusion"]
     assert main(["run", "video_language", *few, "task.partition=iid", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
@@ -375,7 +375,7 @@ def another_process(tmp_path_factory):
     """What a process of its own has printed, and its folder."""
     place = tmp_path_factory.mktemp("process")
     (place / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    keys = {"strategy": "diffusion", "optimizer": ["sgd", "adam"], "steps": 4, "replicas": 1}
+    keys = {"strategy": "diffusion", "steps": 4, "replicas": 1, "analysis": ["hessian_trace"]}
     keys |= {"about": "für Åsa", "cases": {"größe": {}}}
     (place / "named.yaml").write_text(yaml.safe_dump(TINY | keys), encoding="utf-8")
     command = [sys.executable, "-X", "warn_default_encoding", "-c", IMPORTS]
@@ -400,7 +400,7 @@ def test_texts_are_utf_8_whatever_the_locale(another_process):
     assert "für Åsa" in (place / "named" / "report.html").read_text(encoding="utf-8")
 
 
-def test_what_is_printed_fits_any_stream(folder, capsys, monkeypatch):
+def test_what_is_printed_fits_any_stream(folder, capsys, monkeypatch, one_figure):
     words = ["run", "tiny.yaml", "strategy=diffusion", "analysis=[]", "--out", "a[/b]"]
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)

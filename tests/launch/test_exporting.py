@@ -25,6 +25,8 @@ from basinet.sim.run.records import load_config
 from basinet.sim.run.trajectory import load_trajectory
 from tests.reports import least_effort, without_reports
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 BASE = {
     "task": {"name": "digits", "train_size": 32},
     "model": {"name": "mlp", "hidden": [3]},

@@ -19,6 +19,8 @@ from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.setup.weights import write_folder
 from basinet.sim.tasks.language.tokens import Bytes, train_bpe
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 SMALL = {
     "model": {"name": "llama", "layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "hidden": 24, "tied": True},
     "topology": {"name": "ring", "agents": 2},
@@ -226,7 +228,7 @@ def test_a_run_without_text_generates_none(tmp_path, capsys):
     assert not (tmp_path / "model").exists()
 
 
-def test_transformers_reads_an_exported_folder_and_a_run_starts_from_it(trained, task, tmp_path):
+def test_transformers_reads_an_exported_folder_and_a_run_starts_from_it(trained, task, tmp_path, tried):
     transformers = pytest.importorskip("transformers")
     folder = tmp_path / "hub"
     assert main(["export", str(trained), str(folder), "--transformers"]) == 0

@@ -25,6 +25,8 @@ from basinet.sim.vision.photos import read_photo
 from basinet.sim.vision.picture_files import Pixels, write_pixels
 from basinet.sim.vision.resizing import crop_to, enlarge, shrink
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 BICUBIC = {"astronaut": 26.844, "coins": 25.003}
 NAMES = [f"{number:04d}" for number in range(801, 815)]
 

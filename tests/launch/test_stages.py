@@ -12,7 +12,7 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.checkpoints.checkpoint_files import load_checkpoint
 from basinet.sim.run.folder import load_run
 
-pytestmark = pytest.mark.usefixtures("shared_parts")
+pytestmark = pytest.mark.usefixtures("shared_parts", "untried")
 
 NAME = "diffusion-atc"
 PIPELINE = {
@@ -53,7 +53,7 @@ def losses(run, step):
     return {row["replica"]: row["train_loss"] for row in run.metrics if row["step"] == step}
 
 
-def test_each_stage_starts_where_another_has_ended(finished):
+def test_each_stage_starts_where_another_has_ended(finished, one_figure):
     out, results = finished
     names = [f"{stage}/{run}" for stage in ("1-pretrain", "2-finetune", "3-head") for run in ("isolated", NAME)]
     assert [run.name for run in results.runs] == list(results.states) == names
@@ -131,7 +131,7 @@ def test_the_command_resumes_in_the_stage_that_it_was_in(files, finished, monkey
     assert (files / "out" / "1-stage" / NAME / "metrics.jsonl").stat().st_mtime_ns > before
 
 
-def test_a_mistake_in_a_later_stage_is_found_before_the_first(files, capsys):
+def test_a_mistake_in_a_later_stage_is_found_before_the_first(files, capsys, tried):
     keys = PIPELINE["stages"] | {"head": {"model": {"name": "mlp", "hidden": [5, 5]}, "steps": 2}}
     for head, sentence in [
         ({"trained": ["9.*"]}, "3-head: trained: no parameter fits '9.*'"),

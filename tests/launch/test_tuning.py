@@ -26,7 +26,7 @@ from basinet.sim.run.records import lines_of, load_status, load_tuning
 from basinet.sim.run.simulation import Interrupted, RunFailed
 from tests.planted_runs import write_run
 
-pytestmark = pytest.mark.usefixtures("shared_parts")
+pytestmark = pytest.mark.usefixtures("shared_parts", "untried")
 
 LANDSCAPE = {
     "task": {"name": "quadratic", "curvature": [1.0], "noise": 0.0},
@@ -532,7 +532,7 @@ def test_runs_that_share_a_choice_are_judged_by_their_mean_and_its_noise_is_that
     assert [row.get("indistinguishable") for row in group["candidates"]] == [False, False, None]
 
 
-def test_a_value_that_is_impossible_for_some_of_them_is_worse_than_all_others(tmp_path):
+def test_a_value_that_is_impossible_for_some_of_them_is_worse_than_all_others(tmp_path, tried):
     """On a ring, an agent with two neighbours cannot tolerate two attackers; on the other graph, most diverge."""
 
     def curve(rate, config, replica, step):

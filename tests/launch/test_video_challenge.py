@@ -18,6 +18,8 @@ from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.run.folder import load_run
 from basinet.sim.run.simulation import prepare, simulate
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 VIDEOS = [f"{content}_{version}.mp4" for content in range(10) for version in range(4)]
 NOISE = {"close": 0.1, "near": 0.3, "far": 1.5}
 

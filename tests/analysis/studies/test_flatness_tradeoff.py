@@ -249,7 +249,7 @@ SMALL = Setting(
     ),
     replicas=2,
     seed=0,
-    experiment={"evaluate_every": 10**9},
+    experiment={"evaluate_every": 10**9, "runtime": {"engine": "loop"}},
 )
 
 

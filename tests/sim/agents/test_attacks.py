@@ -376,8 +376,7 @@ def test_personal_parameters_are_not_attacked(make_block, make_setup):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attack", ["sign_flip", "gaussian", "dissensus"])
-def test_honest_agents_learn_digits_among_attackers(make_setup, attack):
+def test_honest_agents_learn_digits_among_attackers(make_setup):
     """One fifth of 10 agents lies; every agent hears all others, so that the bounds of the rules hold."""
 
     def accuracy(strategy, attack):
@@ -397,15 +396,16 @@ def test_honest_agents_learn_digits_among_attackers(make_setup, attack):
         rows, diverged = worker.measure()
         return 0.0 if diverged else rows[0]["test_accuracy"]
 
-    lies = {"name": attack, "share": 0.2, **({"deviation": 10.0} if attack == "gaussian" else {})}
-    clean, spoilt = accuracy("diffusion", "none"), accuracy("diffusion", lies)
+    clean = accuracy("diffusion", "none")
     # 360 test images: 5 standard errors above chance, and 5 of a difference below the run that nobody attacks.
-    assert spoilt < 0.1 + 5 * (0.1 * 0.9 / 360) ** 0.5 < 0.5 < clean
     margin = 5 * (2 * clean * (1 - clean) / 360) ** 0.5
-    for rule in RULES:
-        if (rule, attack) == ("self_centered_clipping", "sign_flip"):
-            continue  # each attacker pulls by τ, the size of the noise of a gradient: too much without momentum
-        assert accuracy({"name": "robust", "rule": rule, "tolerated": 2}, lies) > clean - margin, rule
+    for attack in ("sign_flip", "gaussian", "dissensus"):
+        lies = {"name": attack, "share": 0.2, **({"deviation": 10.0} if attack == "gaussian" else {})}
+        assert accuracy("diffusion", lies) < 0.1 + 5 * (0.1 * 0.9 / 360) ** 0.5 < 0.5 < clean, attack
+        for rule in RULES:
+            if (rule, attack) == ("self_centered_clipping", "sign_flip"):
+                continue  # each attacker pulls by τ, the size of the noise of a gradient: too much without momentum
+            assert accuracy({"name": "robust", "rule": rule, "tolerated": 2}, lies) > clean - margin, (rule, attack)
 
 
 @pytest.mark.parametrize("attack", [{"name": "sign_flip", "agents": [0]}, {"name": "gaussian", "agents": [0]}])

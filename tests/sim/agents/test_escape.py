@@ -14,7 +14,7 @@ from basinet.sim.experiment.experiment import Experiment
 from basinet.sim.run import monitor as progress
 from basinet.sim.run import simulation
 
-pytestmark = pytest.mark.usefixtures("shared_parts", "no_reports")
+pytestmark = pytest.mark.usefixtures("shared_parts", "no_reports", "untried")
 
 WELLS = {
     "task": {"name": "double_well", "sharp": 2.0, "flat": 2.0, "depth_sharp": 0.25, "depth_flat": 0.25, "noise": 2.0},
@@ -113,7 +113,7 @@ def test_what_diverges_has_left(tmp_path):
 
 
 STOPPED = WELLS | {
-    "topology": {"name": "ring", "agents": 4}, "steps": 3000, "evaluate_every": 100, "analysis": [],
+    "topology": {"name": "ring", "agents": 4}, "steps": 3000, "evaluate_every": 100, "replicas": 6, "analysis": [],
     "runtime": {"device": "cpu", "dtype": "float64", "engine": "stacked"},
     "escape": {"name": "passes", "value": -0.5, "stop": True},
 }  # fmt: skip

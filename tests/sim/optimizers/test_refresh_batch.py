@@ -13,6 +13,8 @@ from basinet.sim.data.sampling import EpochSampler, IndependentSampler
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.tasks import Task
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 GALORE = {"name": "galore", "lr": 0.1, "rank": 2, "period": 4, "refresh_batch": 50}
 
 

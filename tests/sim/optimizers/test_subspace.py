@@ -6,6 +6,8 @@ import torch
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import KINDS
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 AGENTS, PERIOD, RANK = 4, 5, 2
 NUMBERS = 6 * 64 + 6 + 10 * 6 + 10  # of the parameters
 COORDINATES = RANK * 64 + 6 + RANK * 10 + 10

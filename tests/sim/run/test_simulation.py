@@ -32,6 +32,7 @@ from basinet.sim.setup import setup as making
 from basinet.sim.setup.build import build_setup
 from basinet.sim.setup.sharing import Shared
 from basinet.sim.setup.trial import try_parts
+from tests.reports import with_trials
 
 pytestmark = pytest.mark.usefixtures("shared_parts")
 
@@ -75,7 +76,8 @@ SAVES_AT_EVERY_CHANCE = Rhythm(checkpoint=0.0)
 
 def carry_out(out: Path, at=None, rhythm=USUAL, **changes):
     stop = threading.Event()
-    setups = prepare(Experiment(BASE | changes), out)
+    with with_trials(False):
+        setups = prepare(Experiment(BASE | changes), out)
     return simulate(setups, out, Silent(stop, at), stop, rhythm=rhythm)
 
 
@@ -433,7 +435,7 @@ def test_what_a_strategy_remembers_survives(tmp_path):
 def test_a_strategy_that_would_forget_is_refused(tmp_path):
     for kind, sentence in ((Forgetful, "changes its own attributes"), (Global, "keeps memory..count.. of shape")):
         with pytest.raises(ExperimentError, match=sentence):
-            carry_out(tmp_path / kind.__name__, strategy=kind)
+            prepare(Experiment(BASE | {"strategy": kind}), tmp_path / kind.__name__)
         assert not (tmp_path / kind.__name__).exists()
 
 

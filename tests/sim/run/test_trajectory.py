@@ -19,7 +19,7 @@ from basinet.sim.run.records import METRICS
 from basinet.sim.run.simulation import prepare, simulate
 from basinet.sim.run.trajectory import FILE, load_trajectory
 
-pytestmark = pytest.mark.usefixtures("shared_parts")
+pytestmark = pytest.mark.usefixtures("shared_parts", "untried")
 
 RUN = {
     "task": "digits",

@@ -21,6 +21,8 @@ from basinet.sim.tasks.vision.quality.masked_crops import unit_pixels, unit_targ
 from basinet.sim.vision.curation import coverage, estimate_in_words, estimated, objects
 from basinet.sim.vision.photos import PHOTOS, motif, read_photo
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 FEW = {"train_photos": ["coffee", "clock"], "test_photos": ["coins"], "crops": 4}
 CRITERIA = {"resolution": " MP", "coverage": "", "objects": ""}
 KEYS = fold(torch.arange(3), 5)

@@ -21,6 +21,8 @@ from basinet.sim.vision.photos import PHOTOS
 from basinet.sim.vision.resizing import resize
 from tests.sim.tasks.vision.made_pictures import SHAPES, SIDE, small, smooth
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 pytest.importorskip("PIL.Image")
 
 

@@ -36,6 +36,8 @@ from basinet.sim.tasks.vision.procedures.vocabulary import Words
 from tests.sim.engines.one_agent_at_a_time import check_engines
 from tests.sim.run.test_simulation import LOOKS_AT_EVERY_STEP, assert_same, carry_out, final_state
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 F64 = torch.float64
 AGENTS, BATCH, WORDS, PHASES = 2, 4, 9, 3
 SMALL = {"dimension": 5, "channels": [4], "features": 6, "width": 4, "hidden": 5}
