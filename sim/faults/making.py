@@ -13,7 +13,6 @@ from basinet.sim.experiment.config import Config
 from basinet.sim.experiment.mistakes import first_line, user_code
 from basinet.sim.faults.fault import AgentFault, Fault, LinkFault
 from basinet.sim.faults.link_delay import LinkDelay
-from basinet.sim.faults.network_loss import NetworkLoss
 from basinet.sim.faults.stalls import Stalls
 
 __all__ = ["make_faults"]
@@ -41,10 +40,6 @@ def make_faults(config: Config, strategy: Any, sequence: Sequence[csr_array]) ->
         problem = _problem(fault, strategy, sequence)
         if problem is not None:
             raise ExperimentError(f"faults: {component.name} {problem[0]}, but {config.strategy.name} {problem[1]}")
-        if isinstance(fault, NetworkLoss) and config.network is None:
-            raise ExperimentError(
-                f"faults: {component.name} needs a network that loses messages, such as network={{loss: 1 %}}"
-            )
         _try(fault, component, config.replicas, sequence[0].shape[0])
         faults.append(fault)
     if config.compute is None and any(isinstance(fault, Stalls) for fault in faults):

@@ -188,9 +188,8 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
     described = None if config.network is None else config.network.component
     network = share("network", (described, graph), lambda: network_on(config, graph))
     setup = replace(setup, network=network)
-    if network is not None and network.loss is None and any(isinstance(fault, NetworkLoss) for fault in setup.faults):
-        name = config.network.component.name
-        raise ExperimentError(f"faults: network_loss needs a network that loses messages, but {name} loses none")
+    if (network is None or network.loss is None) and any(isinstance(fault, NetworkLoss) for fault in setup.faults):
+        raise ExperimentError("faults: network_loss needs a network that loses messages, such as network={loss: 1 %}")
     events = isinstance(setup.strategy(), EventDriven)
     rehearsed = _tried(setup, share)[0] if trial and not events else setup
     law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))

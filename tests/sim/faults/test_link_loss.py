@@ -83,7 +83,7 @@ def test_links_lose_what_the_network_says(make_block):
     ("network", "message"),
     [
         (None, "faults: network_loss needs a network that loses messages, such as network"),
-        ({"latency": "1 ms"}, "faults: network_loss needs a network that loses messages, but uniform loses none"),
+        ({"latency": "1 ms"}, "faults: network_loss needs a network that loses messages, such as network"),
     ],
 )
 def test_a_network_that_loses_nothing_is_no_reason_for_losses(network, message, make_setup):
