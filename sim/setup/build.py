@@ -149,6 +149,9 @@ def build_setup(config: Config, shared: Shared | None = None, *, trial: bool = T
         setup = _until_sent(setup, share, trial=trial)
     if config.network is not None or config.compute is not None:
         setup = _timed(setup, share, trial=trial)
+    loses = setup.network is not None and setup.network.loss is not None
+    if not loses and any(isinstance(fault, NetworkLoss) for fault in setup.faults):
+        raise ExperimentError("faults: network_loss needs a network that loses messages, such as network={loss: 1 %}")
     if not trial:
         return replace(setup, num_parameters=share("size", (model,), lambda: _num_parameters(setup)))
     setup, size, remembered = _tried(setup, share)
@@ -186,10 +189,7 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
     """Return a run whose steps have a simulated time."""
     config, graph = setup.config, setup.graph
     described = None if config.network is None else config.network.component
-    network = share("network", (described, graph), lambda: network_on(config, graph))
-    setup = replace(setup, network=network)
-    if (network is None or network.loss is None) and any(isinstance(fault, NetworkLoss) for fault in setup.faults):
-        raise ExperimentError("faults: network_loss needs a network that loses messages, such as network={loss: 1 %}")
+    setup = replace(setup, network=share("network", (described, graph), lambda: network_on(config, graph)))
     events = isinstance(setup.strategy(), EventDriven)
     rehearsed = _tried(setup, share)[0] if trial and not events else setup
     law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))
