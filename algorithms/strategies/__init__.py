@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from basinet.algorithms.strategies.event_driven.ad_psgd import ADPSGD
     from basinet.algorithms.strategies.event_driven.async_server import AsyncServer
     from basinet.algorithms.strategies.event_driven.events import EventDriven, Events, Row
+    from basinet.algorithms.strategies.event_driven.gossip import Gossip
     from basinet.algorithms.strategies.event_driven.wait_free import WaitFreeDiffusion
     from basinet.algorithms.strategies.intermittent.asynchronous import AsynchronousDiffusion
     from basinet.algorithms.strategies.intermittent.periodic import GossipPGA, LocalSGD, SlowMo
@@ -64,6 +65,7 @@ __all__ = [
     "Events",
     "ExactDiffusion",
     "Extra",
+    "Gossip",
     "GossipPGA",
     "GradientTracking",
     "Isolated",
@@ -129,6 +131,7 @@ __getattr__, __dir__ = lazy(
             "Events",
             "Row",
         ),
+        "basinet.algorithms.strategies.event_driven.gossip": ("Gossip",),
         "basinet.algorithms.strategies.event_driven.wait_free": ("WaitFreeDiffusion",),
         "basinet.algorithms.strategies.intermittent.asynchronous": ("AsynchronousDiffusion",),
         "basinet.algorithms.strategies.intermittent.periodic": (

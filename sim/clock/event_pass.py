@@ -13,7 +13,7 @@ from basinet.sim.faults.message_losses import MessageLosses
 
 __all__ = ["EventPass"]
 
-_FINISH, _ARRIVE = range(2)
+_FINISH, _ENTER, _ARRIVE = range(3)
 """What happens first at one instant; then agents combine, then they start."""
 
 _IN_VAIN = 100_000
@@ -126,6 +126,8 @@ class EventPass:
                     self._finish(k)
                 elif what is None:  # a line is free
                     self._sending.add(k)
+                elif phase == _ENTER:
+                    self._enter(k, *what)
                 else:
                     self._arrive(k, *what)
             elif self._combines:
@@ -148,6 +150,11 @@ class EventPass:
         self._idle_since[k] = self.now
         self._strategy.finish(k, self)
         self._ask(k, 0)
+
+    def _enter(self, k: int, sender: int, travelled: int, message: object) -> None:
+        """Let a message in, when those that came before are."""
+        wait = self._lines.enter(k, self.now)
+        self._push(_ARRIVE, k, (sender, travelled + wait, message), wait)
 
     def _arrive(self, k: int, sender: int, travelled: int, message: object) -> None:
         self._cause = travelled
@@ -193,7 +200,8 @@ class EventPass:
         """Let messages of an agent leave, and come back when a line is free for the next."""
         for receiver, (cause, message), takes in self._lines.leave(sender, self.now):
             self.sent += 1
-            self._push(_ARRIVE, receiver, (sender, cause + takes, message), takes)
+            phase = _ENTER if self._lines.queues(receiver) else _ARRIVE
+            self._push(phase, receiver, (sender, cause + takes, message), takes)
         free = self._lines.free(sender)
         if free is not None and self._wakes.get(sender) != free:
             self._wakes[sender] = free
@@ -229,9 +237,9 @@ class EventPass:
             self._lines.put(sender, receiver, (self._cause, message), newest=newest)
             self._sending.add(sender)
 
-    def choose(self, agent: int, count: int) -> int:
+    def choose(self, agent: int, count: int, turn: int = 0) -> int:
         """Draw a number; see `Events.choose`."""
-        return draws.key(self._key, "choice", agent, self.finished[agent]) % count
+        return draws.key(self._key, "choice", agent, self.finished[agent], *[turn] * (turn > 0)) % count
 
     def stale(self, versions: int) -> None:
         """Record the age of something used; see `Events.stale`."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from basinet.topologies.networks import Network
+from basinet.topologies.networks.units import transfer
 
 __all__ = ["Leaving", "MessageLines"]
 
@@ -21,8 +22,9 @@ class Leaving(NamedTuple):
 class MessageLines:
     """Carries messages, while later ones wait.
 
-    A link carries one message at a time, and the access of an agent, if it is limited, those that leave together. What
-    leaves together shares what the network shares; messages that leave at other times do not slow it down.
+    A link carries one message at a time, and the access of an agent, if it is limited, those that leave together, and
+    in the other direction one after another. What leaves together shares what the network shares; other messages that
+    leave at other times do not slow it down.
 
     Args:
         network: The network; None for one that takes no time.
@@ -48,6 +50,9 @@ class MessageLines:
             ends = np.array(order, dtype=np.int64).reshape(-1, 2)
             self._links = dict(zip(order, network.links_between(ends[:, 0], ends[:, 1]).tolist(), strict=True))
             self._together = bool(np.isfinite(np.asarray(network.ports.up)).any())
+            down = np.broadcast_to(np.asarray(network.ports.down, np.float64), network.agents)
+            self._intake = transfer(np.full(network.agents, size), down).tolist()
+            self._entered = [0] * network.agents
         self._delays: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         self.waiting: dict[int, dict[int, list[tuple[int, object]]]] = {}
         self._busy: dict[tuple[int, int | None], int] = {}
@@ -94,6 +99,16 @@ class MessageLines:
             delays = self._network.delays(np.array(links, dtype=np.int64), self._size)
             self._delays[links] = list(zip(delays.latency.tolist(), delays.transfer.tolist(), strict=True))
         return self._delays[links]
+
+    def queues(self, receiver: int) -> bool:
+        """Return whether an agent's access lets messages in one after another."""
+        return bool(self._intake[receiver])
+
+    def enter(self, receiver: int, now: int) -> int:
+        """Let a message in that would have arrived now; return how much longer it takes, after those before it."""
+        done = max(now, self._entered[receiver] + self._intake[receiver])
+        self._entered[receiver] = done
+        return done - now
 
     def latency(self, sender: int, receiver: int) -> int:
         """Return how long an empty message takes, in nanoseconds."""

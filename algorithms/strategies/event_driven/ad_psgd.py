@@ -6,7 +6,7 @@ from typing import Literal
 import networkx as nx
 from scipy.sparse import csr_array, diags_array
 
-from basinet.algorithms.strategies.event_driven.events import EventDriven, Events, Row
+from basinet.algorithms.strategies.event_driven.events import Count, EventDriven, Events, Row
 from basinet.algorithms.strategies.strategy import STRATEGIES
 
 __all__ = ["ADPSGD"]
@@ -28,6 +28,8 @@ class ADPSGD(EventDriven):
     Args:
         active: Who asks: "half", the agents on one side of a bipartite graph, so that nobody who waits is asked; or
             "all" of any graph.
+        period: Gradients between the times at which an agent asks.
+        averages: How many neighbours it then asks, one after another.
 
     References:
         X. Lian, W. Zhang, C. Zhang, J. Liu: Asynchronous decentralized parallel stochastic gradient descent, ICML 2018,
@@ -36,6 +38,8 @@ class ADPSGD(EventDriven):
     """
 
     active: Literal["half", "all"] = "half"
+    period: Count = 1
+    averages: Count = 1
 
     def check(self, weights: csr_array) -> None:
         """Raise if an edge has one direction only, or the agents have no two sides where these are needed."""
@@ -53,17 +57,26 @@ class ADPSGD(EventDriven):
             sides = nx.bipartite.color(graph)
             asks = [sides.get(k) == sides.get(0) for k in range(events.agents)]
         events.memory["asks"] = asks
-        for name in ("waits", "served", "changes", "copied"):
+        for name in ("left", "waits", "served", "changes", "copied"):
             events.memory[name] = [0] * events.agents
 
     def finish(self, k: int, events: Events) -> None:
         """x_k ← adapt(x_k, g_k(copy)), and ask a neighbour."""
-        memory, heard = events.memory, events.heard[k]
+        memory = events.memory
         events.stale(memory["changes"][k] - memory["copied"][k])
         events.x[k] = events.adapt(k)
-        if heard and memory["asks"][k] and not memory["waits"][k]:
+        if events.heard[k] and memory["asks"][k] and not memory["waits"][k] and events.finished[k] % self.period == 0:
+            memory["left"][k] = self.averages
+            self._ask(k, events)
+
+    def _ask(self, k: int, events: Events) -> None:
+        """Ask a neighbour, if averages are left."""
+        memory, heard = events.memory, events.heard[k]
+        if memory["left"][k]:
+            neighbour = events.choose(k, len(heard), self.averages - memory["left"][k])
+            memory["left"][k] -= 1
             memory["waits"][k], memory["served"][k] = 1, 0
-            events.send(k, heard[events.choose(k, len(heard))][0], (events.x[k],))
+            events.send(k, heard[neighbour][0], (events.x[k],))
 
     def arrive(self, k: int, sender: int, message: tuple[Row, ...] | None, events: Events) -> None:
         """Average with who asks, or take an answer."""
@@ -76,6 +89,7 @@ class ADPSGD(EventDriven):
             asked, own, mean = message
             x[k] = mean if x[k] is asked else events.mix(k, x[k], [(0.5, own), (-0.5, asked)])
             memory["changes"][k] += 1
+        self._ask(k, events)
 
     def _asked(self, k: int, sender: int, asked: Row, events: Events) -> None:
         """x_k ← (x_k + x_l) / 2, unless the agent waits, too, and has averaged meanwhile."""

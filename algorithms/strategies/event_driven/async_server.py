@@ -6,13 +6,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from basinet.algorithms.strategies.event_driven.events import EventDriven, Events, Row
+from basinet.algorithms.strategies.event_driven.events import Count, EventDriven, Events, Row
 from basinet.algorithms.strategies.strategy import STRATEGIES
 from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
 __all__ = ["AsyncServer"]
-
-Count = Annotated[int, Field(ge=1)]
 
 
 @STRATEGIES.register("async_server")

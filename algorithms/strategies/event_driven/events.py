@@ -2,12 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import Field
 
 from basinet.algorithms.strategies.strategy import Block
 from basinet.algorithms.strategies.strategy_traits import StrategyTraits
 
-__all__ = ["EventDriven", "Events", "Row"]
+__all__ = ["Count", "EventDriven", "Events", "Row"]
+
+Count = Annotated[int, Field(ge=1)]
 
 
 class Row:
@@ -62,8 +66,8 @@ class Events(Protocol):
         A link carries one after the other; if only the `newest` counts, it takes the place of one that still waits.
         """
 
-    def choose(self, agent: int, count: int) -> int:
-        """Draw a number below `count`, by the agent and the number of gradients that it has finished."""
+    def choose(self, agent: int, count: int, turn: int = 0) -> int:
+        """Draw a number below `count`, by the agent, the number of gradients that it has finished, and the turn."""
 
     def stale(self, versions: int) -> None:
         """Record the age of something used, in newer versions that were there."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from basinet.algorithms.strategies.event_driven.events import EventDriven, Events, Row
+from basinet.algorithms.strategies.event_driven.events import Count, EventDriven, Events, Row
 from basinet.algorithms.strategies.strategy import STRATEGIES
 
 __all__ = ["WaitFreeDiffusion"]
@@ -26,6 +26,7 @@ class WaitFreeDiffusion(EventDriven):
     Args:
         bound: How many gradients an agent may be ahead of its neighbours: it waits until it has heard of that many
             fewer than its own from each, and uses nothing of those ahead of it. None for no bound.
+        period: Gradients between the times at which an agent sends and combines.
 
     References:
         X. Wu, C. Liu, S. Magnússon, M. Johansson: Asynchronous distributed optimization with delay-free parameters,
@@ -34,6 +35,7 @@ class WaitFreeDiffusion(EventDriven):
     """
 
     bound: Annotated[int, Field(ge=0)] | None = None
+    period: Count = 1
 
     def begin(self, events: Events) -> None:
         """Begin with what all agents know: where the others start."""
@@ -42,7 +44,7 @@ class WaitFreeDiffusion(EventDriven):
     def finish(self, k: int, events: Events) -> None:
         """ψ_k ← adapt(x_k, g_k(x_k)), sent to those who hear it."""
         events.x[k] = events.adapt(k)
-        for other in events.hearers[k]:
+        for other in events.hearers[k] if events.finished[k] % self.period == 0 else ():
             events.send(k, other, (events.finished[k], events.x[k]), newest=self.bound is None)
 
     def arrive(self, k: int, sender: int, message: tuple[int, Row], events: Events) -> None:
@@ -56,8 +58,10 @@ class WaitFreeDiffusion(EventDriven):
             events.send(sender, k, message)
 
     def combine(self, k: int, events: Events) -> bool:
-        """x_k ← Σ_l W[k, l] ψ_l, unless a neighbour is too far behind."""
+        """x_k ← Σ_l W[k, l] ψ_l, unless it is not the time, or a neighbour is too far behind."""
         mail, own = events.memory["mail"][k], events.finished[k]
+        if own % self.period:
+            return True
         if self.bound is not None:
             for other, known in mail.items():
                 mail[other] = [(age, psi) for age, psi in known if age <= own][-1:] + [m for m in known if m[0] > own]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from basinet.sim.agents.divergence import DivergenceWatch
 from basinet.sim.agents.events.event_runner import EventRunner
 from basinet.sim.agents.events.some_gradients import SomeGradients
 from basinet.sim.agents.oracle import Oracle
@@ -25,6 +26,7 @@ STRATEGIES = [
     "wait_free",
     {"name": "wait_free", "bound": 1},
     "ad_psgd",
+    {"name": "gossip", "averages": 2},
     {"name": "async_server", "buffer": 3, "period": 2},
 ]
 
@@ -78,9 +80,10 @@ def test_waiting_for_all_changes_is_local_sgd(make_setup):
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
 def test_waves_give_the_numbers_of_one_operation_after_another(strategy, make_setup):
-    """Quadratic losses with data of their own, SGD with momentum by hand."""
+    """Quadratic losses with data of their own, SGD with momentum by hand, at the rate of the step that it is in."""
     keys = {**POINT, "topology": {"name": "ring", "agents": 6}, "strategy": strategy, **RANDOM, **AFAR}
-    setup = make_setup(**keys, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.5}, trial=False)
+    keys |= {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5}, "schedule": "cosine", "steps": 20}
+    setup = make_setup(**keys, trial=False)
     worker = worker_of(setup)
     worker.advance(12)
     task, sampler, clock = worker.block.task, worker.block.oracle.sampler, EventClock(setup)
@@ -88,7 +91,7 @@ def test_waves_give_the_numbers_of_one_operation_after_another(strategy, make_se
     known, momentum = {}, np.zeros((2, 6, h.shape[0]))
     for own in clock.passes:
         known |= dict.fromkeys(own.x, np.full(h.shape[0], 2.0))
-    for _ in range(12):
+    for step in range(12):
         for r, operations in enumerate(clock.take()):
             for operation in operations:
                 k, x = operation.result.agent, [known[row] for row in operation.reads]
@@ -98,7 +101,7 @@ def test_waves_give_the_numbers_of_one_operation_after_another(strategy, make_se
                     x.append(found)
                 if isinstance(operation, Adapt | Step):
                     momentum[r, k] = 0.5 * momentum[r, k] + x[1]
-                    found = x[0] - 0.1 * momentum[r, k]
+                    found = x[0] - 0.1 * setup.rate_factor(step, {}) * momentum[r, k]
                 elif not isinstance(operation, Gradient):
                     found = x[0] + sum(w * (other - x[0]) for w, other in zip(operation.weights, x[1:], strict=True))
                 known[operation.result] = found
@@ -188,6 +191,17 @@ def test_evaluations_record_what_was_sent_and_how_old_it_was(make_setup):
         assert row["communicated_bytes"] == own.sent * size == 2 * sum(own.finished) * size
         assert 0 < row["mean_staleness"] < row["max_staleness"]
         assert row["simulated_time"] == own.now / 1e9
+
+
+def test_the_first_step_of_a_loss_that_is_not_finite_is_found():
+    """In whatever order the losses come, and also where others were recorded before."""
+    watch = DivergenceWatch(4, torch.zeros(1))
+    watch.add_some(np.array([0, 2]), torch.tensor([1.0, torch.inf]), [4, 7])
+    watch.add_some(np.array([3, 2, 0]), torch.tensor([2.0, torch.nan, torch.nan]), [5, 6, 9])
+    assert watch.found().tolist() == [9, 0, 6, 0]
+    for step in range(10, 30):
+        watch.add_some(np.array([2, 1]), torch.tensor([torch.nan, torch.inf if step == 12 else 0.0]), [step, step])
+    assert watch.found().tolist() == [9, 12, 6, 0]
 
 
 @pytest.mark.parametrize("sampling", ["independent", "epochs"])

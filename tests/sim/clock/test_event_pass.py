@@ -1,10 +1,12 @@
 """Events of asynchronous agents: the times of hand-worked and of closed-form cases, and the numbers of small ones."""
 
+from dataclasses import replace
+
 import networkx as nx
 import numpy as np
 import pytest
 
-from basinet.algorithms.strategies import ADPSGD, AsyncServer, WaitFreeDiffusion
+from basinet.algorithms.strategies import ADPSGD, AsyncServer, Gossip, WaitFreeDiffusion
 from basinet.sim.clock.clock import Clock
 from basinet.sim.clock.event_clock import EventClock
 from basinet.sim.clock.event_pass import EventPass
@@ -12,7 +14,7 @@ from basinet.sim.clock.message_lines import MessageLines
 from basinet.sim.clock.row_operations import Adapt, Gradient, Step
 from basinet.topologies import metropolis
 from basinet.topologies.mixing_matrix import edges_of
-from basinet.topologies.networks import uniform_links
+from basinet.topologies.networks import Ports, uniform_links
 from tests.sim.clock.test_clock import ATC
 
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}, "trial": False}
@@ -61,7 +63,16 @@ def test_pairs_average_while_gradients_become_stale():
     assert found == [([4, 4], 2), ([4, 0], 3), ([1, 1], 4)]
 
 
-@pytest.mark.parametrize(("strategy", "wanted"), [(WaitFreeDiffusion(), 4.0), (ADPSGD("all"), 6.0)])
+@pytest.mark.parametrize(
+    ("strategy", "wanted"),
+    [
+        (WaitFreeDiffusion(), 4.0),
+        (ADPSGD("all"), 6.0),
+        (Gossip(), 6.0),
+        (AsyncServer(rate=3.0), 6.0),
+        (AsyncServer(rate=3.0, bound=1), 4.0),
+    ],
+)
 def test_who_counts_how_much_where_speeds_differ(strategy, wanted):
     """Rates 1, 1 and 3, minima at 0, 3 and 9: the mean is 4, and the mean by rates 6."""
     numbers = Numbers(
@@ -73,18 +84,66 @@ def test_who_counts_how_much_where_speeds_differ(strategy, wanted):
     assert np.mean(means) == pytest.approx(wanted, abs=0.03)
 
 
-def test_gossip_contracts_as_randomized_gossip_does():
-    """On a complete graph the expected factor is 1 − 1/(K − 1), whatever the values are."""
+@pytest.mark.parametrize("averages", [1, 3])
+def test_gossip_contracts_as_randomized_gossip_does(averages):
+    """On a complete graph the expected factor of an average is 1 − 1/(K − 1), whatever the values are."""
     k, rng = 8, np.random.default_rng(0)
     times = rng.exponential(SECOND, (1000, k)).astype(int).tolist()
-    numbers = Numbers(events_of(ADPSGD("all"), nx.complete_graph(k), times.__getitem__), [0] * k, [0] * k, 0)
+    strategy = Gossip(averages=averages) if averages > 1 else ADPSGD("all")
+    numbers = Numbers(events_of(strategy, nx.complete_graph(k), times.__getitem__), [0] * k, [0] * k, 0)
     factors = []
     for done in range(1, 1500):
         numbers.known.update(zip(numbers.events.x, rng.normal(size=k), strict=True))  # some of which are the same
         before = np.var([numbers.known[row] for row in numbers.events.x])
         factors.append(np.var(numbers.advance(done)) / before)
     factors = np.array(factors)
-    assert factors.mean() == pytest.approx(1 - 1 / (k - 1), abs=4 * factors.std() / np.sqrt(len(factors)))
+    # One agent averages with random others: all products of these averages, of which the mean is removed.
+    pairs = np.stack([np.eye(k) for _ in range(k - 1)])
+    pairs[:, 0, 0] = 0.5
+    for n, pair in enumerate(pairs):
+        pair[0, n + 1] = pair[n + 1, 0] = pair[n + 1, n + 1] = 0.5
+    products = np.eye(k) - 1 / k
+    for _ in range(averages):
+        products = (pairs[:, None] @ products.reshape(1, -1, k, k)).reshape(-1, k, k)
+    expected = (products**2).sum((1, 2)).mean() / (k - 1)
+    assert averages > 1 or expected == pytest.approx(1 - 1 / (k - 1))
+    assert factors.mean() == pytest.approx(expected, abs=4 * factors.std() / np.sqrt(len(factors)))
+
+
+def test_who_gossips_waits_for_the_answer():
+    """A takes 2 s and a message 1 s, so that A starts every 4 s; AD-PSGD starts every 2 s, and asks every 4 s."""
+    graph = nx.path_graph(2)
+    network = uniform_links(graph, latency="1 s")
+    found = {}
+    for strategy in (Gossip("half"), ADPSGD("half"), ADPSGD("half", period=3)):
+        events = events_of(strategy, graph, [2 * SECOND, 100 * SECOND], network)
+        events.step(25)
+        found[strategy] = events.now // SECOND, events.sent, events.travelled[0] // SECOND
+    assert [*found.values()] == [(98, 49, 48), (50, 25, 0), (50, 16, 0)]
+
+
+@pytest.mark.parametrize("end", ["up", "down"])
+def test_the_servers_access_bounds_how_many_changes_there_are(end):
+    """Throughput is min(Σ_k 1 / C_k, B / M), with 5 µs a message, or 1 ns; the host's own changes do not travel."""
+    graph, agents = nx.complete_graph(5), 5
+    times = [10**7, 1000, 2000, 3000, 4000]
+    for rate, period in ((20e6, 5000), (1e11, 1 / sum(1 / each for each in times))):
+        network = uniform_links(graph, latency="0 s")
+        network = replace(network, ports=Ports(**{end: [rate] + [np.inf] * (agents - 1)}))
+        events = events_of(AsyncServer(), graph, times, network)
+        events.step(400)
+        assert events.now / 400 == pytest.approx(period, rel=0.02)  # up to those that are on their way
+
+
+def test_nobody_is_further_ahead_than_the_bound():
+    graph, ahead = nx.cycle_graph(5), []
+    events = events_of(WaitFreeDiffusion(bound=2, period=2), graph, [1000, 1000, 1000, 1000, 9000])
+    for done in range(1, 300):
+        events.step(done)
+        ahead += [events.finished[k] - events.finished[l] for k, l in graph.edges] + [
+            events.finished[l] - events.finished[k] for k, l in graph.edges
+        ]
+    assert max(ahead) == 4  # those at 2 n + 2 go on when the slow one is at 2 n, for two gradients more
 
 
 @pytest.mark.parametrize(("latency", "age"), [("0 s", 0), ("2 us", 1), ("3 us", 2), ("3001 ns", 2), ("4001 ns", 3)])
