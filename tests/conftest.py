@@ -20,5 +20,5 @@ def pytest_configure(config):
 def pytest_collection_finish():
     """Keep what all tests share, nearly a million objects, out of each garbage collection: 5 % of the time."""
     gc.freeze()
-    gc.set_threshold(10_000)
+    gc.set_threshold(50_000)
     gc.enable()

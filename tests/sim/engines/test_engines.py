@@ -13,11 +13,15 @@ import torch
 from torch import nn
 
 from basinet.algorithms import draws
+from basinet.sim import engines
+from basinet.sim.agents.block import Block
+from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState, instantiate, load_vector
 from basinet.sim.data.generators import generator_states
 from basinet.sim.engines import ENGINES, make_engine
 from basinet.sim.engines.randomness import KeyedDropout, keyed_dropout, seeded
 from basinet.sim.models import CNN, MLP, Linear, Point, Softmax
+from basinet.sim.setup.sharing import Shared
 from basinet.sim.tasks import digits, supervised
 
 N, B = 3, 5
@@ -537,3 +541,21 @@ def test_seeds_are_those_of_the_gpus_too_where_there_are_any(monkeypatch):
         assert torch.equal(torch.rand(3), expected)
     assert torch.equal(instantiate(lambda: nn.ParameterList([torch.rand(3)]), 7)[0], expected)
     assert bool(kept) == torch.accelerator.is_available()
+
+
+def test_runs_that_share_model_task_and_sizes_try_engines_once(make_setup, monkeypatch):
+    choose, tried = engines._choose, []
+    monkeypatch.setattr(engines, "_choose", lambda *parts, **timed: tried.append(parts[4]) or choose(*parts, **timed))
+    shared = Shared()
+    for keys in (
+        {},
+        {"strategy": "consensus"},
+        {"optimizer": "adam", "replicas": 2},
+        {"batch_size": 3},  # other sizes, initial values and models are another matter
+        {"replicas": 1},
+        {"seed": 1},
+        {"model": "softmax"},
+    ):
+        setup = make_setup(shared=shared, trial=False, **keys)
+        Block(setup, Placement.split(setup.config.replicas, 4), CPU)
+    assert tried == [5, 3, 5, 5, 5]
