@@ -3,14 +3,35 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from basinet.topologies.registry import Registry
 
-__all__ = ["FAULTS", "AgentFault", "Fault", "LinkFault", "Numbers", "States", "one_by_one"]
+__all__ = [
+    "FAULTS",
+    "AgentFault",
+    "Agents",
+    "Fault",
+    "LinkFault",
+    "Numbers",
+    "States",
+    "Step",
+    "Steps",
+    "one_by_one",
+]
+
+Agents = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
+"""Numbers of agents in the graph's order, from 0."""
+
+Step = Annotated[int, Field(ge=0, lt=2**31)]
+"""The number of a step, from 0."""
+
+Steps = Annotated[int, Field(ge=1, lt=2**31)]
+"""A number of steps."""
 
 States = Callable[[int], Tensor]
 """Function of the step, from 0, to what is out of order: a bool tensor. It does not depend on earlier calls."""

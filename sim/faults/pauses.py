@@ -1,12 +1,10 @@
 """Agents that pause at a given step."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
-from basinet.sim.faults.fault import FAULTS, AgentFault, States, one_by_one
+from basinet.sim.faults.fault import FAULTS, AgentFault, Agents, States, Step, Steps, one_by_one
 
 __all__ = ["Pauses"]
 
@@ -24,10 +22,10 @@ class Pauses(AgentFault):
         every: After how many steps from `at` they are absent anew; None for once.
     """
 
-    agents: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    at: Annotated[int, Field(ge=0)]
-    steps: Annotated[int, Field(ge=1)] | None = None
-    every: Annotated[int, Field(ge=1)] | None = None
+    agents: Agents
+    at: Step
+    steps: Steps | None = None
+    every: Steps | None = None
 
     def __post_init__(self) -> None:
         if self.every is not None and (self.steps is None or self.steps >= self.every):

@@ -1,14 +1,12 @@
 """Agents that stall for some seconds."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from basinet.sim.clock.laws.compute_law import Draw, Duration
-from basinet.sim.faults.fault import FAULTS, Fault, one_by_one
+from basinet.sim.faults.fault import FAULTS, Agents, Fault, Step, Steps, one_by_one
 from basinet.topologies.networks.units import nanoseconds
 
 __all__ = ["Stalls"]
@@ -28,10 +26,10 @@ class Stalls(Fault):
         every: After how many steps from `at` they stall anew; None for once.
     """
 
-    agents: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    at: Annotated[int, Field(ge=0)]
+    agents: Agents
+    at: Step
     time: Duration
-    every: Annotated[int, Field(ge=1)] | None = None
+    every: Steps | None = None
 
     def added(self, keys: Tensor) -> Draw:
         """Return a function from the step to how much longer agents compute.

@@ -11,7 +11,7 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.clock.clock import clock_of
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.faults import AgentFault, Availability, Crashes, Pauses
+from basinet.sim.faults import AgentFault, Availability, Crashes, Pauses, Stalls
 
 K = 5
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}, "topology": {"name": "ring", "agents": K}}
@@ -192,6 +192,10 @@ def test_a_stall_makes_others_as_late_one_edge_a_step(make_setup):
         clock.advance(step)
         late = [25 * sum(step - n >= max(abs(k - 1), 1) for n in (3, 11)) for k in range(7)]
         assert (clock.times // 10**6 == [[10 * step + more for more in late]] * 2).all()
+    longer = Stalls(agents=(2,), at=5, time="3 us", every=2).added(torch.zeros(1, 4, dtype=torch.int64))
+    assert [longer(step).tolist()[0] for step in range(8)] == [[0, 0, 3000 * (n in (5, 7)), 0] for n in range(8)]
+    once = Stalls(agents=(2,), at=5, time="3 us").added(torch.zeros(1, 4, dtype=torch.int64))
+    assert [bool(once(step).any()) for step in range(8)] == [n == 5 for n in range(8)]
     setup = make_setup(**keys, replicas=2, strategy="wait_free", faults=stall, trial=False)
     worker = Worker(setup, Placement.split(2, 7), "stacked")
     worker.advance(4)  # the others do not wait, but finish their fourth gradients, and then some of their fifth

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.faults import LinkDelay
+from basinet.sim.faults.outages import Outages
 
 K = 6
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}, "replicas": 2}
@@ -86,6 +88,26 @@ def test_the_dense_recursion_with_delays(faults, strategy, make_block):
         torch.testing.assert_close(block.memory["two"], two, rtol=1e-13, atol=0)
     sent = block.channel.bytes_sent
     assert sent == 9 * 2 * (K - 1) * 8 * (block.x.shape[1] + 2 * len(block.memory))
+
+
+def test_delays_are_drawn_for_each_message():
+    """Uniformly from the fewest to the most steps, independently of each other; a least of all steps is fixed."""
+    keys = torch.arange(20_000).view(1, -1)
+    takes = LinkDelay(steps=4, least=2).delays(keys)
+    one, two = takes(3), takes(4)
+    for steps in range(7):
+        share = float((one == steps).double().mean())
+        assert share == pytest.approx(1 / 3 if 2 <= steps <= 4 else 0, abs=4.5 * (2 / 9 / 20_000) ** 0.5)
+    assert float((one == two).double().mean()) == pytest.approx(1 / 3, abs=4.5 * (2 / 9 / 20_000) ** 0.5)
+    assert torch.equal(takes(3), one)
+    outages = Outages(
+        (LinkDelay(steps=3, least=1), LinkDelay(steps=5)), {"graph": [csr_array(np.ones((9, 9)))]}, agents=9
+    )
+    both = outages.delays("graph", 1)[0]
+    assert (both.min(), both.max(), outages.longest) == (6, 8, 8)
+    assert (np.bincount(both)[6:] > 8).all()  # of 72 links
+    for fault in (LinkDelay(steps=3), LinkDelay(steps=3, least=3)):
+        assert (fault.delays(keys)(5) == 3).all()
 
 
 def test_the_limit_is_a_weighted_mean(make_block):
