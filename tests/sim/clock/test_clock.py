@@ -274,6 +274,44 @@ def test_passes_take_their_share():
     assert table(clock, 2) == [[3, 7, 14], [6, 14, 28]]  # half a nanosecond is rounded to even
 
 
+def test_passes_are_rounded_to_the_nearest_nanosecond():
+    assert table(timed(started(flow(computes((0, 1), share=0.3), result=((0, 0),))), PATH, (9, 8, 7)), 1) == [[3, 2, 2]]
+
+
+def test_messages_may_be_of_what_was_computed_two_steps_ago():
+    first, later = StepFlow((computes(),), ((0, 0),)), StepFlow((computes(), sends((0, 2))), ((1, 0),))
+    clock = timed(DataFlow((first, first), (later,)), both_ways({(0, 1): 100}), (10, 10))
+    assert table(clock, 4) == [[10, 10], [20, 20], [110, 110], [120, 120]]
+
+
+def test_messages_and_sums_take_what_their_size_does():
+    waits = computes((2, 1)), sends((0, 0), size=10), sends((1, 0), size=100)
+    clock = timed(started(flow(*waits, result=((2, 0),))), both_ways({(0, 1): 0}), (5, 5), 1)
+    assert table(clock, 2) == [[115, 115], [230, 230]]
+    sizes = Event("collective", ((0, 0),), 10, "server"), Event("collective", ((1, 0),), 100, "server")
+    for cost in (2, 3):
+        steps = started(flow(computes((2, 1)), *sizes, result=((2, 0),)))
+        sums_of = timed(steps, PATH, (1, 2, 4), collective=lambda size, cost=cost: cost * size)
+        assert table(sums_of, 1) == [[4 + cost * 110] * 3]
+
+
+@pytest.mark.parametrize(
+    ("data_flow", "compute", "computed", "communicated", "total"),
+    [
+        (CENTRALIZED, (1, 2, 4), 14, 24, 43),  # a sum of 8 ns for each, then their gradients
+        (AUG_DGM, (4, 4), 16, 12, 28),  # twice 3 ns
+        (started(flow(computes((2, 1)), sends((0, 0)), sums((1, 0)), result=((2, 0),))), (4, 4), 16, 22, 38),
+    ],
+    ids=["sum", "two exchanges", "exchange and sum"],
+)
+def test_all_that_is_waited_for_counts_as_communication(data_flow, compute, computed, communicated, total):
+    latency = both_ways({(k, k + 1): 3 for k in range(len(compute) - 1)})
+    clock = timed(data_flow, latency, compute, collective=lambda size: 8)
+    clock.advance(2)
+    shares = {name: share.tolist() for name, share in clock.shares().items()}
+    assert shares["compute"] == [computed / total] and shares["communication"] == [communicated / total]
+
+
 def test_graphs_take_turns():
     """Agents 0 and 1 talk in even steps, 1 and 2 in odd ones."""
     clock = Clock(

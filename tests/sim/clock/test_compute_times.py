@@ -173,6 +173,7 @@ def test_draws_depend_on_nothing_but_their_key(law):
 def test_factors_are_repeated():
     times = ComputeTimes(Constant(mean="1.5 us", factors=(1, 2)), agents=6)(0)
     assert times.tolist() == [[1500, 3000] * 3]
+    assert ComputeTimes(Constant(mean="1 ns", factors=(1.6,)), agents=1)(0).tolist() == [[2]]
     with pytest.raises(ValueError, match="factors: got 2 for 5 agents; their number must divide that of agents"):
         ComputeTimes(Constant(mean="1 us", factors=(1, 2)), agents=5)
 
@@ -247,6 +248,8 @@ def test_operations_of_the_model_take_their_time(make_setup):
     assert ComputeTimes(setup.compute, agents=4)(7).tolist() == [[2000 * operations, 6000 * operations] * 2]
     spread = ComputeTimes(replace(setup.compute, sigma=0.3, factors=(1.0,)), agents=K, replicas=2000)(0)
     within(spread.mean(1) / (2000 * operations), 1.0)
+    slow = ComputeTimes(replace(setup.compute, sigma=1e-6), agents=2)(0)[0]
+    assert slow[1] / slow[0] == pytest.approx(3, rel=1e-4)
     with pytest.raises(ExperimentError, match=r"^compute: flops counts products .* but point has none$"):
         make_setup(task="quadratic", model="point", compute=law, trial=False)
 

@@ -33,6 +33,14 @@ def test_evaluations_say_when_all_agents_have_got_there(make_setup):
     assert measured(setup, 0, 1, 7) == [pytest.approx([n * each] * 2, rel=1e-12) for n in (0, 1, 7)]
 
 
+def test_a_run_may_do_one_thing_after_the_other(make_setup):
+    keys = {"strategy": "consensus", "compute": {"name": "constant", "mean": "20 ms"}, "trial": False}
+    sent = 5e-3 + 8e-6
+    for overlap, each in ((True, 20e-3), (False, 20e-3 + sent)):
+        setup = make_setup(**POINT, **keys, network=SLOW | {"overlap": overlap})
+        assert measured(setup, 3)[0] == pytest.approx([3 * each] * 2, rel=1e-3)
+
+
 def test_times_do_not_depend_on_when_they_are_asked_for(make_setup):
     """As in a run that is resumed, whose clock starts anew."""
     setup = make_setup(**POINT, network=SLOW, compute=RANDOM, trial=False)

@@ -83,6 +83,20 @@ def test_rails():
     assert times(spine, *same_rail) == [(5000, 100_000)] * 4
 
 
+def test_one_message_passes_one_uplink():
+    """However many there are; and where lines inside are the slower ones, messages meet on them."""
+    fast, slow = {"bandwidth": "10 GB/s"}, {"bandwidth": "5 GB/s"}
+    tree = fat_tree(nx.complete_graph(8), leaves=2, hosts_per_leaf=4, uplinks=4, host=fast, spine=slow)
+    assert times(tree, (0, 4)) == [(0, 200_000)]
+    servers = {"nodes": 2, "agents_per_node": 4, "between": fast}
+    spine = rails(nx.complete_graph(8), **servers, inside=NVLINK, spine=slow, uplinks=2)
+    assert times(spine, (0, 5)) == [(0, 200_000)]
+    single = rails(nx.complete_graph(8), **servers, inside=NVLINK, spine=slow)
+    assert times(single, (0, 5), (2, 5)) == [(0, 400_000)] * 2  # down to the leaf of rail 1
+    inside = rails(nx.complete_graph(8), **servers, inside=slow)
+    assert times(inside, (0, 5), (2, 1)) == [(0, 400_000)] * 2  # both into GPU 1
+
+
 def test_a_wrong_setting_is_named():
     cluster = {"nodes": 2, "agents_per_node": 2, "inside": NVLINK, "between": NIC}
     with pytest.raises(ValueError, match="hierarchy: uplinks is 0, but must lie in"):

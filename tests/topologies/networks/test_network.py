@@ -214,6 +214,13 @@ def test_routes_are_shortest():
         Fabric(("a", "b"), 3, *np.zeros((3, 0), np.int64), np.empty(0)).routes(np.array([0]), np.array([2]))
 
 
+def test_of_parallel_lines_the_faster_one_is_taken():
+    ends = np.zeros(2, np.int64), np.ones(2, np.int64)
+    for latency in ([5, 1], [1, 5]):
+        fabric = Fabric(("a", "b"), 2, *ends, np.array(latency), np.ones(2))
+        assert fabric.routes(np.array([0]), np.array([1])).lines.tolist() == [latency.index(1)]
+
+
 def test_parallel_routes_share_the_load():
     """Eight hosts a side, four switches between them, each as near as the others."""
     ends = [(host, 16 + switch) for host in range(16) for switch in range(4)]

@@ -87,6 +87,8 @@ def test_underlays(tmp_path):
     # A and B send to C at once over one line; two messages enter C.
     both = network.links_between(np.array([0, 1]), np.array([2, 2]))
     assert network.delays(both, 10**6).transfer.tolist() == [2 * 16_000_000] * 2
+    alone = NETWORKS["underlay"](graph, path=file, contention="none")
+    assert alone.delays(both, 10**6).transfer.tolist() == [16_000_000] * 2
     hops = NETWORKS["underlay"](graph, path=file, contention="hops")
     assert link(hops, 0, 2)[1] == 6.25e7 / 2
     digraph = nx.DiGraph()

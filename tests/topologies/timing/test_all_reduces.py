@@ -109,10 +109,22 @@ def test_the_best_depends_on_the_size_and_on_the_links():
     least = {size: duration(network, all_reduces.best(network, size)) for size in (1_000, 10**8)}
     assert least[1_000] == time("recursive_doubling", network, 1_000)
     assert least[10**8] == time("halving_doubling", network, 10**8)
+    pods = machines(3, 3)  # no power of two
+    assert duration(pods, all_reduces.best(pods, 10**9)) == time("hierarchical", pods, 10**9)
     ring = uniform_links(nx.cycle_graph(8), **LINE)
     assert duration(ring, all_reduces.best(ring, 1_000)) == time("ring", ring, 1_000)
     with pytest.raises(ValueError, match=r"^agent 7 sends to agent 0, .* passes; a network of all pairs"):
         all_reduces.best(uniform_links(nx.path_graph(8), **LINE), 1_000)
+
+
+def test_parts_are_whole_bytes_and_machines_are_those_of_the_agents():
+    assert all_reduces.ring(alike(3), 10)[0].size == 4
+    near, far = {"bandwidth": "100 GB/s"}, {"bandwidth": "1 GB/s"}
+    pods = [
+        hierarchy(nx.complete_graph(4), nodes=2, agents_per_node=2, inside=near, between=far, hosts=hosts)
+        for hosts in ([0, 1, 2, 3], [0, 2, 1, 3])
+    ]
+    assert time("hierarchical", pods[0], 1000) == time("hierarchical", pods[1], 1000) == 2 * 5 + 2 * 500
 
 
 def test_hierarchical_sums_need_machines_alike():
