@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
@@ -11,7 +12,9 @@ from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.clock.clock import clock_of
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.faults import AgentFault, Availability, Crashes, Pauses, Stalls
+from basinet.sim.faults import AgentFault, Availability, Crashes, LinkLoss, Pauses, Stalls
+from basinet.sim.faults.outages import Outages
+from tests.sim.faults.test_link_loss import First
 
 K = 5
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}, "topology": {"name": "ring", "agents": K}}
@@ -77,6 +80,19 @@ def test_who_returns_goes_on_from_its_neighbours(make_block):
     torch.testing.assert_close(blocks[1].x, torch.full((K, P), 3.5, dtype=torch.float64), rtol=0, atol=0.2)
     sent = [block.channel.bytes_sent + int(block.channel.bytes_beside[0]) for block in blocks]
     assert sent[0] == 8 * P * (2 * 4 * 3 + 5 * 4) and sent[1] - sent[0] == 8 * P * 4
+
+
+def test_who_is_welcomed_and_what_it_hears():
+    """Who was away, unless the run begins; what another fault loses is not heard, and each fault counts."""
+    edges = {"graph": [csr_array(np.ones((K, K)))]}
+    begins = Outages([Away(first=-1, last=0, rejoin="neighbors")], edges, agents=K)
+    assert begins.welcomed(0) is None and begins.at("graph", 0) is None
+    faults = [Away(last=2, rejoin="neighbors"), First(symmetric=False), LinkLoss(probability=0.0)]
+    outages = Outages(faults, edges, agents=K)
+    assert outages.welcomed(1) is None and outages.welcomed(2).tolist() == [[False] * (K - 1) + [True]]
+    assert outages.messages_to(outages.welcomed(2), "graph", 2) == [K - 1]
+    assert outages.messages_to(~outages.welcomed(2), "graph", 2) == [(K - 1) ** 2 - 1]
+    assert outages.at("graph", 2).lost.sum() == 1
 
 
 @pytest.mark.parametrize("strategy", ["gradient_tracking", "exact_diffusion", "push_sum"])

@@ -106,6 +106,9 @@ def test_delays_are_drawn_for_each_message():
     both = outages.delays("graph", 1)[0]
     assert (both.min(), both.max(), outages.longest) == (6, 8, 8)
     assert (np.bincount(both)[6:] > 8).all()  # of 72 links
+    directions = np.zeros((9, 9), dtype=int)
+    directions[~np.eye(9, dtype=bool)] = both
+    assert (directions != directions.T).sum() > 20
     for fault in (LinkDelay(steps=3), LinkDelay(steps=3, least=3)):
         assert (fault.delays(keys)(5) == 3).all()
 
