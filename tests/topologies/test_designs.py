@@ -42,7 +42,8 @@ def test_designs_are_as_fast_as_promised(seed):
     assert min(takes[u, v] for u in one for v in other) == takes[slowest]
     star = fastest_star(network, 0)
     assert max(takes[edge] for edge in star.edges) == min(np.sort(row)[-2] for row in takes)
-    assert max(degree for _, degree in bounded_tree(network, 0, degree=3).degree) <= 3
+    for most in (2, 3):
+        assert max(degree for _, degree in bounded_tree(network, 0, degree=most).degree) <= most
 
 
 def test_computing_and_ports_count():

@@ -50,7 +50,6 @@ def fastest_ring(network: Network, size: int, compute: ArrayLike = 0, *, improve
         if pairs.number_of_edges() < agents * (agents - 1) // 2:
             raise ValueError("fastest_ring: the network does not link all pairs, but must for a tour to be found")
         tour = np.array(nx.approximation.christofides(pairs)[:-1])
-        np.fill_diagonal(takes, 0)
         tour = _shortened(tour, takes) if improved else tour
     edges = np.column_stack([tour, np.roll(tour, -1)])[: agents if agents > 1 else 0]
     return from_edges(agents, edges, directed=True, policy="uniform")

@@ -9,13 +9,18 @@ import pytest
 
 from basinet.analysis.advice.advice import advise, what_if
 from basinet.analysis.advice.advice_picture import draw_advice
+from basinet.analysis.advice.candidates import candidates
 from basinet.analysis.advice.question import Question
+from basinet.analysis.advice.round_times import Choice, ComputeDraws, round_time
 from basinet.analysis.drawing.legibility import illegible
 from basinet.analysis.theory.rounds_to_accuracy import Problem, rounds_to_accuracy
+from basinet.sim.clock.data_flow import DataFlow, Event, StepFlow
 from basinet.sim.clock.laws import Constant, Exponential
 from basinet.sim.experiment.component import ExperimentError
 from basinet.topologies import metropolis, ring
+from basinet.topologies.designs import lone_messages
 from basinet.topologies.networks import hierarchy, published, uniform_links
+from basinet.topologies.timing.all_reduces import server
 
 RUN = {"task": {"name": "quadratic", "curvature": 1.0, "dimension": 1000}, "steps": 1, "replicas": 1, "analysis": []}
 MB, MS = 1_000_000, 1_000_000
@@ -156,12 +161,65 @@ def test_what_does_not_fit_is_left_out_with_its_reason():
         asked(all_pairs(3), law=Constant(mean="1 ms", factors=(1, 2)))
 
 
+def test_candidates_suit_the_network():
+    """Clusters are offered where some links are far faster, and agents sit in their order; trees, with few neighbours."""
+    links = all_pairs(8, latency="1 ms")
+
+    def offered(same, slow):
+        apart = np.vectorize(same)(links.senders) != np.vectorize(same)(links.receivers)
+        return candidates(replace(links, latency=np.where(apart, slow * MS, MS)), 0, np.zeros(8, np.int64))
+
+    assert offered(lambda k: k // 4, 50)["clusters"]()["clusters"] == 2
+    assert "clusters" not in offered(lambda k: k % 2, 50)  # neighbours by number sit apart
+    assert "clusters" not in offered(lambda k: k // 4, 3)
+    star = replace(links, latency=np.where((links.senders == 1) | (links.receivers == 1), MS, 9 * MS))
+    for most, degree in ((None, 3), (2, 2)):
+        tree = candidates(star, 0, np.zeros(8, np.int64), most_neighbours=most)["bounded_tree"]()
+        assert max(degree for _, degree in tree.degree) == degree
+    odd = candidates(all_pairs(9), 0, np.zeros(9, np.int64), most_neighbours=3)["random_regular"]()
+    assert odd["degree"] == 2  # nine agents cannot all have three
+
+
 def test_designs_reach_the_published_cycle_times():
     """Gaia in table 3 of Marfoq et al., in whole milliseconds."""
     network = published(nx.empty_graph(11), table="gaia", complete=True)
     found = by_name(asked(network, law=Constant(mean="25.4 ms"), size=round(44_961_717 / 8), by="round"))
     tree, ring = found["fastest_tree"].time, found["fastest_ring"].time
     assert round(tree.step / MS) == 138 and tree.critical == "Virginia ↔ Sao Paulo" and tree.bound == "latency"
-    assert round(ring.step / MS) == 118 and ring.critical.endswith(", of 11 links")
+    designed = found["fastest_ring"].topology
+    takes = lone_messages(network, round(44_961_717 / 8))
+    sender, receiver = max(designed.edges, key=lambda edge: takes[edge])
+    slowest = f"{network.names[sender]} → {network.names[receiver]}"
+    assert round(ring.step / MS) == 118 and ring.critical == f"{slowest}, of 11 links"
     assert np.isclose(sum(ring.parts.values()), ring.step)
-    assert isinstance(found["fastest_ring"].topology, nx.DiGraph)
+    assert isinstance(designed, nx.DiGraph)
+
+
+def summed(network, compute, means):
+    """Time a step of a gradient and a sum of 1000 bytes at agent 0."""
+    step = StepFlow((Event("compute", ((1, 1),), share=1.0), Event("collective", ((0, 0),), 1000, "server")), ((1, 0),))
+    first = replace(step, events=(replace(step.events[0], waits=()), step.events[1]))
+    draws = ComputeDraws(np.asarray(compute), np.asarray(means))
+    return round_time(Choice(DataFlow((first,), (step,)), {}, server), network, draws)
+
+
+def test_a_server_is_timed_by_its_queue():
+    """Vectors take 1000 ns each, and are taken as they come: agents of different speeds queue for less time."""
+    network = all_pairs(4, latency="10 ns", access={"up": "1 GB/s", "down": "1 GB/s"})
+
+    def of(compute):
+        busy = 0
+        for ready in sorted(compute[1:]):
+            busy = max(busy, ready) + 1000
+        return max(busy + 10, compute[0]) + 3010
+
+    always = [500, 100, 900, 3000]
+    found = summed(network, [[always]], always)
+    assert found.step == of(always) == 7020 and found.error == 0
+    assert found.parts["latency"] == 20 and sum(found.parts.values()) == found.step
+    varying = np.random.default_rng(0).integers(0, 2000, (30, 5, 4))
+    varying[:10] += 10**6  # which are no part of the long run
+    found = summed(network, varying, [1000] * 4)
+    slopes = np.array([[of(times) for times in step] for step in varying[10:]]).mean(0)
+    assert found.step == pytest.approx(slopes.mean()) and found.step < of([1000] * 4)
+    assert found.error == pytest.approx(slopes.std(ddof=1) / np.sqrt(5))

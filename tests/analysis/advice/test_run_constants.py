@@ -72,8 +72,13 @@ def test_agents_with_samples_of_their_own_are_measured_one_by_one(tmp_path):
     assert found.heterogeneity == pytest.approx(np.mean(apart) / np.mean(squares))
 
 
-def test_a_start_at_the_minimum_is_no_measure(tmp_path):
-    there = {"task": QUADRATIC, "model": {"name": "point", "start": 1.0}}
-    path = run(**RUN, **there, out=tmp_path / "there").runs[0].path
-    with pytest.raises(ExperimentError, match="it started where the loss has no gradient"):
+@pytest.mark.parametrize(
+    ("start", "rate", "said"),
+    [(1.0, 0.1, "it started where the loss has no gradient"), (2.0, 1e38, "all of its replicas have diverged")],
+)
+def test_what_says_nothing_is_said(start, rate, said, tmp_path):
+    keys = RUN | {"task": QUADRATIC, "model": {"name": "point", "start": start}, "steps": 20}
+    keys["optimizer"] = {"name": "sgd", "lr": rate}
+    path = run(**keys, out=tmp_path / "out").runs[0].path
+    with pytest.raises(ExperimentError, match=f"^{said}$"):
         calibrated(path)

@@ -59,7 +59,7 @@ def test_a_server_does_not_wait_for_the_last_agent_to_begin():
 def test_a_server_takes_what_it_would_if_all_are_ready_at_once(ports):
     rng = np.random.default_rng(0)
     links = uniform_links(nx.star_graph(5), access={"up": "4 GB/s", "down": "4 GB/s"} | ports)
-    bandwidth, latency = rng.uniform(1e8, 5e9, 10), rng.integers(0, 900, 10)
+    bandwidth, latency = rng.uniform(2e9, 9e9, 10), rng.integers(0, 900, 10)
     network = replace(links, bandwidth=bandwidth, latency=latency)
     rounds = server(network, 1000)
     assert after_the_last(network, rounds)(np.full((6, 2), 77)).tolist() == [duration(network, rounds)] * 2
