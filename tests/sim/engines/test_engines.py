@@ -552,10 +552,10 @@ def test_runs_that_share_model_task_and_sizes_try_engines_once(make_setup, monke
         {"strategy": "consensus"},
         {"optimizer": "adam", "replicas": 2},
         {"batch_size": 3},  # other sizes, initial values and models are another matter
-        {"replicas": 1},
+        {"topology": {"name": "ring", "agents": 3}},
         {"seed": 1},
         {"model": "softmax"},
     ):
         setup = make_setup(shared=shared, trial=False, **keys)
-        Block(setup, Placement.split(setup.config.replicas, 4), CPU)
+        Block(setup, Placement.split(2, setup.num_agents), CPU)
     assert tried == [5, 3, 5, 5, 5]
