@@ -18,6 +18,7 @@ from basinet.analysis.statistics.run_labels import describe, setting
 from basinet.launch.finished.finished_models import setup_of
 from basinet.sim.clock.clock import TIMES, clock_of
 from basinet.sim.clock.conditions import under
+from basinet.sim.clock.event_clock import EventClock
 from basinet.sim.clock.laws import Measured
 from basinet.sim.clock.rehearsed_flow import data_flow
 from basinet.sim.experiment.component import ExperimentError
@@ -62,6 +63,11 @@ class Retimed:
         return int(self.run.status["step"]) if self.run.status["state"] in FINISHED else self.setup.num_steps
 
     @property
+    def acts_at_events(self) -> bool:
+        """Whether agents take no steps together, so that other times would have been another training."""
+        return isinstance(self.setup.strategy(), EventDriven)
+
+    @property
     def seats(self) -> tuple[list[str], list[int]]:
         """Names of the agents, and the machine of each."""
         network, agents = self.setup.network, self.setup.num_agents
@@ -72,7 +78,7 @@ class Retimed:
     @cached_property
     def moments(self) -> dict[int, list[dict[str, float]]]:
         """`TIMES` of the replicas at the evaluations, by step, and at the last one."""
-        clock = clock_of(self.setup)
+        clock = EventClock(self.setup) if self.acts_at_events else clock_of(self.setup)
         found = {}
         for step in sorted({self.steps, *(int(row["step"]) for row in self.run.metrics)}):
             clock.advance(step)
@@ -142,7 +148,8 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
             " compute.mean='20 ms'"
         )
     strategy = KINDS["strategy"].parse(run.config["strategy"])
-    if isinstance(strategy.make(), EventDriven):
+    events = isinstance(strategy.make(), EventDriven)
+    if events and words:
         raise ExperimentError(
             f"strategy: agents of {strategy.name} act at events, so that {run.path} would have trained otherwise in"
             " other times; carry it out anew"
@@ -153,10 +160,10 @@ def retimed(run: Run, words: Sequence[str] = ()) -> Iterator[Retimed]:
             f"network: messages of {run.path} were lost as its network says, so that it would have trained otherwise on"
             " another; carry it out anew"
         )
-    left_out = ("compute",) if lossy else _KEYS
+    left_out = () if events else ("compute",) if lossy else _KEYS
     untimed = replace(run, config={key: value for key, value in run.config.items() if key not in left_out})
     setup = setup_of(untimed, None)
-    setup, seconds = replace(setup, flow=data_flow(setup)), run.status.get("pass_seconds")
+    setup, seconds = setup if events else replace(setup, flow=data_flow(setup)), run.status.get("pass_seconds")
     for axes, point in expand({"strategy": "isolated", **description}):
         given = {key: point[key] for key in _KEYS if point.get(key) is not None}
         parts = under(setup, given, seconds)

@@ -64,7 +64,7 @@ class EventClock:
                 own,
                 self._times.of(replica),
                 draws.key(config.seed, "events", replica),
-                MessageLosses(setup.faults, pairs, replica=replica, seed=config.seed),
+                MessageLosses(setup.faults, pairs, network=setup.network, replica=replica, seed=config.seed),
             )
             for replica, own in enumerate(lines)
         ]

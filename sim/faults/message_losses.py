@@ -7,7 +7,8 @@ import torch
 
 from basinet.algorithms import draws
 from basinet.sim.faults.fault import Fault, LinkFault
-from basinet.sim.faults.outages import replica_keys
+from basinet.sim.faults.outages import loss_between, replica_keys
+from basinet.topologies.networks import Network
 
 __all__ = ["MessageLosses"]
 
@@ -23,6 +24,7 @@ class MessageLosses:
     Args:
         faults: The faults, of which those of links matter.
         pairs: Senders and receivers of the links.
+        network: The network whose losses a fault may take over.
         replica: The replica's number.
         seed: The experiment's seed.
 
@@ -31,7 +33,13 @@ class MessageLosses:
     """
 
     def __init__(
-        self, faults: Sequence[Fault], pairs: Iterable[tuple[int, int]], *, replica: int = 0, seed: int = 0
+        self,
+        faults: Sequence[Fault],
+        pairs: Iterable[tuple[int, int]],
+        *,
+        network: Network | None = None,
+        replica: int = 0,
+        seed: int = 0,
     ) -> None:
         links = sorted(set(pairs))
         senders, receivers = torch.tensor(links, dtype=torch.int64).reshape(-1, 2).unbind(1)
@@ -40,7 +48,8 @@ class MessageLosses:
         for number, fault in enumerate(faults):
             if isinstance(fault, LinkFault):
                 keys = replica_keys(replica + 1, seed, number)[replica:]
-                self._failures.append(fault.failures(draws.fold(draws.fold(keys, receivers), senders)))
+                loss = loss_between(network, senders.numpy(), receivers.numpy(), both_ways=fault.symmetric)
+                self._failures.append(fault.on(loss).failures(draws.fold(draws.fold(keys, receivers), senders)))
         self.expected = bool(self._failures)
         self._counts = [0] * len(links)
         self._known: dict[int, list[bool]] = {}

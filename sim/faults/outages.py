@@ -15,7 +15,7 @@ from basinet.sim.faults.link_delay import LinkDelay
 from basinet.topologies.mixing_matrix import edges_of
 from basinet.topologies.networks import Network
 
-__all__ = ["Outage", "Outages", "replica_keys"]
+__all__ = ["Outage", "Outages", "loss_between", "replica_keys"]
 
 
 @dataclass(frozen=True)
@@ -211,19 +211,32 @@ class Outages:
         failures = []
         for fault, keys in self._of_links:
             first, second = (torch.minimum(*ends), torch.maximum(*ends)) if fault.symmetric else ends
-            bound = fault.on(self._loss(senders, receivers, both_ways=fault.symmetric))
+            bound = fault.on(loss_between(self._network, senders, receivers, both_ways=fault.symmetric))
             failures.append(bound.failures(draws.fold(draws.fold(keys, first), second)))
         delays = [fault.delays(draws.fold(draws.fold(keys, ends[0]), ends[1])) for fault, keys in self._late]
         return _Links(receivers, senders, values, failures, delays)
 
-    def _loss(self, senders: NDArray[np.int64], receivers: NDArray[np.int64], *, both_ways: bool) -> Tensor:
-        """Return the share of messages that the network loses on links, float64 [E]."""
-        if self._network is None:
-            return torch.zeros(len(senders), dtype=torch.float64)
-        loss = self._network.loss_between(senders, receivers)
-        if both_ways:
-            loss = np.maximum(loss, self._network.loss_between(receivers, senders))
-        return torch.from_numpy(loss)
+
+def loss_between(
+    network: Network | None, senders: NDArray[np.int64], receivers: NDArray[np.int64], *, both_ways: bool
+) -> Tensor:
+    """Return the share of messages that a network loses on links.
+
+    Args:
+        network: The network; None loses none.
+        senders: Who sends [E].
+        receivers: To whom [E].
+        both_ways: Whether the larger loss of both directions counts.
+
+    Returns:
+        Shares, float64 [E].
+    """
+    if network is None:
+        return torch.zeros(len(senders), dtype=torch.float64)
+    loss = network.loss_between(senders, receivers)
+    if both_ways:
+        loss = np.maximum(loss, network.loss_between(receivers, senders))
+    return torch.from_numpy(loss)
 
 
 def replica_keys(replicas: int, seed: int, number: int) -> Tensor:

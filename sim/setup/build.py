@@ -192,7 +192,8 @@ def _timed(setup: Setup, share: Shared, *, trial: bool) -> Setup:
     setup = replace(setup, network=share("network", (described, graph), lambda: network_on(config, graph)))
     events = isinstance(setup.strategy(), EventDriven)
     rehearsed = _tried(setup, share)[0] if trial and not events else setup
-    law = share("law", (*rehearsed.tried, setup.config.compute), lambda: law_of(rehearsed))
+    alone = (verb_of(setup), *setup.tried_alone, setup.config.batch_size, setup.config.compute)
+    law = share("law", alone, lambda: law_of(rehearsed))
     setup = replace(setup, compute=law)
     if events:
         try_mixing(setup)

@@ -123,6 +123,8 @@ def check_events(setup: Setup) -> None:
             f"attack: {config.attack.name} falsifies messages that all agents send at once, and {acts}; allowed are"
             " label_flip and none"
         )
+    if config.network is not None and not config.network.overlap:
+        raise ExperimentError(f"network.overlap: {acts}, and computes while it sends; allowed is true")
     if config.bytes is not None:
         raise ExperimentError(
             f"bytes: {acts}, so that what it sends in a step is not known in advance; give steps, epochs or samples"

@@ -388,7 +388,7 @@ def _check_metric(setup: Setup, rows: Sequence[Row]) -> None:
 def _small(setup: Setup, *, few: bool) -> Setup:
     """Reduce a run to one replica on the CPU, in this process, and if asked to a few agents and samples."""
     rounding = tuple(fault for fault in setup.faults if isinstance(fault, LinkRounding))  # which shortens messages
-    setup = replace(_with_known_start(setup), flow=None, network=None, faults=rounding)
+    setup = replace(_with_known_start(setup), flow=None, network=None, compute=None, faults=rounding)
     config, task, agents = setup.config, setup.task, min(_FEW, setup.num_agents)
     escape, parts = config.escape, min(_FEW, config.accumulate or 1)
     config = config.model_copy(

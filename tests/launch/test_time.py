@@ -90,6 +90,22 @@ def test_a_run_whose_messages_were_lost_belongs_to_its_network(run):
         next(retimed(lossy, ["network.loss=0.2"]))
 
 
+def test_agents_that_act_at_events_are_timed_as_they_were(tmp_path, no_reports, capsys):
+    """A law for each agent, too, so that fewer of them can be tried, and one measurement for all strategies."""
+    law = {"name": "measured", "factors": [1, 1, 1, 3]}
+    keys = TINY | {"strategy": ["wait_free", "async_server"], "compute": law, "steps": 4}
+    runs = basinet.run(**keys, out=tmp_path / "events").runs
+    rows = printed(capsys, tmp_path / "events")
+    for run, row in zip(runs, rows, strict=True):
+        times = run.final("simulated_time")
+        assert row["run"] == run.name and row["seconds"] == pytest.approx(sum(times.values()) / 3, rel=1e-12)
+    assert len({run.status["pass_seconds"] for run in runs}) == 1
+    for words in (["compute.sigma=0.1"], ["--timeline", "x.json"]):
+        assert main(["time", str(runs[0].path), *words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "agents of wait_free act at events" in line
+
+
 def test_timelines_are_figures_and_traces(run, tmp_path, capsys):
     words = ["compute={name: constant, mean: 20 ms}", "--rounds", "2:3"]
     for file in ("rounds.png", "rounds.json"):

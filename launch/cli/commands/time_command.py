@@ -54,6 +54,11 @@ def _draw(timings: list[Retimed], file: Path, rounds: str) -> None:
         raise ExperimentError(
             f"--timeline: it is of one run, but there are {len(timings)} timings; give a run's folder"
         )
+    if timings[0].acts_at_events:
+        raise ExperimentError(
+            f"--timeline: agents of {timings[0].run.name} act at events, and take no steps together that it could show;"
+            " allowed are other runs"
+        )
     found = re.fullmatch(r"(\d{1,12}):(\d{1,12})", rounds)
     timed, (first, last) = timings[0], map(int, found.groups()) if found else (0, 0)
     if not 1 <= first <= last <= timed.steps:

@@ -226,6 +226,7 @@ def test_agents_draw_the_batches_of_their_own_steps(sampling, make_block):
             {"attack": {"name": "sign_flip", "agents": [1]}},
             "^attack: sign_flip falsifies .* allowed are label_flip and none$",
         ),
+        ({"network": {"name": "uniform", "overlap": False}}, "^network.overlap: wait_free .* allowed is true$"),
         ({"steps": None, "bytes": 10**6}, "^bytes: wait_free .* give steps, epochs or samples$"),
         (
             {"strategy": "ad_psgd", "topology": {"name": "ring", "agents": 5}},
