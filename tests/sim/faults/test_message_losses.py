@@ -12,7 +12,7 @@ from basinet.sim.clock import event_pass
 from basinet.sim.clock.event_pass import EventPass
 from basinet.sim.clock.message_lines import MessageLines
 from basinet.sim.experiment.component import ExperimentError
-from basinet.sim.faults import LinkFault, LinkLoss, LossBursts
+from basinet.sim.faults import LinkFault, LinkLoss, LossBursts, NetworkLoss
 from basinet.sim.faults.message_losses import MessageLosses
 from basinet.sim.faults.outages import Outages
 from basinet.topologies import metropolis
@@ -42,6 +42,13 @@ def test_each_message_of_a_link_has_the_state_of_its_number():
     for place in order:
         found[place].append(losses.lost(*links[place]))
     assert (wanted == np.array(found).T).all() and 0.2 < wanted.mean() < 0.6
+
+
+def test_messages_are_lost_as_the_network_says():
+    network, links = uniform_links(nx.path_graph(2), latency="1 ms", loss="30 %"), [(0, 1), (1, 0)]
+    both = [MessageLosses([f], links, network=network, seed=5) for f in (NetworkLoss(), LinkLoss(probability=0.3))]
+    found, wanted = ([own.lost(*link) for _ in range(100) for link in links] for own in both)
+    assert found == wanted and 0.15 < np.mean(found) < 0.45
 
 
 def test_what_is_used_instead_is_as_old_as_losses_in_a_row():
