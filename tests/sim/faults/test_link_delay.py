@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
+from basinet.sim.agents.messages.mixer import mix
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.worker import Worker
 from basinet.sim.experiment.component import ExperimentError
@@ -124,8 +125,20 @@ def test_the_limit_is_a_weighted_mean(make_block):
     torch.testing.assert_close(block.x.view(2, K, -1), limit[:, None].expand_as(first), rtol=1e-12, atol=0)
 
 
+def test_what_follows_the_parameters_is_as_late(make_block):
+    """And what is not negative stays so."""
+    block = make_block(**POINT, **STAR, strategy="isolated", faults=FOUR)
+    first = x = start(block)
+    for step in range(9):
+        mixer, mixed = block.channel.disturbances.mixing_of_follower(x, step, 0), torch.empty_like(x)
+        mix([(mixer, x, mixed)], block.channel.wire)
+        x = mixed
+    torch.testing.assert_close(x, delayed(block, 9, first), rtol=1e-13, atol=0)
+    assert (x >= 0).all()
+
+
 def test_agents_that_agree_stay_and_no_delay_is_no_fault(make_block):
-    keys = POINT | RING | {"strategy": "diffusion", "steps": 4}
+    keys = POINT | {"topology": {"name": "star", "agents": 8}, "strategy": "diffusion", "steps": 4}
     plain, none, late = (make_block(**keys, faults=f) for f in (None, LinkDelay(steps=0), FOUR))
     for block in (plain, none):
         block.advance(4)
@@ -135,6 +148,11 @@ def test_agents_that_agree_stay_and_no_delay_is_no_fault(make_block):
     for step in range(7):
         late.channel.combine(late.x, step)
     assert torch.equal(late.x, before)
+    noisy = make_block(**keys, faults=[FOUR, {"name": "link_noise", "size": 1.0}])
+    for truly in (True, False):
+        x = before.clone()
+        noisy.combine(x, truly=truly)
+        assert torch.equal(x, before) == truly
 
 
 @pytest.mark.parametrize(

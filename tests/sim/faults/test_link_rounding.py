@@ -50,16 +50,31 @@ def test_many_levels_are_no_fault_and_protocols_are_exact(make_block):
     assert torch.equal(plain.memory["mass"], coarse.memory["mass"])
 
 
+def test_each_message_is_rounded_by_draws_of_its_own(make_block):
+    """Of the agent, the step, the message, and the neighbour if each hears another; what is short already stays so."""
+    block = make_block(**PATH | {"replicas": 1}, strategy="isolated", faults="link_rounding")
+    rows, found = torch.linspace(0.1, 0.7, 40, dtype=torch.float64).expand(3, -1), []
+    for step in (0, 0, 1):
+        x = rows.clone()
+        block.channel.combine(x, step)
+        found.append(x[0])
+    heard = block.channel.exchange(rows[:, None].expand(-1, 2, -1), 2)
+    found += [heard[0, 0], heard[2, 0]]
+    assert len(torch.stack(found).unique(dim=0)) == 5
+    before = block.channel.bytes_sent
+    block.channel.combine(rows.clone(), 3, sent=5)
+    assert block.channel.bytes_sent - before == 4 * 5
+
+
 @pytest.mark.parametrize("strategy", ["diffusion", {"name": "robust", "rule": "median"}])
-def test_personal_parameters_stay_and_runs_go_on(strategy, make_setup):
-    keys = {"personal": ["*bias"], "topology": {"name": "complete", "agents": 4}, "faults": "link_rounding"}
-    setup = make_setup(strategy=strategy, **keys, trial=False)
-    whole, resumed = (Worker(setup, Placement.split(2, 4), "stacked") for _ in range(2))
-    whole.advance(1)
-    resumed.load(whole.state())
-    for worker in (whole, resumed):
-        worker.advance(2)
-    assert torch.equal(whole.block.x, resumed.block.x)
+def test_personal_parameters_are_not_sent(strategy, make_block):
+    keys = {"personal": ["*bias"], "topology": {"name": "complete", "agents": 4}, "strategy": strategy}
+    plain, fine = (make_block(**keys, faults=f) for f in (None, LinkRounding(levels=2**40)))
+    for block in (plain, fine):
+        block.advance(2)
+    torch.testing.assert_close(plain.x, fine.x, rtol=0, atol=1e-9)
+    numbers = plain.channel.bytes_sent // 24 // 8  # of 2 · 12 messages
+    assert numbers < plain.x.shape[1] and fine.channel.bytes_sent == 24 * (-(-numbers * 42 // 8) + 8)
 
 
 def test_simulated_time_and_budgets_know_the_shorter_messages(make_setup):

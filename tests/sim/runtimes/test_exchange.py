@@ -116,8 +116,13 @@ def everything(setups, steps, owner, workers, rank):
         worker = Worker(setup, Placement(AGENTS, owner, workers, rank), "stacked")
         channel = worker.block.channel
         worker.advance(steps - 1)
+        if name == "late":  # what is under way is asked of others again
+            resumed = Worker(setup, Placement(AGENTS, owner, workers, rank), "stacked")
+            resumed.block.load_state_dict(worker.state())
+            resumed.advance(steps)
         sent.clear()
         worker.advance(steps)
+        assert name != "late" or torch.equal(worker.block.x, resumed.block.x)
         counted, crossed = max((sent.count(peer) for peer in sent), default=0), channel.wire_bytes
         drawn = [leaf.clone() for leaf in leaves(worker.block.oracle.batch(steps))]
         rows, diverged = worker.measure()
