@@ -37,7 +37,7 @@ def problem_of(options: argparse.Namespace) -> tuple[Problem, str]:
     given = {"noise": options.noise, "heterogeneity": options.heterogeneity}
     wanted = [name for name, value in given.items() if value is None]
     if options.run is not None and wanted and options.by == "accuracy":
-        from basinet.analysis.advice.run_constants import calibrated  # slow to import
+        from basinet.analysis.advice.measured_problem import calibrated  # slow to import
 
         try:
             found = calibrated(load_one(options.run)[1].path)

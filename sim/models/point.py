@@ -32,7 +32,8 @@ class Point(nn.Module):
                 f"point: start has {value.numel()} values for {num_outputs} coordinates;"
                 f" give one number or {num_outputs}"
             )
-        self.value = nn.Parameter(value.expand(num_outputs).contiguous())  # clone() would import torch's compiler on meta
+        # On the meta device, clone() would import torch's compiler.
+        self.value = nn.Parameter(value.expand(num_outputs).contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
         """Repeat the point for each sample.

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from basinet.analysis.theory.rounds_to_accuracy import Problem
 from basinet.launch.cli.entry import main
+from basinet.launch.cli.parser import make_parser
+from basinet.launch.previews.asking import problem_of, question_of
 from basinet.launch.previews.component_words import component_of, network_of
+from basinet.launch.results import load_one
 from basinet.sim.experiment.config import Config
+from basinet.sim.run.folder import RunFolder
 from basinet.sim.setup.build import build_setup
 
 DIRECTED = ("fastest_ring", "exponential", "one_peer_exponential")
@@ -51,6 +56,7 @@ def test_a_run_says_what_is_not_given(capsys):
         "network": {"name": "uniform", "latency": "1 ms", "bandwidth": "1 MB/s", "overlap": False},
         "steps": 1,
         "replicas": 1,
+        "seed": 4,
         "analysis": [],
     }
     Path("run.yaml").write_text(json.dumps(run))
@@ -63,6 +69,28 @@ def test_a_run_says_what_is_not_given(capsys):
     assert "agents send along all of their links at once" in shown.err
     (ring,) = [line for line in shown.out.splitlines() if line.startswith("│ ring ")]
     assert "2.2 ms" in ring and "latency 91%" in ring  # twice 1 ms and 100 bytes at 1 MB/s
+    question, problem, measured = understood("--run", "out", "--noise", "3")
+    assert (question.overlap, question.seed, question.size, question.network.agents) == (False, 4, None, 6)
+    assert problem == Problem(noise=3.0, heterogeneity=0.0, accuracy=0.001)
+    assert measured == "heterogeneity 0 of out, 1 replica, measured at its end"
+    assert understood("--run", "out", "--by", "round")[2] == ""
+    RunFolder(load_one("out")[1].path).checkpoint.unlink()
+    _, problem, measured = understood("--run", "out")
+    assert problem == Problem() and measured.startswith("noise 10 and heterogeneity 1 as usual, not that of out: ")
+
+
+def understood(*words):
+    options = make_parser().parse_args(["advise", *words])
+    return question_of(options), *problem_of(options)
+
+
+def test_options_are_understood():
+    words = ["--agreement", "0.1", "--noise", "2", "--accuracy", "0.01", "--max-degree", "2", "--strategy", "consensus"]
+    question, problem, measured = understood(*THREE, "latency=1 ms,overlap=false", *words)
+    assert (question.overlap, question.disagreement, question.most_neighbours) == (False, 0.1, 2)
+    assert question.run["strategy"] == {"name": "consensus"} and question.size == 10**6
+    assert question.network.latency.tolist() == [10**6] * 6 and question.law is None
+    assert problem == Problem(noise=2.0, heterogeneity=1.0, accuracy=0.01) and measured == ""
 
 
 THREE = ["--agents", "3", "--model-size", "1MB", "--network"]

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import basinet
@@ -49,6 +50,8 @@ def test_a_run_gets_the_times_that_it_would_have_had(run, tmp_path, no_reports, 
     written = load_run(again)
     assert written.config == timed.config and written.status["state"] == "done"
     assert row["seconds"] == pytest.approx(sum(written.final("simulated_time").values()) / 3, rel=1e-12)
+    ends = [*written.final("simulated_time").values()]
+    assert row["seconds_error"] == pytest.approx(np.std(ends, ddof=1) / np.sqrt(3))
     assert sum(row[f"{share}_share"] for share in ("compute", "communication", "idle")) == pytest.approx(1, rel=1e-12)
     # A run with times is timed as it was, or anew.
     assert printed(capsys, timed.path) == [row | {"run": timed.name}]
@@ -62,7 +65,7 @@ def test_several_values_are_timed_one_after_the_other(run, capsys):
     assert [row["seconds_per_step"] for row in rows] == pytest.approx([20e-3, 5e-3], rel=1e-12)
     assert main(["time", str(run.path), "compute.name=constant", "compute.mean=20 ms,5 ms"]) == 0
     table = capsys.readouterr().out
-    assert "compute.mean" in table and "20 ms" in table and "0.03" in table
+    assert "compute.mean" in table and "20 ms" in table and "0.03" in table and "100.0" in table  # % computing
 
 
 def test_the_time_to_a_target_is_that_of_the_first_evaluation_that_reaches_it(run, capsys):

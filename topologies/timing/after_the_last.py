@@ -62,6 +62,7 @@ def after_the_last(network: Network, rounds: Sequence[Round]) -> Callable[[Numbe
         np.put_along_axis(port, order, port.copy(), 0)
         there: Numbers = (np.maximum(port, sent + alone) + latency).max(0)
         last = ready.max(0)
-        return np.maximum(there, last) - last + later
+        left: Numbers = np.maximum(there, last) - last + later
+        return left
 
     return takes

@@ -95,6 +95,12 @@ def test_sums_of_push_sum_agree_as_its_weights_let_them():
     assert "accuracy" not in found["fastest_star"].steps
 
 
+def test_rounds_of_a_step_agree_as_often():
+    found = by_name(asked(PORTS, {"name": "diffusion", "rounds": 2}, most_neighbours=2))
+    second = np.sort(abs(np.linalg.eigvalsh(metropolis(ring(16)).toarray())))[-2]
+    assert found["ring"].steps["agreement"] == np.ceil(np.log(0.01) / np.log(second**2))
+
+
 def test_agents_that_are_always_slow_are_named():
     """Each third agent takes 40 ms, on average they take 20."""
     network = all_pairs(9, latency="1 ms")
@@ -162,7 +168,7 @@ def test_what_does_not_fit_is_left_out_with_its_reason():
 
 
 def test_candidates_suit_the_network():
-    """Clusters are offered where some links are far faster, and agents sit in their order; trees, with few neighbours."""
+    """Clusters are offered where some links are far faster and agents sit in their order; trees have few neighbours."""
     links = all_pairs(8, latency="1 ms")
 
     def offered(same, slow):

@@ -44,7 +44,10 @@ def test_a_timeline_by_hand():
 def test_agents_do_one_thing_after_the_other_for_as_long_as_the_clock_says(data_flow, overlap):
     rng, latency = random_network(1)
     compute = rng.integers(1, 300, (6, 2, 9))
-    made = [timed(data_flow, latency, compute, 1, collective=lambda size: lambda ready: 7, overlap=overlap) for _ in range(3)]
+    made = [
+        timed(data_flow, latency, compute, 1, collective=lambda size: lambda ready: 7, overlap=overlap)
+        for _ in range(3)
+    ]
     unseen, seen, later = made
     found = timeline(seen, 1, 6)
     assert unseen.advance(6).tolist() == seen.times.max(1).tolist()

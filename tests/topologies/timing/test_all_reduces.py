@@ -65,7 +65,7 @@ def test_a_server_takes_what_it_would_if_all_are_ready_at_once(ports):
     assert after_the_last(network, rounds)(np.full((6, 2), 77)).tolist() == [duration(network, rounds)] * 2
     # Far apart, each has the port to itself.
     ready = np.arange(6)[:, None] * 10**5
-    last, back = np.flatnonzero((links.senders == 5))[0], duration(network, rounds[1:])
+    last, back = np.flatnonzero(links.senders == 5)[0], duration(network, rounds[1:])
     alone = latency[last] + max(round(1e12 / bandwidth[last]), 250)
     assert after_the_last(network, rounds)(ready).tolist() == [alone + back]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from basinet import run
-from basinet.analysis.advice.run_constants import calibrated
+from basinet.analysis.advice.measured_problem import calibrated
 from basinet.analysis.theory.rounds_to_accuracy import Problem, rounds_to_accuracy
 from basinet.sim.experiment.component import ExperimentError
 from basinet.sim.experiment.config import Config
