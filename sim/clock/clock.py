@@ -15,14 +15,15 @@ from basinet.sim.clock.data_flow import DataFlow, Waits
 from basinet.sim.clock.laws.stalled_time import stalled
 from basinet.sim.clock.participation import absent
 from basinet.sim.experiment.component import Component, ExperimentError
+from basinet.sim.experiment.config import Config
 from basinet.sim.faults.outages import Outages
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
-from basinet.topologies.networks import Network
+from basinet.topologies.networks import MissingLink, Network
 from basinet.topologies.timing.after_the_last import after_the_last
 from basinet.topologies.timing.exchanges import exchange
 
-__all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments"]
+__all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments", "without_link"]
 
 TIMES = ("simulated_time", "compute_share", "communication_share", "idle_share")
 """What evaluations say of time."""
@@ -95,7 +96,7 @@ class Clock:
         step: Number of steps taken.
 
     Raises:
-        ValueError: The network lacks a link that is used.
+        MissingLink: The network lacks a link that is used.
     """
 
     def __init__(
@@ -311,10 +312,22 @@ def clock_of(setup: Setup, outages: Outages | None = None) -> Clock:
     asked["absent"] = absent(setup, outages or Outages(setup.faults, weights, **sizes, seed=config.seed))
     try:
         return Clock(setup.flow, weights, **asked)
-    except ExperimentError:
-        raise
-    except ValueError as error:
-        raise ExperimentError(f"network: {error}") from None
+    except MissingLink as error:
+        raise without_link(config, error) from None
+
+
+def without_link(config: Config, error: MissingLink) -> ExperimentError:
+    """Return the mistake of a network without a link that a run needs, with what gives it one.
+
+    Args:
+        config: The run.
+        error: Which link is missing.
+
+    Returns:
+        The mistake.
+    """
+    cure = config.network is not None and config.network.component.takes("complete")
+    return ExperimentError(f"network: {error}" + "; a network of all pairs (complete: true) has one" * cure)
 
 
 def _sum(network: Network, algorithm: Component, size: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import EventDriven
-from basinet.sim.clock.clock import moments
+from basinet.sim.clock.clock import moments, without_link
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.event_pass import EventPass
 from basinet.sim.clock.laws.stalled_time import stalled
@@ -17,6 +17,7 @@ from basinet.sim.faults import LinkFault
 from basinet.sim.faults.message_losses import MessageLosses
 from basinet.sim.setup.setup import Setup
 from basinet.topologies.mixing_matrix import edges_of
+from basinet.topologies.networks import MissingLink
 
 __all__ = ["EventClock"]
 
@@ -55,8 +56,8 @@ class EventClock:
             raise ExperimentError(f"strategy: {config.strategy.name}: {error}") from None
         try:
             lines = [MessageLines(setup.network, pairs, self._row_bytes) for _ in range(config.replicas)]
-        except ValueError as error:
-            raise ExperimentError(f"network: {error}; a network of all pairs (complete: true) has one") from None
+        except MissingLink as error:
+            raise without_link(config, error) from None
         self.passes = [
             EventPass(
                 strategy,

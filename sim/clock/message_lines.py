@@ -36,7 +36,7 @@ class MessageLines:
         waiting: The messages that wait, by sender and receiver.
 
     Raises:
-        ValueError: The network has no link between a sender and a receiver.
+        MissingLink: The network has no link between a sender and a receiver.
     """
 
     def __init__(self, network: Network | None, pairs: Iterable[tuple[int, int]], size: int) -> None:

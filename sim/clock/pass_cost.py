@@ -40,7 +40,7 @@ def law_of(setup: Setup, seconds: float | None = None) -> ComputeLaw | None:
     component = setup.config.compute
     if component is None:
         return None
-    supplied: dict[str, float] = {}
+    supplied: dict[str, float] = {"batch_size": setup.config.batch_size}
     if component.takes("flops"):
         supplied["flops"] = _flops(setup)
     if component.takes("seconds"):

@@ -166,7 +166,7 @@ KINDS: dict[str, Kind] = {
     "compute": Kind(
         "compute",
         LAWS,
-        ("flops", "seconds"),
+        ("flops", "seconds", "batch_size"),
         lambda given: isinstance(given, ComputeLaw),
         noun="compute law",
         files=("path",),

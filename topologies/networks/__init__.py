@@ -10,7 +10,7 @@ from basinet.topologies.networks.distances import great_circle, latency_of
 from basinet.topologies.networks.fabric import Fabric
 from basinet.topologies.networks.fair_shares import fair_shares
 from basinet.topologies.networks.hierarchies import fat_tree, hierarchy, rails
-from basinet.topologies.networks.network import Delays, Network, Ports
+from basinet.topologies.networks.network import Delays, MissingLink, Network, Ports
 from basinet.topologies.networks.published_networks import TABLES, published
 from basinet.topologies.networks.queues import store_and_forward
 from basinet.topologies.networks.routes import Routes
@@ -31,6 +31,7 @@ __all__ = [
     "TABLES",
     "Delays",
     "Fabric",
+    "MissingLink",
     "Network",
     "Ports",
     "Routes",

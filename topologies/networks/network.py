@@ -13,9 +13,13 @@ from basinet.topologies.networks.queues import store_and_forward
 from basinet.topologies.networks.routes import Routes
 from basinet.topologies.networks.units import transfer
 
-__all__ = ["Delays", "Network", "Ports"]
+__all__ = ["Delays", "MissingLink", "Network", "Ports"]
 
 Numbers = NDArray[np.int64]
+
+
+class MissingLink(ValueError):
+    """A message is to pass between agents that no link joins."""
 
 
 class Delays(NamedTuple):
@@ -213,7 +217,7 @@ class Network:
             Numbers of the links, in the order of the rows of W.
 
         Raises:
-            ValueError: If an edge of W has no link.
+            MissingLink: If an edge of W has no link.
         """
         receivers, senders, _ = edges_of(W)
         return self.links_between(senders, receivers)
@@ -229,14 +233,14 @@ class Network:
             Numbers of the links, sorted [n].
 
         Raises:
-            ValueError: If a pair has no link.
+            MissingLink: If a pair has no link.
         """
         keys, wanted = self._keys(self.receivers, self.senders), np.sort(self._keys(receivers, senders))
         places = np.searchsorted(keys, wanted)
         missing = np.append(keys, -1)[places] != wanted
         if missing.any():
             receiver, sender = divmod(int(wanted[np.argmax(missing)]), self.agents)
-            raise ValueError(
+            raise MissingLink(
                 f"agent {self.names[sender]} sends to agent {self.names[receiver]}, but the network has no link from "
                 f"{self.names[sender]} to {self.names[receiver]}"
             )

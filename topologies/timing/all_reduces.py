@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from basinet.topologies.networks.network import Network
+from basinet.topologies.networks.network import MissingLink, Network
 from basinet.topologies.registry import Registry
 
 __all__ = [
@@ -82,10 +82,8 @@ def duration(network: Network, rounds: Sequence[Round]) -> int:
 def _longest(network: Network, part: Round) -> int:
     try:
         links = network.links_between(part.senders, part.receivers)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}, over which the sum over all agents passes; a network of all pairs (complete: true) has one"
-        ) from None
+    except MissingLink as error:
+        raise MissingLink(f"{error}, over which the sum over all agents passes") from None
     delays = network.delays(links, part.size)
     return int((delays.latency + delays.transfer).max())
 
@@ -247,22 +245,16 @@ def best(network: Network, size: int) -> list[Round]:
         size: Bytes of a vector.
 
     Returns:
-        The rounds.
-
-    Raises:
-        ValueError: The network has the links for none.
+        The rounds; those of `ring` if it has the links for none.
     """
-    first: ValueError | None = None
     found: list[tuple[int, list[Round]]] = []
     for algorithm in (ring, halving_doubling, recursive_doubling, hierarchical, tree):
         try:
             rounds = algorithm(network, size)
             found.append((duration(network, rounds), rounds))
-        except ValueError as error:
-            first = first or error
-    if first is not None and not found:
-        raise first
-    return min(found, key=lambda pair: pair[0])[1]
+        except ValueError:  # a link is missing, or the machines are not known
+            continue
+    return min(found, key=lambda pair: pair[0])[1] if found else ring(network, size)
 
 
 def _part(size: int, parts: int) -> int:

@@ -2,6 +2,7 @@
 
 from basinet.sim.clock.laws.compute_law import LAWS, ComputeLaw, DrawnLaw, Independent
 from basinet.sim.clock.laws.constant_time import Constant
+from basinet.sim.clock.laws.device_table import Devices
 from basinet.sim.clock.laws.exponential_time import Exponential
 from basinet.sim.clock.laws.lognormal_time import Lognormal
 from basinet.sim.clock.laws.markov_time import Markov
@@ -15,6 +16,7 @@ __all__ = [
     "LAWS",
     "ComputeLaw",
     "Constant",
+    "Devices",
     "DrawnLaw",
     "Exponential",
     "Flops",

@@ -291,7 +291,7 @@ def test_messages_and_sums_take_what_their_size_does():
     sizes = Event("collective", ((0, 0),), 10, "server"), Event("collective", ((1, 0),), 100, "server")
     for cost in (2, 3):
         steps = started(flow(computes((2, 1)), *sizes, result=((2, 0),)))
-        sums_of = timed(steps, PATH, (1, 2, 4), collective=lambda size, cost=cost: cost * size)
+        sums_of = timed(steps, PATH, (1, 2, 4), collective=lambda size, cost=cost: lambda ready: cost * size)
         assert table(sums_of, 1) == [[4 + cost * 110] * 3]
 
 
@@ -306,7 +306,7 @@ def test_messages_and_sums_take_what_their_size_does():
 )
 def test_all_that_is_waited_for_counts_as_communication(data_flow, compute, computed, communicated, total):
     latency = both_ways({(k, k + 1): 3 for k in range(len(compute) - 1)})
-    clock = timed(data_flow, latency, compute, collective=lambda size: 8)
+    clock = timed(data_flow, latency, compute, collective=lambda size: lambda ready: 8)
     clock.advance(2)
     shares = {name: share.tolist() for name, share in clock.shares().items()}
     assert shares["compute"] == [computed / total] and shares["communication"] == [communicated / total]

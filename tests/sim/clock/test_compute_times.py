@@ -17,6 +17,7 @@ from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.laws import (
     LAWS,
     Constant,
+    Devices,
     Exponential,
     Lognormal,
     Markov,
@@ -197,6 +198,29 @@ def test_a_trace_is_repeated(tmp_path):
         ComputeTimes(Trace(path="/none.csv"), agents=2)
 
 
+def test_devices_take_three_times_what_they_take_forwards(make_setup, tmp_path):
+    file = tmp_path / "devices.csv"
+    file.write_text("id,computation,communication\n7,20,5000\n8,0.5,800\n9,150,100\n4,1,9\n5,7,9\n")
+    setup = make_setup(compute={"name": "devices", "path": str(file)}, trial=False)  # batches of 5 samples
+    each = [3 * 5 * milliseconds * 10**6 for milliseconds in (20, 0.5, 150, 1, 7)]
+    times = ComputeTimes(setup.compute, agents=4, replicas=2)
+    assert times(0).tolist() == times(9).tolist() == [each[:4]] * 2
+    law = Devices(path=str(file), batch_size=5, drawn=True)
+    drawn = ComputeTimes(law, agents=16, replicas=500)(0)
+    assert (drawn == ComputeTimes(law, agents=16, replicas=500)(3)).all()
+    assert (drawn[:2, :3] == ComputeTimes(law, agents=3, replicas=2)(0)).all()
+    for value in each:
+        within((drawn == value).mean(axis=1), 1 / 5)
+    with pytest.raises(ValueError, match="has 5 of them for 6 agents; allowed are as many or more, or drawn: true"):
+        ComputeTimes(Devices(path=str(file), batch_size=5), agents=6)
+    file.write_text("id,computation\n7,-1\n")
+    with pytest.raises(ValueError, match=r"^devices: line 2 of .*: computation: got '-1', but it must be a number"):
+        ComputeTimes(law, agents=1)
+    file.write_text("id,seconds\n7,1\n")
+    with pytest.raises(ValueError, match="^devices: the columns of .* are id, seconds, but must be computation"):
+        ComputeTimes(law, agents=1)
+
+
 def test_what_takes_too_long_is_refused():
     times = ComputeTimes(Constant(mean="1000 h", factors=(100.0,)), agents=1)
     with pytest.raises(ValueError, match=r"step 0: a gradient takes 3\.6e\+08 s; at most 104 days can be"):
@@ -212,7 +236,7 @@ def test_laws_are_components():
     law = Uniform(mean="1 s")
     assert kind.parse(law).make() is law
     drawn = {"constant", "exponential", "lognormal", "markov", "pareto", "trace", "uniform", "weibull"}
-    assert {*LAWS} == drawn | {"flops", "measured"}
+    assert {*LAWS} == drawn | {"devices", "flops", "measured"}
 
 
 @pytest.mark.parametrize(

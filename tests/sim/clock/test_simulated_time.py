@@ -1,5 +1,6 @@
 """Simulated time of runs: what evaluations record, and what is refused."""
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -14,6 +15,13 @@ SLOW = {"name": "uniform", "latency": "5 ms", "bandwidth": "1 MB/s"}
 RANDOM = {"name": "lognormal", "mean": "20 ms"}
 TIMES = {"simulated_time", "compute_share", "communication_share", "idle_share"}
 POINT = {"task": "quadratic", "model": {"name": "point", "start": 2.0}}
+
+
+def attributed():
+    """A path of three agents, whose edges say what messages take."""
+    graph = nx.path_graph(3)
+    nx.set_edge_attributes(graph, "3 ms", "latency")
+    return graph
 
 
 def measured(setup, *steps):
@@ -134,7 +142,12 @@ def test_times_do_not_change_the_training(make_setup):
     [
         (
             {"strategy": "centralized", "topology": {"name": "path", "agents": 4}, "network": SLOW},
-            "^network: agent 3 sends to agent 0, but the network has no link from 3 to 0, over which the sum",
+            "^network: agent 3 sends to agent 0, but the network has no link from 3 to 0, over which the sum"
+            r" over all agents passes; a network of all pairs \(complete: true\) has one$",
+        ),
+        (  # the edges of the graph cannot be all pairs
+            {"strategy": "centralized", "topology": attributed, "network": "edges"},
+            "^network: agent 2 sends to agent 0, .* over which the sum over all agents passes$",
         ),
         (
             {"strategy": "centralized", "network": SLOW | {"all_reduce": {"name": "server", "agent": 4}}},
