@@ -82,6 +82,31 @@ def test_who_returns_goes_on_from_its_neighbours(make_block):
     assert sent[0] == 8 * P * (2 * 4 * 3 + 5 * 4) and sent[1] - sent[0] == 8 * P * 4
 
 
+@pytest.mark.parametrize("keys", [{"optimizer_state": "mix"}, {"strategy": "gradient_tracking"}])
+def test_absent_agents_keep_all_they_have(keys, make_block):
+    """Parameters, running statistics, the optimizer's state, and what the strategy remembers."""
+    model = {"name": "mlp", "hidden": [4], "norm": "batch"}
+    block = make_block(
+        model=model,
+        topology={"name": "ring", "agents": K},
+        optimizer={"name": "adam", "lr": 0.1},
+        faults=Away(first=1, last=3),
+        **keys,
+    )
+
+    def held():
+        every = [block.x, *block.state.buffers.values(), *block.memory.values(), *block.optimizer.rows()]
+        return [tensor[[K - 1, 2 * K - 1]].clone() for tensor in every]
+
+    block.advance(1)
+    before = held()
+    block.advance(3)
+    after = held()
+    assert all(map(torch.equal, before, after)) and len(after) > 5
+    block.advance(4)
+    assert not any(map(torch.equal, before[:1], held()[:1]))
+
+
 def test_who_is_welcomed_and_what_it_hears():
     """Who was away, unless the run begins; what another fault loses is not heard, and each fault counts."""
     edges = {"graph": [csr_array(np.ones((K, K)))]}

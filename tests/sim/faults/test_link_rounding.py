@@ -61,6 +61,9 @@ def test_each_message_is_rounded_by_draws_of_its_own(make_block):
     heard = block.channel.exchange(rows[:, None].expand(-1, 2, -1), 2)
     found += [heard[0, 0], heard[2, 0]]
     assert len(torch.stack(found).unique(dim=0)) == 5
+    exact = rows.clone()
+    block.channel.combine(exact, 2, truly=True)
+    torch.testing.assert_close(exact, rows, rtol=1e-14, atol=0)
     before = block.channel.bytes_sent
     block.channel.combine(rows.clone(), 3, sent=5)
     assert block.channel.bytes_sent - before == 4 * 5
