@@ -168,6 +168,8 @@ def test_draws_depend_on_nothing_but_their_key(law):
     assert not (ComputeTimes(law, agents=4, replicas=3, seed=8)(5) == expected[5]).all()
     series = np.stack([forward(step) for step in range(200)]).reshape(200, -1)
     assert len({tuple(each) for each in series.T}) == 12  # each agent of each replica has its own
+    assert len({tuple(each) for each in series}) > 100
+    assert (ComputeTimes(law, agents=2, replicas=1, seed=9)(150) == forward(150)[:1, :2]).all()
 
 
 def test_factors_are_repeated():
