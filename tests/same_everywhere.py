@@ -40,6 +40,11 @@ CASES: dict[str, dict[str, Any]] = {
     "compression": {"strategy": {"name": "choco", "compressor": "qsgd"}},
     "attack": {"strategy": {"name": "robust", "rule": "median"}, "attack": {"name": "gaussian", "share": 0.2}},
     "personal": {"personal": ["*bias"]},
+    "events": {
+        "strategy": {"name": "gossip", "averages": 2},
+        "compute": {"name": "exponential", "mean": "1 ms"},
+        "network": {"name": "uniform", "latency": "300 us", "bandwidth": "10 MB/s"},
+    },
 }
 AGENTS = 10
 ACTORS = {"three actors": 3, "five actors on two machines": 5}

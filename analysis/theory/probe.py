@@ -76,7 +76,7 @@ class _NoData:
         """Return an empty batch."""
         return ()
 
-    def some(self, rows: Tensor, steps: Tensor) -> Batch:
+    def some(self, rows: np.ndarray, steps: np.ndarray) -> Batch:
         """Return an empty batch."""
         return ()
 

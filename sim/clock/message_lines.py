@@ -51,7 +51,7 @@ class MessageLines:
             self._links = dict(zip(order, network.links_between(ends[:, 0], ends[:, 1]).tolist(), strict=True))
             self._together = bool(np.isfinite(np.asarray(network.ports.up)).any())
             down = np.broadcast_to(np.asarray(network.ports.down, np.float64), network.agents)
-            self._intake = transfer(np.full(network.agents, size), down).tolist()
+            self._intake: list[int] = transfer(np.full(network.agents, size), down).tolist()
             self._entered = [0] * network.agents
         self._delays: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         self.waiting: dict[int, dict[int, list[tuple[int, object]]]] = {}
@@ -83,10 +83,10 @@ class MessageLines:
         waiting = self.waiting.get(sender, {})
         receivers = sorted(r for r in waiting if self._busy.get(self._line(sender, r), 0) <= now)
         found = []
-        for receiver, (latency, transfer) in zip(receivers, self._takes(sender, receivers), strict=True):
+        for receiver, (latency, occupies) in zip(receivers, self._takes(sender, receivers), strict=True):
             line = self._line(sender, receiver)
-            self._busy[line] = max(self._busy.get(line, 0), now + transfer)
-            found.append(Leaving(receiver, waiting[receiver].pop(0), latency + transfer))
+            self._busy[line] = max(self._busy.get(line, 0), now + occupies)
+            found.append(Leaving(receiver, waiting[receiver].pop(0), latency + occupies))
             if not waiting[receiver]:
                 del waiting[receiver]
         return found

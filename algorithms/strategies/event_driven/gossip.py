@@ -15,10 +15,10 @@ __all__ = ["Gossip"]
 class Gossip(ADPSGD):
     """Pairwise gossip: after each gradient, an agent averages with a random neighbour, and then goes on.
 
-    When agent k has finished its gradient: x_k ← adapt(x_k, g_k(x_k)); it asks a neighbour l, drawn uniformly, for
-    x_k, x_l ← (x_k + x_l) / 2, and computes when it has the answer. So its next gradient includes the average, for which
-    `ad_psgd` does not wait; who is asked averages at once and computes on, with a gradient of where it began. At the
-    learning rate 0 it is randomized gossip: on a complete graph each average shrinks the agents' variance by 1 − 1 / (K − 1).
+    When agent k has finished its gradient: x_k ← adapt(x_k, g_k), with the gradient of where it began; it asks a
+    neighbour l, drawn uniformly, for x_k, x_l ← (x_k + x_l) / 2, and computes when it has the answer, for which
+    `ad_psgd` does not wait. Who is asked averages at once, and computes on. At the learning rate 0 this is randomized
+    gossip: on a complete graph the agents' variance shrinks by the factor 1 − 1 / (K − 1) with each average.
 
     It minimises Σ_k r_k J_k, with r_k the rate at which agent k finishes gradients: fast agents count more.
 

@@ -13,8 +13,8 @@ from basinet.sim.agents.events.crossing_rows import CrossingRows
 from basinet.sim.agents.events.row_optimizers import RowOptimizers
 from basinet.sim.agents.events.row_store import RowStore
 from basinet.sim.agents.events.some_gradients import SomeGradients
-from basinet.sim.agents.events.waves import Program, Task, waves
 from basinet.sim.agents.events.wave_numbers import Wave, WaveNumbers
+from basinet.sim.agents.events.waves import Program, Task, waves
 from basinet.sim.agents.messages.wire import Wire
 from basinet.sim.agents.placement import Placement
 from basinet.sim.agents.state import StackedState
@@ -175,4 +175,3 @@ class EventRunner:
                 places, rows = zip(*pairs, strict=True)
                 self._store.new(rows).copy_(state["needed"][name][list(places)])
         self._optimizers.load_state_dict(state["optimizers"])
-

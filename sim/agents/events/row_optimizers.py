@@ -39,7 +39,8 @@ class RowOptimizers:
             (self._group,) = self._optimizer.param_groups
             self._rate, self._step = self._group["lr"], inspect.unwrap(kind.step)  # without hooks, which are slow
             # Without momentum there is nothing to keep apart for agents.
-            self._forgets, self._every = kind is optim.SGD and not self._group["momentum"], nn.Parameter(self._x.detach())
+            self._forgets = kind is optim.SGD and not self._group["momentum"]
+            self._every = nn.Parameter(self._x.detach())
         else:
             parts = [state.part(slice(n, n + 1)) for n in range(len(self._x))]
             self._each = [setup.local_optimizer(part, keys[n : n + 1]) for n, part in enumerate(parts)]
@@ -106,7 +107,7 @@ class RowOptimizers:
 
 def _apart(rows: Tensor) -> tuple[Tensor, ...]:
     """Return rows [n, P] one by one, views [1, P]."""
-    return rows.split(1)
+    return rows.unsqueeze(1).unbind()
 
 
 def _copied(value: Any, row: Tensor) -> Any:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from basinet.sim.agents.oracle import Oracle
 from basinet.sim.agents.state import StackedState
-from basinet.sim.data.nests import leaves, map_nest, rebuild
+from basinet.sim.data.nests import leaves, rebuild
 from basinet.sim.engines import ENGINES, Engine
 from basinet.sim.engines.fallback import FallbackEngine
 from basinet.sim.setup.setup import Setup
@@ -71,9 +71,9 @@ class SomeGradients:
                 images, *others = leaves(batch)
                 keys = self._keys("augmentation", rows, numbers)
                 batch = rebuild(batch, (augmentation.make(images=images, keys=keys), *others))
-            ends = np.cumsum([len(own) for own, _ in some])
-            for own, end in zip(some, ends, strict=True):
-                yield map_nest(lambda t, first=end - len(own[0]), end=end: t[first:end], batch)
+            apart = [torch.split(tensor, [len(own) for own, _ in some]) for tensor in leaves(batch)]
+            for parts in zip(*apart, strict=True):
+                yield rebuild(batch, parts)
             count = max(1, _NUMBERS * len(some) // sum(t.numel() for t in leaves(batch)))
 
     def _keys(self, purpose: str, rows: np.ndarray, batches: np.ndarray) -> Tensor:

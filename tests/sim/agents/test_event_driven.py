@@ -110,6 +110,16 @@ def test_waves_give_the_numbers_of_one_operation_after_another(strategy, make_se
     assert min(min(own.finished) for own in clock.passes) < 12 < max(max(own.finished) for own in clock.passes)
 
 
+def test_averages_are_over_all_steps(make_setup):
+    """Though their numbers are computed together otherwise."""
+    setup = make_setup(**POINT, strategy="wait_free", **RANDOM, averaging={"name": "ema", "decay": 0.5}, trial=False)
+    once, often = worker_of(setup), worker_of(setup)
+    once.advance(6)
+    for step in range(6):
+        often.advance(step + 1)
+    assert torch.equal(once.block.averages.mean, often.block.averages.mean)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
 def test_a_resumed_run_is_the_unbroken_one(strategy, make_setup, tmp_path):
     """With messages on their way, gradients begun, and optimizers that have taken different numbers of steps."""

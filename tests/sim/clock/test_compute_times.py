@@ -169,6 +169,8 @@ def test_draws_depend_on_nothing_but_their_key(law):
     assert not (ComputeTimes(law, agents=4, replicas=3, seed=8)(5) == expected[5]).all()
     series = np.stack([forward(step) for step in range(200)]).reshape(200, -1)
     assert len({tuple(each) for each in series.T}) == 12  # each agent of each replica has its own
+    assert len({tuple(each) for each in series}) > 100
+    assert (ComputeTimes(law, agents=2, replicas=1, seed=9)(150) == forward(150)[:1, :2]).all()
 
 
 def test_factors_are_repeated():
@@ -217,7 +219,7 @@ def test_devices_take_three_times_what_they_take_forwards(make_setup, tmp_path):
     with pytest.raises(ValueError, match=r"^devices: line 2 of .*: computation: got '-1', but it must be a number"):
         ComputeTimes(law, agents=1)
     file.write_text("id,seconds\n7,1\n")
-    with pytest.raises(ValueError, match="^devices: the columns of .* are id, seconds, but must be computation"):
+    with pytest.raises(ValueError, match=r"^devices: the columns of .* are id, seconds, but must be computation"):
         ComputeTimes(law, agents=1)
 
 
