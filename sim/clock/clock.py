@@ -48,9 +48,10 @@ class _Moment:
     network: np.ndarray
 
     def or_later(self, other: "_Moment") -> "_Moment":
-        """Return when both have ended."""
-        later = other.time > self.time
-        return _Moment(np.where(later, other.time, self.time), np.where(later, other.network, self.network))
+        """Return when both have ended; of two that end at once, the network is waited for as long as for either."""
+        later = np.where(other.time > self.time, other.network, self.network)
+        either = np.minimum(self.network, other.network)
+        return _Moment(np.maximum(self.time, other.time), np.where(self.time == other.time, either, later))
 
 
 @dataclass(frozen=True)

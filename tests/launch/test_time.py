@@ -78,6 +78,51 @@ def test_the_time_to_a_target_is_that_of_the_first_evaluation_that_reaches_it(ru
     assert printed(capsys, run.path, *words)[0]["target"]["median"] == 4 * 20e-3
 
 
+def test_replicas_that_diverged_have_no_part_in_totals(run):
+    def total(lost):
+        (timed,) = retimed(replace(run, status={**run.status, "diverged": lost}), WORDS)
+        return timed.final["simulated_time"].tolist()
+
+    every = total({})
+    assert len({*every}) == 3 and total({"1": 4}) == [every[0], every[2]]
+    assert total({"0": 2, "1": 4, "2": 6}) == every
+
+
+def test_replicas_without_the_target_are_censored_when_they_were_last_measured(run):
+    """The first one reaches it at step 4, the last one does not, and the other ends at step 2."""
+    losses = {0: (3, 3, 1, 1), 1: (3, 3), 2: (3, 3, 3, 3)}
+    metrics = [
+        {"step": 2 * place, "replica": replica, "train_loss": loss}
+        for replica, values in losses.items()
+        for place, loss in enumerate(values)
+    ]
+    law = ["compute.name=constant", "compute.mean=20 ms"]
+
+    def until(value, **lost):
+        status = {**run.status, "diverged": {name[1:]: step for name, step in lost.items()}}
+        (timed,) = retimed(replace(run, metrics=metrics, status=status), law)
+        found = timed.until("train_loss", value)
+        return found.median, found.count, found.number
+
+    assert until(1) == (4 * 20e-3, 1, 3)  # one of the two that are left
+    assert until(1, _1=2) == (float("inf"), 1, 3)  # of three: it will never reach it
+    assert until(3, _1=2) == (0, 2, 3)  # nor has it, whatever it was before it diverged
+
+
+def test_another_trace_may_be_taken_but_a_recorded_one_may_not_have_changed(run, tmp_path):
+    recorded, other = tmp_path / "recorded.csv", tmp_path / "other.csv"
+    recorded.write_text("0.02,0.02,0.02,0.02\n")
+    other.write_text("0.05,0.05,0.05,0.05\n")
+    (timed,) = retimed(run, ["compute.name=trace", f"compute.path={recorded}"])
+    traced = replace(run, config={**run.config, "compute": timed.given["compute"]})
+    for words, each in ([], 0.02), ([f"compute.path={other}"], 0.05):
+        (again,) = retimed(traced, words)
+        assert again.final["simulated_time"].tolist() == pytest.approx([6 * each] * 3)
+    recorded.write_text("0.03,0.03,0.03,0.03\n")
+    with pytest.raises(ExperimentError, match="^compute: trace has changed"):
+        next(retimed(traced))
+
+
 def test_an_unfinished_run_is_timed_to_its_end(run):
     begun = replace(run, status={**run.status, "state": "interrupted", "step": 2}, metrics=run.metrics[:6])
     (timed,) = retimed(begun, ["compute.name=constant", "compute.mean=20 ms"])

@@ -324,6 +324,37 @@ def test_graphs_take_turns():
     assert table(clock, 3) == [[7, 6, 4], [8, 15, 15], [22, 17, 19]]
 
 
+def test_messages_along_reverse_edges_take_what_these_do():
+    """Agent 0 sends agent 1 two messages, one after the other, and gets one, over a link that is longer."""
+    steps = started(flow(computes((2, 1)), sends((0, 0)), sends((0, 0), edges="reverse"), result=((1, 0), (2, 0))))
+    latency = {(0, 1): 5, (1, 0): 70}
+    weights = {"graph": [weights_of({(0, 1): 5})], "reverse": [weights_of(latency)]}
+    clock = Clock(steps, weights, agents=2, network=network_of(latency, 1), compute=lambda step: np.array([[10, 10]]))
+    assert table(clock, 1) == [[10 + M + 70, 10 + 2 * M + 5]]
+
+
+@pytest.mark.parametrize(
+    ("away", "expected"),
+    [((False, True), [[5, 6], [10, 10], [15, 16]]), ((True, True), [[5, 6], [5, 6], [10, 11]])],
+)
+def test_an_absent_agent_does_not_wait_but_goes_on_when_its_neighbours_are_there(away, expected):
+    """Agents compute for 5 and 3 ns, and are 1 ns apart; one or both of them are absent in the second step."""
+    clock = timed(ATC, both_ways({(0, 1): 1}), (5, 3), absent=lambda step: np.array([away]) if step == 1 else None)
+    assert table(clock, 3) == expected
+    assert clock.shares()["communication"] == [0]  # what it has missed counts as idleness
+
+
+@pytest.mark.parametrize("waits", [((1, 1), (2, 1)), ((2, 1), (1, 1))])
+def test_of_messages_that_arrive_at_once_the_one_sent_last_was_waited_for(waits):
+    """Agent 1 waits from 10 to 30: for a message that left at 10, and for one that agent 2 sent at 25."""
+    steps = started(flow(computes(*waits), sends((0, 0)), sends((0, 0), edges="reverse"), result=waits))
+    weights = {"graph": [weights_of({(0, 1): 20, (2, 2): 0})], "reverse": [weights_of({(2, 1): 5})]}
+    network = network_of({(0, 1): 20, (2, 1): 5})
+    clock = Clock(steps, weights, agents=3, network=network, compute=lambda step: np.array([[10, 10, 25]]))
+    clock.advance(2)
+    assert clock.shares()["communication"] == [5 / (20 + 40 + 50)]
+
+
 def test_without_a_network_agents_wait_for_each_other_alone():
     keys = {"agents": 3, "compute": lambda step: np.array([[1, 2, 4]])}
     clock = Clock(ATC, {"graph": [weights_of(PATH)]}, **keys)

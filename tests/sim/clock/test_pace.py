@@ -69,6 +69,12 @@ def test_what_takes_time_is_named():
     assert found == (32, {2: 4}, 8, 20, {})
 
 
+def test_without_overlap_a_message_leaves_before_its_sender_computes():
+    """Agent 0 hears nobody; the link alone would carry a message every 100 ns."""
+    assert pace_of(ATC, {(0, 1): 7}, (10, 10), 1, overlap=False).step == 10 + M
+    assert pace_of(ATC, {(0, 1): 7}, (10, 10), 1).step == M
+
+
 @pytest.mark.parametrize(("per_byte", "overlap"), [(0, True), (1, True), (1, False)])
 @pytest.mark.parametrize("data_flow", [ATC, CTA, CONSENSUS, AUG_DGM, DIGING], ids=range(5))
 def test_the_clock_keeps_this_pace(data_flow, per_byte, overlap):
