@@ -23,7 +23,7 @@ from basinet.topologies.networks import MissingLink, Network
 from basinet.topologies.timing.after_the_last import after_the_last
 from basinet.topologies.timing.exchanges import exchange
 
-__all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments", "without_link"]
+__all__ = ["TIMES", "Clock", "Doing", "clock_of", "moments", "remedy"]
 
 TIMES = ("simulated_time", "compute_share", "communication_share", "idle_share")
 """What evaluations say of time."""
@@ -314,21 +314,17 @@ def clock_of(setup: Setup, outages: Outages | None = None) -> Clock:
     try:
         return Clock(setup.flow, weights, **asked)
     except MissingLink as error:
-        raise without_link(config, error) from None
+        raise ExperimentError(f"network: {error}{remedy(config)}") from None
 
 
-def without_link(config: Config, error: MissingLink) -> ExperimentError:
-    """Return the mistake of a network without a link that a run needs, with what gives it one.
+def remedy(config: Config) -> str:
+    """Return what gives a network a link that a run needs, for the end of a sentence; "" if nothing does.
 
     Args:
         config: The run.
-        error: Which link is missing.
-
-    Returns:
-        The mistake.
     """
-    cure = config.network is not None and config.network.component.takes("complete")
-    return ExperimentError(f"network: {error}" + "; a network of all pairs (complete: true) has one" * cure)
+    can = config.network is not None and config.network.component.takes("complete")
+    return "; a network of all pairs (complete: true) has one" if can else ""
 
 
 def _sum(network: Network, algorithm: Component, size: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from basinet.algorithms import draws
 from basinet.algorithms.strategies import EventDriven
-from basinet.sim.clock.clock import moments, without_link
+from basinet.sim.clock.clock import moments, remedy
 from basinet.sim.clock.compute_times import ComputeTimes
 from basinet.sim.clock.event_pass import EventPass
 from basinet.sim.clock.laws.stalled_time import stalled
@@ -57,7 +57,7 @@ class EventClock:
         try:
             lines = [MessageLines(setup.network, pairs, self._row_bytes) for _ in range(config.replicas)]
         except MissingLink as error:
-            raise without_link(config, error) from None
+            raise ExperimentError(f"network: {error}{remedy(config)}") from None
         self.passes = [
             EventPass(
                 strategy,

@@ -119,7 +119,7 @@ def test_another_trace_may_be_taken_but_a_recorded_one_may_not_have_changed(run,
         (again,) = retimed(traced, words)
         assert again.final["simulated_time"].tolist() == pytest.approx([6 * each] * 3)
     recorded.write_text("0.03,0.03,0.03,0.03\n")
-    with pytest.raises(ExperimentError, match="^compute: trace has changed"):
+    with pytest.raises(ExperimentError, match=r"^compute: trace has changed"):
         next(retimed(traced))
 
 
