@@ -5,36 +5,15 @@ from typing import ClassVar
 
 from basinet.algorithms.strategies import Row
 
-__all__ = ["Adapt", "Gradient", "Mix", "Operation", "Step"]
+__all__ = ["Adapt", "Evaluation", "Gradient", "Mix", "Operation", "Step"]
 
 
 @dataclass(eq=False, slots=True)
-class Step:
-    """An agent's optimizer step with the gradient of its next batch where it is: result ← adapt(x, g(x)).
+class Evaluation:
+    """What an agent does with its next batch at a point.
 
     Attributes:
         result: The result.
-        x: Where it is.
-        batch: The number of the batch.
-    """
-
-    kind: ClassVar[int] = 0
-    result: Row
-    x: Row
-    batch: int
-
-    @property
-    def reads(self) -> tuple[Row, ...]:
-        """Rows that are read."""
-        return (self.x,)
-
-
-@dataclass(eq=False, slots=True)
-class Gradient:
-    """The gradient of an agent's next batch, at a point where it is no more.
-
-    Attributes:
-        result: The gradient.
         x: The point.
         batch: The number of the batch.
     """
@@ -48,6 +27,18 @@ class Gradient:
     def reads(self) -> tuple[Row, ...]:
         """Rows that are read."""
         return (self.x,)
+
+
+class Step(Evaluation):
+    """An agent's optimizer step with the gradient of its next batch where it is: result ← adapt(x, g(x))."""
+
+    __slots__ = ()
+
+
+class Gradient(Evaluation):
+    """The gradient of an agent's next batch, at a point where it is no more."""
+
+    __slots__ = ()
 
 
 @dataclass(eq=False, slots=True)

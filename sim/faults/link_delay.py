@@ -21,7 +21,7 @@ class LinkDelay(Fault):
 
     With d steps, x_k ← W[k, k] x_k(n) + Σ_{l≠k} W[k, l] x_l(n − d): rows sum to one as before. Agents that only mix
     come to agree for any d; with symmetric weights, on the mean of x_k(0) weighted by 1 + d (1 − W[k, k]). The first
-    message along each link is on time.
+    message along each link is on time. The steps of several such faults add up.
 
     Args:
         steps: How many steps a message takes, at most if there is a `least`.
