@@ -8,14 +8,9 @@ from basinet.analysis.measures.measured import Effort
 from basinet.analysis.runs.measure_replica import measure_replica
 
 
-@pytest.fixture(scope="module", autouse=True)
-def untried_parts(untried):
-    """Build the parts of all runs without a trial: they are measured, not trained."""
-
-
 @pytest.fixture
 def make_setup(make_setup):
-    """Build the parts of a small run without a trial, too."""
+    """Build the parts of a small run without a trial: they are measured, not trained."""
     return partial(make_setup, trial=False)
 
 

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_long_spectra(short_spectra):
-    """Measure with little effort in all of them: values are the matter of the tests of measures."""
+def without_long_spectra(short_spectra, untried):
+    """Measure with little effort and without trials: values are the matter of the tests of measures."""

@@ -10,6 +10,7 @@ from basinet.analysis.studies.galore_pretraining import find_out as pretrain
 from basinet.analysis.studies.lozo_finetuning import SCALES as TUNING
 from basinet.analysis.studies.lozo_finetuning import find_out as tune
 from basinet.sim.experiment.config import Config
+from tests.reports import with_trials
 
 MODEL = {"name": "llama", "layers": 1, "width": 16, "heads": 2}
 RUNTIME = {"runtime": {"device": "cpu", "engine": "loop"}}
@@ -31,7 +32,8 @@ def pretrained(tmp_path_factory):
         experiment={"evaluate_every": 4, **RUNTIME},
     )
     told = []
-    return pretrain(lambda done, what: told.append(done), tmp_path_factory.mktemp("galore"), scale), told
+    with with_trials(True):  # which find what the optimizers remember
+        return pretrain(lambda done, what: told.append(done), tmp_path_factory.mktemp("galore"), scale), told
 
 
 @pytest.fixture(scope="module")
