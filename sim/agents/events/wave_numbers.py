@@ -12,7 +12,7 @@ from basinet.sim.agents.events.row_store import RowStore
 from basinet.sim.agents.events.some_gradients import SomeGradients
 from basinet.sim.agents.events.waves import Task
 from basinet.sim.agents.messages import sparse_products
-from basinet.sim.clock.row_operations import Adapt, Gradient, Mix, Step
+from basinet.sim.clock.row_operations import Adapt, Evaluation, Gradient, Mix, Step
 from basinet.sim.tasks import Batch
 
 __all__ = ["Wave", "WaveNumbers"]
@@ -51,7 +51,7 @@ class WaveNumbers:
         Args:
             waves: The waves.
         """
-        passes = [_pass_of(wave) for wave in waves if wave.tasks[0].operation.kind == Gradient.kind]
+        passes = [_pass_of(wave) for wave in waves if wave.tasks[0].operation.kind == Evaluation.kind]
         self._batches = self._gradients.batches(passes)
 
     def compute(self, wave: Wave) -> None:

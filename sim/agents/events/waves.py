@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from basinet.algorithms.strategies import Row
-from basinet.sim.clock.row_operations import Gradient, Mix, Operation
+from basinet.sim.clock.row_operations import Evaluation, Mix, Operation
 
 __all__ = ["Program", "Task", "waves"]
 
@@ -58,7 +58,7 @@ def waves(programs: Iterable[Program]) -> list[list[Task]]:
             if kind != Mix.kind:
                 agent = kind, program.replica, result.agent
                 after = max(after, latest.get(agent, 0))
-                latest[agent] = place = (after // _PASS + 1) * _PASS if kind == Gradient.kind else after + 1
+                latest[agent] = place = (after // _PASS + 1) * _PASS if kind == Evaluation.kind else after + 1
             else:
                 place = after + 1
             ready[result] = place

@@ -47,8 +47,10 @@ class SenderRounding:
         Returns:
             What is sent, and its bytes; `x` itself if nothing is rounded.
         """
+        if not (self._faults and x.is_floating_point()):
+            return x, size
         parts = self._personal.shared(x)
-        for fault, own in self._faults if x.is_floating_point() else ():
+        for fault, own in self._faults:
             keys = draws.fold(draws.fold(own, step), message)
             if x.ndim > 2:
                 keys = draws.fold(keys[:, None], torch.arange(x.shape[1], device=x.device))
